@@ -147,9 +147,9 @@ async fn memory() {
 async fn median(local: &Local, path: &str) -> f64 {
     let mut times = Times::default();
     for _ in 0..REQUESTS {
-        let asked = Instant::now();
+        let sent = Instant::now();
         let answer = local.get(path).await;
-        times.add(asked.elapsed());
+        times.add(sent.elapsed());
         assert_eq!(answer.status, 200, "{path}");
     }
     times.percentile(50)

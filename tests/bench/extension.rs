@@ -23,7 +23,7 @@ use pennon_tests::process::{Process, free_port, new_folder};
 use serde_json::{Map, Value, json};
 
 const FLAGS: usize = 1_000;
-/// Both servers get this many requests alternately, so that noise of the machine meets both.
+/// Both servers get this many requests alternately, so that noise of the machine affects both.
 const BLOCK: usize = 200;
 const BLOCKS: usize = 50;
 const COLD_STARTS: usize = 30;
@@ -56,7 +56,7 @@ fn document() -> Value {
 async fn main() -> ExitCode {
     let folder = new_folder("extension");
     let source = FlagSource::start(Behaviour::Serve(document())).await;
-    // A check in the middle of a measurement belongs to it, as in production.
+    // A check of the flags during a measurement counts, as in production.
     let extension = Extension::start(&source.url(), &folder, &[]).await;
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(binary("empty-handler"));

@@ -99,8 +99,8 @@ fn read(log: &Path, count: Count) -> Option<u64> {
     count.read(&std::fs::read_to_string(log).ok()?)
 }
 
-/// Adds `count` flags of production, which the statement selects from `n`.
-async fn add(stack: &Stack, count: u32, columns: &str) {
+/// Replaces all flags with `count` flags of production. `columns` are SQL expressions over the number `n` of a flag.
+async fn set_flags(stack: &Stack, count: u32, columns: &str) {
     let statement = format!(
         "delete from feature_flags;
          insert into feature_flags (flag_key, enabled, rollout_percentage, definition)
@@ -166,7 +166,7 @@ async fn main() {
     for (title, function, flags, columns, event) in scenarios {
         let stack = Stack::start().await;
         stack.database.add_key(EXAMPLE_KEY).await;
-        add(&stack, flags, columns).await;
+        set_flags(&stack, flags, columns).await;
         let mut counts = Vec::new();
         for count in [Count::Instructions, Count::Allocations] {
             let short = run(&stack, function, &event, count, REQUESTS).await;

@@ -40,9 +40,9 @@ async fn main() -> ExitCode {
                 clients.spawn(async move {
                     let mut times = Vec::new();
                     for _ in 0..REQUESTS_EACH {
-                        let asked = Instant::now();
+                        let sent = Instant::now();
                         let answer = client.get("/api/config/flags/checkout").await;
-                        times.push((asked.elapsed(), answer.status));
+                        times.push((sent.elapsed(), answer.status));
                     }
                     times
                 });
@@ -64,11 +64,11 @@ async fn main() -> ExitCode {
                 times.percentile(95),
                 times.longest()
             );
-            let of = format!("{in_flight} in flight, REDIS_POOL_SIZE={pool}");
-            verdict.require(bad == 0, &format!("{of}: {bad} answers were not 200"));
-            verdict.limit(MEAN, times.mean(), &of);
-            verdict.limit(P95, times.percentile(95), &of);
-            verdict.limit(CONNECTIONS, connections as f64, &of);
+            let run = format!("{in_flight} in flight, REDIS_POOL_SIZE={pool}");
+            verdict.require(bad == 0, &format!("{run}: {bad} answers were not 200"));
+            verdict.limit(MEAN, times.mean(), &run);
+            verdict.limit(P95, times.percentile(95), &run);
+            verdict.limit(CONNECTIONS, connections as f64, &run);
         }
     }
     println!("{}", verdict.report());

@@ -27,8 +27,8 @@ struct Routes {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Available {
-    /// At least one of Redis and PostgreSQL works for each request: no route may fail.
-    One,
+    /// PostgreSQL works: no route may fail.
+    Database,
     /// PostgreSQL is unavailable: reads may not fail; there are no updates.
     RedisOnly,
     /// Both are unavailable: a warm instance answers reads.
@@ -56,29 +56,29 @@ async fn main() -> ExitCode {
     let mut phase = async |title: &str, available: Available| {
         measure(&routes, title, length, available, &mut verdict).await;
     };
-    phase("no fault", Available::One).await;
+    phase("no fault", Available::Database).await;
     stack.redis.set(Mode::Refuse).await;
-    phase("Redis refused", Available::One).await;
+    phase("Redis refused", Available::Database).await;
     stack.redis.set(Mode::Open).await;
-    phase("Redis back", Available::One).await;
+    phase("Redis back", Available::Database).await;
     stack.redis.set(Mode::Hang).await;
-    phase("Redis hung", Available::One).await;
+    phase("Redis hung", Available::Database).await;
     stack.redis.set(Mode::Open).await;
-    phase("Redis back", Available::One).await;
+    phase("Redis back", Available::Database).await;
     stack.redis.freeze();
-    phase("Redis frozen", Available::One).await;
+    phase("Redis frozen", Available::Database).await;
     stack.redis.thaw();
-    phase("Redis thawed", Available::One).await;
+    phase("Redis thawed", Available::Database).await;
     stack.redis.kill();
-    phase("Redis killed", Available::One).await;
+    phase("Redis killed", Available::Database).await;
     stack.redis.restart().await;
-    phase("Redis started, empty", Available::One).await;
+    phase("Redis started, empty", Available::Database).await;
     stack.database_wire.set(Mode::Refuse).await;
     phase("PostgreSQL refused", Available::RedisOnly).await;
     stack.database_wire.set(Mode::Hang).await;
     phase("PostgreSQL hung", Available::RedisOnly).await;
     stack.database_wire.set(Mode::Open).await;
-    phase("PostgreSQL back", Available::One).await;
+    phase("PostgreSQL back", Available::Database).await;
     stack.redis.set(Mode::Refuse).await;
     stack.database_wire.set(Mode::Refuse).await;
     phase("both refused", Available::None).await;
@@ -87,7 +87,7 @@ async fn main() -> ExitCode {
     phase("both hung", Available::None).await;
     stack.redis.set(Mode::Open).await;
     stack.database_wire.set(Mode::Open).await;
-    phase("both back", Available::One).await;
+    phase("both back", Available::Database).await;
     println!("{}", verdict.report());
     verdict.exit_code()
 }
@@ -119,7 +119,7 @@ async fn measure(
             tokio::time::sleep(REQUEST_INTERVAL).await;
         }
         percent = (percent + 1) % 100;
-        if reads.count() % 20 == 0 && available == Available::One {
+        if reads.count() % 20 == 0 && available == Available::Database {
             let body = json!({ "rolloutPercentage": percent });
             let sent = Instant::now();
             let answer = routes.update.call(&Event::update("checkout", &body)).await;
@@ -127,7 +127,7 @@ async fn measure(
             failures += usize::from(answer.status != 200);
         }
     }
-    if available == Available::One {
+    if available == Available::Database {
         // The last request may have been an update: fill the cache before the next phase.
         routes.get.call(&Event::get("checkout")).await;
         routes.list.call(&Event::list()).await;

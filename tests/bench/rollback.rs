@@ -40,7 +40,7 @@ const FIRST: usize = 51;
 const PERCENTAGES: usize = 49;
 const ALARM: &str = "errors";
 
-/// What the readers have seen.
+/// The reads of all readers.
 struct Seen {
     /// When the last read ended that returned a percentage.
     last: RefCell<Vec<Option<Instant>>>,

@@ -9,7 +9,7 @@
 //! | `subject`, `groups` | who signs in from now on; the default is `admin-1` in the group `admins` |
 //! | `seconds` | for how long new access tokens are accepted |
 //! | `endSessions` | `true` revokes all refresh tokens |
-//! | `fault` | `failing`: requests for its metadata and its tokens get 500; `denied`: the user denies a sign-in; `null`: none |
+//! | `fault` | `failing`: metadata and token requests get 500; `denied`: the user denies a sign-in; `null`: none |
 
 use std::io::Write;
 

@@ -188,14 +188,14 @@ def file(rule, names):
     return {"$evaluators": EVALUATORS, "flags": {"flag": flag}}
 
 
-def vector(rule, context, version, asked):
+def vector(rule, context, version, engines):
     names = ["default"]
     for _ in range(2):  # The first pass finds the names that the rule returns.
-        answers = [ask(rule, context, names) for ask in asked]
+        answers = [ask(rule, context, names) for ask in engines]
         unknown = [answer["unknownVariant"] for answer in answers if answer.get("unknownVariant")]
         names += sorted(set(unknown) - set(names))
     plain = [{name: answer.get(name) for name in ("variant", "reason", "errorCode")} for answer in answers]
-    if len(asked) == 1:
+    if len(engines) == 1:
         expected, source = plain[0], {"v2": "javascript", "v3": "python"}[version]
     elif plain[0]["errorCode"] and plain[1]["errorCode"]:
         # One engine fails when it compiles the rule, the other when it evaluates it.
@@ -212,16 +212,16 @@ def main():
     node = Engine("node", str(HERE / "engine.mjs"))
     python = Engine(sys.executable, str(HERE / "engine.py"))
 
-    def by(engine, who):
+    def by(engine, algorithm):
         def ask(rule, context, names):
-            return engine.ask({"flags": file(rule, names), "cases": [{"key": "flag", "context": context}], "by": who})
+            return engine.ask({"flags": file(rule, names), "cases": [{"key": "flag", "context": context}], "by": algorithm})
 
         return ask
 
-    javascript, other, reference = by(node, "flagd"), by(python, "flagd"), by(node, "jsonlogic")
-    vectors = [vector(rule, context, "v3", [javascript, other, reference]) for rule, context in operators()]
+    javascript, flagd_python, reference = by(node, "flagd"), by(python, "flagd"), by(node, "jsonlogic")
+    vectors = [vector(rule, context, "v3", [javascript, flagd_python, reference]) for rule, context in operators()]
     vectors += [vector(rule, context, "v2", [javascript]) for rule, context in splits()]
-    vectors += [vector(rule, context, "v3", [other]) for rule, context in [*splits(), *cbor()]]
+    vectors += [vector(rule, context, "v3", [flagd_python]) for rule, context in [*splits(), *cbor()]]
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in vectors)
     text = f'{{"$evaluators": {json.dumps(EVALUATORS)},\n"vectors": [\n{lines}\n]}}\n'
     (HERE / "vectors.json").write_text(text, encoding="utf-8")

@@ -223,12 +223,12 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
         let entries = read_audit(&api, AUDIT).await;
         let id = |at: usize| entries[at]["id"].clone();
         let revert = format!("{CHECKOUT}/revert");
-        let put_back = async |body: Value| {
+        let revert_to = async |body: Value| {
             let answer = api.admin_if("*", "POST", &revert, &body).await;
             assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
             answer
         };
-        let typed = put_back(json!({"auditId": id(1)})).await;
+        let typed = revert_to(json!({"auditId": id(1)})).await;
         assert!(
             typed.body.contains(r#""variants":{"a":1.0}"#),
             "{}",
@@ -239,7 +239,7 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
             (flag["salt"].clone(), flag["enabled"].clone()),
             (json!("s"), json!(true))
         );
-        let first = put_back(json!({"auditId": id(2), "state": "before"}))
+        let first = revert_to(json!({"auditId": id(2), "state": "before"}))
             .await
             .json();
         assert_eq!(
@@ -278,13 +278,16 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
         let planned = read_audit(&api, AUDIT).await.swap_remove(0);
         let no_state = json!({"auditId": planned["id"]});
         let answer = api.admin_if("*", "POST", &revert, &no_state).await;
-        assert_eq!(answer.status, 409, "a plan is no state of the flag");
+        assert_eq!(
+            answer.status, 409,
+            "a scheduled change is not a state of the flag"
+        );
 
         let another = "/api/admin/flags/search/revert";
         let answer = api
             .admin_if("*", "POST", another, &json!({"auditId": id(0)}))
             .await;
-        assert_eq!(answer.status, 404, "an entry is of one flag");
+        assert_eq!(answer.status, 404, "an entry belongs to one flag");
     }
 }
 

@@ -147,7 +147,7 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
                 .await;
             assert_eq!(answer.status, 200, "{answer:?} on {on}");
         }
-        // Another flag takes the room of the archived one, which then cannot be restored.
+        // Another flag takes the room that `heavy-0` has left, which then cannot be reverted.
         assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201, "on {on}");
         let audit = api.read(&format!("{FLAGS}/heavy-0/audit")).await.json();
         let undo = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
@@ -179,8 +179,8 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
             .admin_if("*", "POST", &format!("{first}/restore"), &Value::Null)
             .await;
         assert_eq!(answer.status, 200, "{answer:?} on {on}");
-        let dear = json!({ "evaluators": list_evaluator() });
-        let answer = api.admin_if("*", "PUT", SETTINGS, &dear).await;
+        let expensive = json!({ "evaluators": list_evaluator() });
+        let answer = api.admin_if("*", "PUT", SETTINGS, &expensive).await;
         refused(&answer, "evaluators", "heavy-1");
     }
 }

@@ -225,7 +225,7 @@ async fn a_forged_list_of_environments_is_rejected() {
         assert_eq!(fields(LIST).len(), whole.len(), "filled again");
         assert!(!fields(LIST).contains(&Resp::Text(forged.to_owned())));
     }
-    // The list in the place of an environment's entry is no entry.
+    // The list of environments, stored in place of an environment's entry, is not accepted.
     stack.redis.command(&["COPY", LIST, KEY]);
     let list = stack.function("list-flags").await;
     let answer = list.call(&Event::list()).await;

@@ -60,7 +60,7 @@ async fn a_change_is_on_the_event_bus_before_its_response() {
     eventually("an event arrives with its request", async || {
         percentage += 1;
         set_percentage(&update, "checkout", percentage).await;
-        events = bus.events().await;
+        events = bus.take_events().await;
         !events.is_empty() && waiting(&stack).await == 0
     })
     .await;
@@ -105,7 +105,7 @@ async fn events_wait_while_eventbridge_is_down_and_reconcile_delivers_them_in_or
         waiting(&stack).await == 0
     })
     .await;
-    let events = bus.events().await;
+    let events = bus.take_events().await;
     let details: Vec<Value> = events.iter().map(|event| event["detail"].clone()).collect();
     let wanted = BTreeMap::from([("checkout", vec![1, 2, 3]), ("search", vec![1, 2, 3])]);
     assert_eq!(numbers(&details), wanted);
@@ -133,7 +133,7 @@ async fn an_old_backlog_fails_reconcile_and_expires_after_a_week() {
 }
 
 #[tokio::test]
-async fn the_backlog_has_a_largest_size() {
+async fn the_backlog_is_limited() {
     let stack = Stack::start().await;
     let update = stack.function_with("update-flag", &UNREACHABLE).await;
     let worker = stack.function_with("reconcile", &UNREACHABLE).await;

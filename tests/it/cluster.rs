@@ -136,7 +136,7 @@ async fn replicas_serve_no_reads_unless_configured() {
     }
 }
 
-/// The template sets it in every cache mode.
+/// The template sets `REDIS_REPLICA_READS` in every cache mode.
 #[tokio::test]
 async fn the_replica_reads_setting_has_no_effect_on_a_single_node() {
     let stack = Stack::start().await;
@@ -347,6 +347,7 @@ async fn a_migrating_slot_is_followed() {
     deployment.wait_for_cache(&get).await;
     let nodes = &deployment.cluster.nodes;
     let (from, to) = (deployment.cluster.primary(), 0);
+    // The slot of `KEY`.
     let slot = "16114";
     let id = |node: usize| deployment.cluster.id(node).to_owned();
     nodes[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &id(from)]);

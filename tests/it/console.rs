@@ -396,7 +396,7 @@ async fn an_issuer_that_cannot_be_trusted_or_reached_leaves_the_page_without_a_s
     let stack = Stack::start().await;
     for (fault, endpoint) in [
         (Some(Fault::Failing), None),
-        (Some(Fault::SomebodyElse), None),
+        (Some(Fault::OtherIssuer), None),
         (Some(Fault::Nonsense), None),
         (None, Some("http://tokens.example/token")),
         (None, Some("https://tokens.example;script-src/token")),

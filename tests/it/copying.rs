@@ -40,7 +40,7 @@ async fn both_ways(api: &Api, body: &Value) -> [Response; 2] {
     ]
 }
 
-/// A flag without what is its own in each environment.
+/// A flag without the fields that differ between environments.
 async fn flag(api: &Api, environment: &str, key: &str) -> Value {
     let path = format!("/api/admin/flags/{key}?environment={environment}");
     let mut flag = api.read(&path).await.json();

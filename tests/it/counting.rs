@@ -249,7 +249,7 @@ async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_eval
     assert_eq!(
         stack.database.revision("production").await,
         before,
-        "of the environment"
+        "the revision of the environment is the same"
     );
     let list = Event::load("manage-keys-list");
     let listed = keys.call(&list).await.json();
@@ -424,13 +424,13 @@ async fn an_invalid_batch_is_an_error_and_an_invalid_line_is_skipped() {
     let event = subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": events}));
     let done = json!({"lines": 1, "evaluations": 1, "again": false});
     assert_eq!(count.invoke(&event).await, Ok(done));
-    let hello = subscription_event(&json!({"messageType": "CONTROL_MESSAGE", "logEvents": []}));
+    let control = subscription_event(&json!({"messageType": "CONTROL_MESSAGE", "logEvents": []}));
     let done = json!({"lines": 0, "evaluations": 0, "again": false});
-    assert_eq!(count.invoke(&hello).await, Ok(done));
+    assert_eq!(count.invoke(&control).await, Ok(done));
     for event in [
         json!({}),
         json!({"awslogs": {"data": "!"}}),
-        json!({"awslogs": {"data": STANDARD.encode("not subscription_event")}}),
+        json!({"awslogs": {"data": STANDARD.encode("not gzip")}}),
         subscription_event(&json!([1])),
     ] {
         assert!(count.invoke(&event).await.is_err(), "{event}");
@@ -545,7 +545,7 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
     let answer = report.call(&usage).await;
     assert_eq!(
         answer.status, 200,
-        "a sum that overflows is one flag's: {answer:?}"
+        "a sum that overflows affects only its flag: {answer:?}"
     );
     assert_eq!(answer.json()["evaluations"], 8);
     let named = "the database rejected a count; these evaluations are not counted";

@@ -210,8 +210,8 @@ async fn take_the_only_connection(url: &str) -> Client {
 async fn at_the_connection_limit_a_warm_instance_answers_from_memory() {
     let stack = Stack::start().await;
     let url = login_with_limit(&stack, 1).await;
-    let of_limited = [("DATABASE_URL", url.as_str())];
-    let get = stack.function_with("get-flag", &of_limited).await;
+    let limited = [("DATABASE_URL", url.as_str())];
+    let get = stack.function_with("get-flag", &limited).await;
     let event = Event::get("checkout");
     assert_eq!(percentage(&get.call(&event).await), 50);
     stack.redis.set(Mode::Refuse).await;
@@ -235,11 +235,11 @@ async fn at_the_connection_limit_a_cold_instance_waits_and_then_answers_503() {
     stack.redis.set(Mode::Refuse).await;
     let url = login_with_limit(&stack, 1).await;
     let taken = take_the_only_connection(&url).await;
-    let of_limited = [
+    let limited = [
         ("DATABASE_URL", url.as_str()),
         ("DATABASE_TIMEOUT_MS", "1000"),
     ];
-    let get = stack.function_with("get-flag", &of_limited).await;
+    let get = stack.function_with("get-flag", &limited).await;
     let event = Event::get("checkout");
     let started = Instant::now();
     let answer = get.call(&event).await;
@@ -273,17 +273,17 @@ async fn health_asks_the_database_once_in_ten_seconds() {
     let health = stack.function("health").await;
     let body = health.call(&Event::load("health")).await.json();
     assert_eq!(body["status"], "healthy");
-    let asked = stack.database_wire.requests();
+    let before = stack.database_wire.requests();
     for name in ["health", "health-ready", "health"] {
         let answer = health.call(&Event::load(name)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    assert_eq!(stack.database_wire.requests(), asked);
+    assert_eq!(stack.database_wire.requests(), before);
     stack.database_wire.set(Mode::Refuse).await;
     eventually("the outage is seen", async || {
         health.call(&Event::load("health-ready")).await.status == 503
     })
     .await;
-    let waited: Vec<Value> = health.requests();
-    assert!(waited.len() > 4);
+    let requests: Vec<Value> = health.requests();
+    assert!(requests.len() > 4);
 }

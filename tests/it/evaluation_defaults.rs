@@ -114,7 +114,7 @@ async fn answers(list: &Function) -> BTreeMap<String, Value> {
 
 #[tokio::test]
 async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() {
-    let ours = json!({});
+    let no_choice = json!({});
     for (name, prepare, expected) in [
         ("nothing", "", "new"),
         (
@@ -144,13 +144,13 @@ async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() 
             sql => run(&database, sql).await,
         }
         assert_eq!(
-            chosen_defaults(&database, &ours).await.as_deref(),
+            chosen_defaults(&database, &no_choice).await.as_deref(),
             Ok(expected),
             "{name}"
         );
         database.add_flag("a", true, 50).await;
         assert_eq!(
-            chosen_defaults(&database, &ours).await.as_deref(),
+            chosen_defaults(&database, &no_choice).await.as_deref(),
             Ok(expected),
             "again, {name}"
         );
@@ -161,7 +161,7 @@ async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() 
         let database = Database::create_empty().await;
         migrate_as_before(&database, steps).await;
         assert_eq!(
-            chosen_defaults(&database, &ours).await.as_deref(),
+            chosen_defaults(&database, &no_choice).await.as_deref(),
             Ok("existing"),
             "{steps} steps"
         );

@@ -62,17 +62,17 @@ async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothi
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let before = stack.database.revision("production").await;
-    let mut refusing = 0;
+    let mut rejecting = 0;
     for endpoint in ENDPOINTS
         .iter()
         .filter(|it| it.unknown_parameters == UnknownParameters::Rejected)
     {
-        refusing += 1;
+        rejecting += 1;
         let function = stack.function(endpoint.function).await;
         let (method, path) = (endpoint.method, endpoint.path);
         for query in ["dryrun=true", "page_size=5", "ENVIRONMENT=staging", "=1"] {
-            let unsafe_tag = event(method, path).header("if-match", "*").query(query);
-            let answer = function.call(&unsafe_tag).await;
+            let request = event(method, path).header("if-match", "*").query(query);
+            let answer = function.call(&request).await;
             assert_eq!(answer.status, 400, "{method} {path}?{query}: {answer:?}");
             let name = query.split('=').next().expect("a name");
             assert!(answer.body.contains(name), "{path}: {answer:?}");
@@ -96,7 +96,7 @@ async fn an_unknown_parameter_is_rejected_by_every_other_route_and_changes_nothi
             }
         }
     }
-    assert!(refusing > 15);
+    assert!(rejecting > 15);
     let after = stack.database.revision("production").await;
     assert_eq!(after, before, "no request has changed anything");
 }
@@ -187,8 +187,8 @@ async fn a_time_may_have_an_offset_and_omit_seconds() {
         }
         // In the future if the offset is ignored, in the past otherwise.
         let soon = timestamp(SystemTime::now() + Duration::from_secs(1_800));
-        let over = soon.replace('Z', "+01:00");
-        for text in ["2099-06-01T12Z", "2099-06-01", "2099-06-01T12:30+2", &over] {
+        let past = soon.replace('Z', "+01:00");
+        for text in ["2099-06-01T12Z", "2099-06-01", "2099-06-01T12:30+2", &past] {
             let body = json!({"scheduledAt": text, "updates": {"enabled": false}});
             let answer = api.admin("POST", at, &body).await;
             assert_eq!(answer.status, 400, "{text} on {}: {answer:?}", api.on);

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// would never end.
 const BOUNDED: Duration = Duration::from_secs(5);
 
-/// One function per route, all on the same wires.
+/// The functions of three routes, on the same wires.
 struct Routes {
     list: Function,
     get: Function,
@@ -33,7 +33,7 @@ impl Routes {
         }
     }
 
-    /// Calls every route and checks the responses. `percent` must differ from the previous one.
+    /// Calls the three routes and checks the responses. `percent` must differ from the previous one.
     async fn check(&self, percent: i64, when: &str) {
         let started = Instant::now();
         let updated = set_percentage(&self.update, "checkout", percent).await;
@@ -58,7 +58,7 @@ impl Routes {
     }
 }
 
-/// Every function of the route table, all on the same wires.
+/// Every function of the route table, on the same wires.
 struct EveryRoute {
     functions: BTreeMap<&'static str, Function>,
     rounds: u32,

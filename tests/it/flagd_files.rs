@@ -30,9 +30,9 @@ async fn import(api: &Api, query: &str, file: &Value) -> Value {
     let dry = format!("{IMPORT}?dryRun=true&{query}");
     let dry = api.admin("POST", &dry, file).await;
     assert_eq!(dry.status, 200, "{dry:?} on {}", api.on);
-    let seen = dry.header("etag").expect("an ETag").to_owned();
+    let tag = dry.header("etag").expect("an ETag").to_owned();
     let done = api
-        .admin_if(&seen, "POST", &format!("{IMPORT}?{query}"), file)
+        .admin_if(&tag, "POST", &format!("{IMPORT}?{query}"), file)
         .await;
     assert_eq!(done.status, 200, "{done:?} on {}", api.on);
     let mut response = dry.json();
@@ -383,7 +383,7 @@ async fn a_merge_adds_and_changes_and_archives_nothing() {
             (&json!(2), &Value::Null)
         );
 
-        // Overrides of the file for flags that it lacks.
+        // An evaluator of the file breaks a flag that the file lacks.
         let named =
             json!({"flags": {}, "$evaluators": {"choice": {"if": [{"var": "x"}, "on", "ghost"]}}});
         let response = import(&api, "mode=merge", &named).await;
@@ -434,7 +434,7 @@ fn wrong_rules() -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn an_invalid_rule_is_rejected_by_its_own_routes_and_a_warning_of_an_import() {
+async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_listed_by_an_import() {
     for api in Api::of_both_kinds().await {
         let path = format!("{FLAGS}/rule");
         let definition = |targeting: &Value| json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": targeting});
@@ -489,7 +489,7 @@ async fn an_invalid_rule_is_rejected_by_its_own_routes_and_a_warning_of_an_impor
 }
 
 #[tokio::test]
-async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_a_warning_of_an_import() {
+async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_listed_by_an_import() {
     for api in Api::of_both_kinds().await {
         let with = |choice: &Value| json!({"evaluators": {"choice": choice}});
         let good = json!({"if": [{"var": "x"}, "on", "off"]});
@@ -703,11 +703,11 @@ async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
         .and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
     println!("PENNON_SEED={seed}");
-    let author = FileGenerator(Rng::new(seed));
+    let generator = FileGenerator(Rng::new(seed));
     for api in Api::of_both_kinds().await {
         for round in 0..12 {
-            let file = author.file();
-            let mode = author.one_of(&["", "mode=merge"]);
+            let file = generator.file();
+            let mode = generator.one_of(&["", "mode=merge"]);
             let result = import(&api, mode, &file).await;
             let exported = api.read(EXPORT).await;
             for mode in ["", "mode=merge"] {

@@ -280,7 +280,7 @@ async fn an_old_file_above_a_limit_is_converted_and_may_not_grow() {
     assert_eq!(
         local.get("/health").await.json()["status"],
         "healthy",
-        "it is no larger"
+        "the file has not grown"
     );
     file["flags"]["more"] = json!({"state": "ENABLED", "rolloutPercentage": 5});
     std::fs::write(&path, file.to_string()).expect("writes");
@@ -308,7 +308,11 @@ async fn ambiguous_edits_are_rejected_and_stay_in_the_file() {
         assert_eq!(kept, text, "and nothing is written");
         assert!(local.log().contains(words[0]), "{}", local.log());
         let known = local.get("/api/config/flags/mine").await;
-        assert_eq!(percentage(&known), 5, "what was good before counts");
+        assert_eq!(
+            percentage(&known),
+            5,
+            "the flags from before the mistake stay in effect"
+        );
     }
     for (text, word) in [
         ("[]", "object"),
@@ -354,7 +358,7 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
     std::fs::remove_file(&path).expect("removes");
     assert_eq!(local.get("/health/ready").await.status, 503);
     std::fs::write(&path, good()).expect("writes");
-    eventually("the mended file counts", async || {
+    eventually("the mended file is read", async || {
         local.get("/health/ready").await.status == 200
     })
     .await;
@@ -598,7 +602,7 @@ async fn a_server_killed_during_writes_keeps_every_acknowledged_change() {
             "each change is in the audit once"
         );
         let newest = &audit["entries"][0]["after"]["description"];
-        assert_eq!(newest, &flag["description"], "both files tell the same");
+        assert_eq!(newest, &flag["description"], "both files agree");
         let left = names(local.folder());
         assert_eq!(left, ["flags.json", "flags.json.lock", "flags.json.state"]);
         assert!(read_json(&path).is_object());

@@ -116,10 +116,14 @@ async fn an_instance_without_an_installation_id_trusts_no_entry(on: Topology) {
     stack.function("get-flag").await.call(&event).await;
     assert!(stack.redis.has_entry());
     let environment = [("INSTALLATION_ID", ""), ("DATABASE_URL", "no URL")];
-    let lost: Function = stack.function_with("get-flag", &environment).await;
-    let answer = lost.call(&event).await;
+    let without_id: Function = stack.function_with("get-flag", &environment).await;
+    let answer = without_id.call(&event).await;
     assert_eq!(answer.status, 503, "{answer:?}");
-    assert!(lost.log().contains("INSTALLATION_ID"), "{}", lost.log());
+    assert!(
+        without_id.log().contains("INSTALLATION_ID"),
+        "{}",
+        without_id.log()
+    );
     // With an id, it may serve the entry in Redis while the database is unavailable.
     let named = stack
         .function_with("get-flag", &[("DATABASE_URL", "no URL")])

@@ -80,13 +80,13 @@ async fn replacing_settings_requires_their_current_tag() {
         let read = api.read(SETTINGS).await;
         assert_eq!(read.status, 200);
         assert_eq!(read.json()["evaluators"], json!({}));
-        let seen = read.header("etag").expect("an ETag").to_owned();
+        let tag = read.header("etag").expect("an ETag").to_owned();
         let body = json!({"metadata": {"team": "shop"}, "evaluators": {"gold": {"==": [{"var": "tier"}, "gold"]}}});
         assert_eq!(api.admin("PUT", SETTINGS, &body).await.status, 428);
-        let mine = api.admin_if(&seen, "PUT", SETTINGS, &body).await;
+        let mine = api.admin_if(&tag, "PUT", SETTINGS, &body).await;
         assert_eq!(mine.status, 200, "{mine:?} on {}", api.on);
         assert_eq!(mine.json()["metadata"], json!({"team": "shop"}));
-        let yours = api.admin_if(&seen, "PUT", SETTINGS, &json!({})).await;
+        let yours = api.admin_if(&tag, "PUT", SETTINGS, &json!({})).await;
         assert_eq!(yours.status, 412);
         let read = api.read(SETTINGS).await;
         assert_eq!(read.json()["evaluators"], body["evaluators"]);
@@ -161,9 +161,9 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
             json!([])
         );
 
-        let seen = dry.header("etag").expect("an ETag").to_owned();
+        let tag = dry.header("etag").expect("an ETag").to_owned();
         assert_eq!(api.admin("POST", IMPORT, &file).await.status, 428);
-        let done = api.admin_if(&seen, "POST", IMPORT, &file).await;
+        let done = api.admin_if(&tag, "POST", IMPORT, &file).await;
         assert_eq!(done.status, 200, "{done:?}");
         assert_eq!(
             done.json()["changed"],
@@ -175,7 +175,7 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         assert_eq!(api.get("/api/config/flags/export").await.status, 404);
         let archived = api.read("/api/admin/flags/export").await.json();
         assert!(archived["archivedAt"].is_string(), "archived, not gone");
-        let again = api.admin_if(&seen, "POST", IMPORT, &file).await;
+        let again = api.admin_if(&tag, "POST", IMPORT, &file).await;
         assert_eq!(again.status, 412, "the import has changed the revision");
 
         let same = api
@@ -276,7 +276,10 @@ async fn overrides_survive_an_import() {
             api.on
         );
         let exported = api.read(EXPORT).await;
-        assert!(!exported.body.contains("alice"), "a file is passed around");
+        assert!(
+            !exported.body.contains("alice"),
+            "an exported file names no users"
+        );
         let mut file = exported.json();
         file["flags"]["checkout"]["metadata"] =
             json!({"pennon.overrides": "{\"bob\":\"include\"}"});

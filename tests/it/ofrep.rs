@@ -421,7 +421,7 @@ async fn a_browser_may_send_requests_and_read_responses() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
-    let lost = stack.function("not-found").await;
+    let fallback = stack.function("not-found").await;
     let preflight = |event: Event| {
         event
             .method("OPTIONS")
@@ -438,11 +438,11 @@ async fn a_browser_may_send_requests_and_read_responses() {
         (&one, single.clone()),
         (&all, Event::evaluate_all(&alice())),
         (
-            &lost,
+            &fallback,
             Event::load("not-found").path("/ofrep/v1/evaluate/flags", None),
         ),
         (
-            &lost,
+            &fallback,
             Event::load("not-found").path("//ofrep/v1/evaluate/flags/x", None),
         ),
     ] {
@@ -488,7 +488,7 @@ async fn a_browser_may_send_requests_and_read_responses() {
 
 #[tokio::test]
 async fn every_path_under_ofrep_fails_with_an_error_of_the_protocol() {
-    let lost = Function::start("not-found", &[]).await;
+    let fallback = Function::start("not-found", &[]).await;
     let at = |path: &str, method: &str| Event::load("not-found").path(path, None).method(method);
     for path in [
         "/ofrep",
@@ -497,7 +497,7 @@ async fn every_path_under_ofrep_fails_with_an_error_of_the_protocol() {
         "/ofrep/v1/evaluate/flags/a/b",
     ] {
         for method in ["GET", "POST"] {
-            let answer = lost.call(&at(path, method)).await;
+            let answer = fallback.call(&at(path, method)).await;
             failure(&answer, 404, "GENERAL", None);
         }
     }
@@ -506,15 +506,15 @@ async fn every_path_under_ofrep_fails_with_an_error_of_the_protocol() {
         ("/api/ofrep/v1/evaluate/flags/a%20b", Some("a b")),
     ] {
         for method in ["GET", "PUT", "DELETE"] {
-            let answer = lost.call(&at(path, method)).await;
+            let answer = fallback.call(&at(path, method)).await;
             failure(&answer, 405, "GENERAL", key);
             assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
         }
     }
-    let answer = lost.call(&at("/api/config/flags/ofrep/x", "GET")).await;
+    let answer = fallback.call(&at("/api/config/flags/ofrep/x", "GET")).await;
     assert_eq!(
         answer.body, r#"{"error":"Not found"}"#,
-        "elsewhere, other words"
+        "the format of other routes"
     );
 }
 
@@ -535,11 +535,11 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
     // API Gateway has no route for an empty path segment, so `not-found` redirects the client.
-    let lost = stack.function("not-found").await;
+    let fallback = stack.function("not-found").await;
     let event = Event::evaluate("search", &alice())
         .path("//ofrep/v1/evaluate/flags/a%2Fb", None)
         .query("environment=production");
-    let answer = lost.call(&event).await;
+    let answer = fallback.call(&event).await;
     assert_eq!(
         answer.status, 308,
         "which keeps method and body: {answer:?}"

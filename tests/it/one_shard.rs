@@ -24,10 +24,10 @@ async fn a_promoted_replica_that_was_behind_is_not_trusted() {
     deployment.cluster.stop_replication_to(1).await;
     let answer = set_percentage(&update, "checkout", 7).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
-    assert!(has_entry(&deployment, 1), "from before");
+    assert!(has_entry(&deployment, 1), "the old entry");
     deployment.cluster.nodes[0].kill();
     deployment.cluster.take_over_by(1);
-    eventually("the other replica knows", async || {
+    eventually("the other replica knows the new primary", async || {
         deployment.cluster.try_primary() == Some(1)
     })
     .await;
@@ -69,7 +69,10 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
     // A reader refreshes its slot map once a minute.
     let changed = Instant::now();
     while percentage(&reader.call(&Event::get("checkout")).await) != percent {
-        assert!(changed.elapsed() < Duration::from_secs(75), "still there");
+        assert!(
+            changed.elapsed() < Duration::from_secs(75),
+            "the reader still uses the old primary"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(reader.has_logged("Redis reconnected to new primary"));
@@ -116,7 +119,11 @@ async fn isolate_primary(cluster: &Cluster) {
     let Resp::List(role) = cluster.nodes[0].command(&["ROLE"]) else {
         panic!("ROLE answers with a list");
     };
-    assert_eq!(role[0], Resp::Text("master".to_owned()), "it knows nothing");
+    assert_eq!(
+        role[0],
+        Resp::Text("master".to_owned()),
+        "it has not noticed the takeover"
+    );
 }
 
 fn is_confirmed(answer: &Response) -> bool {

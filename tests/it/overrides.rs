@@ -45,7 +45,7 @@ async fn an_override_is_created_replaced_and_removed() {
         odd["until"] = json!("tomorrow");
         let second = api.admin("POST", USERS, &odd).await;
         assert_eq!(second.header("x-ignored-fields"), Some("until"));
-        assert_eq!(second.status, 201, "also when it replaces one");
+        assert_eq!(second.status, 201, "201 also when it replaces an override");
         let replaced = second.json();
         assert_eq!(replaced["overrideType"], "exclude");
         assert_eq!(replaced["reason"], Value::Null);
@@ -296,7 +296,7 @@ async fn a_variant_can_be_given_to_a_user_if_the_flag_has_it() {
         let simple = api.admin("POST", USERS, &body("on")).await;
         assert!(
             fields(&simple)["variant"].is_array(),
-            "a switch has no variants"
+            "a simple flag has no variants"
         );
     }
 }
@@ -321,7 +321,7 @@ async fn the_hourly_limit_is_one_hundred_changes() {
             .and_then(|text| text.parse().ok())
             .expect("whole seconds");
         assert!((3_500..=3_601).contains(&wait), "{wait}");
-        // It is accepted even when the limit is reached.
+        // A removal is accepted even when the limit is reached.
         let gone = api
             .admin("DELETE", &format!("{USERS}/user-70"), &Value::Null)
             .await;
@@ -485,7 +485,7 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
                 .as_array()
                 .expect("a list")
                 .contains(&alice),
-            "who stays the same stays the same"
+            "an unchanged override keeps its fields"
         );
 
         // The state has changed since it was read.
@@ -494,9 +494,9 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         let flag = api.read("/api/admin/flags/checkout").await;
         let flag = flag.header("etag").expect("an ETag");
         let other = api.admin_if(flag, "PUT", USERS, &list(&[])).await;
-        assert_eq!(other.status, 412, "that is the state of the flag");
-        let unsaid = api.admin("PUT", USERS, &list(&[])).await;
-        assert_eq!(unsaid.status, 428, "{unsaid:?} on {on}");
+        assert_eq!(other.status, 412, "the ETag of the flag is another");
+        let without_tag = api.admin("PUT", USERS, &list(&[])).await;
+        assert_eq!(without_tag.status, 428, "{without_tag:?} on {on}");
 
         let body = list(&[include("dave"), exclude("bob")]);
         let tag = now.header("etag").expect("an ETag");

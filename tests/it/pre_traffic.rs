@@ -159,14 +159,14 @@ async fn a_hook_without_its_settings_reports_failure() {
 #[tokio::test]
 async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migration_fails_gets_none()
  {
-    let (empty, spoilt) = (
+    let (empty, broken) = (
         Database::create_empty().await,
         Database::create_empty().await,
     );
     // A view has the name of a table.
     let view = "create view feature_flags as select 1 as one";
-    spoilt.sql().batch_execute(view).await.expect("a view");
-    for (database, word) in [(&empty, "Succeeded"), (&spoilt, "Failed")] {
+    broken.sql().batch_execute(view).await.expect("a view");
+    for (database, word) in [(&empty, "Succeeded"), (&broken, "Failed")] {
         let url = database.url();
         let url = [("DATABASE_URL", url.as_str())];
         let (migrate, health) = (

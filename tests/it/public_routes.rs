@@ -371,7 +371,7 @@ async fn a_bearer_token_names_the_user_when_the_key_is_in_x_api_key() {
     let token = key.sign(&header, &issuer.claims("user-118"));
     let bearer = format!("Bearer {token}");
     let event = Event::list().header("authorization", &bearer);
-    assert_eq!(list.call(&event).await.status, 401, "a token is no key");
+    assert_eq!(list.call(&event).await.status, 401, "a token is not a key");
     let answer = list.call(&event.header("x-api-key", &client)).await;
     assert_eq!(answer.json()["checkout"], false, "{answer:?}");
     let answer = list.call(&Event::list().api_key(&client)).await;

@@ -32,7 +32,7 @@ async fn backup_and_restore() {
     let mut restored = new.fields();
     saved.sort();
     restored.sort();
-    assert_eq!(restored, saved, "all of it, and the lifetime too");
+    assert_eq!(restored, saved, "every field, including the expiry");
     let Resp::Number(ttl) = new.command(&["PTTL", KEY]) else {
         panic!("a number");
     };
@@ -72,8 +72,8 @@ async fn changes_since_the_snapshot_are_detected() {
     let new = restored_from(&old);
     set_percentage(&update, "checkout", 7).await;
 
-    // `reconcile` finds entries that are older: immediately if an operator runs it after a restore, otherwise within a
-    // minute.
+    // `reconcile` finds entries that are older than PostgreSQL: immediately if an operator runs it after a restore,
+    // otherwise within a minute.
     let restored = Stack::start_with(WiredRedis::of(new)).await;
     let environment = [("DATABASE_URL", stack.database_url())];
     let environment = environment

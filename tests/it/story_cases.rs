@@ -117,7 +117,7 @@ async fn one_hundred_and_more_flags(on: Topology) {
         assert_eq!(
             stack.redis.command(&["HLEN", KEY]),
             Resp::Number(fields),
-            "a field for each flag, its header of five, what is common to all, and the index with its MAC"
+            "a field for each flag, five of the header, the settings, the index and its MAC"
         );
         let last = format!("flag-{more}");
         let expected = i64::try_from(more % 101).expect("a number");

@@ -35,8 +35,8 @@ fn flagd(auth_header: &str, tag: Option<&str>) -> Event {
     }
 }
 
-/// The request of `flagd-http-connector` for Java and Go, with `useHttpCache`: the configured headers, and the validators
-/// of the last response.
+/// The request of `flagd-http-connector` for Java and Go, with `useHttpCache`: the configured headers, and the
+/// validators of the last response.
 fn connector(key: &str, last: Option<&Response>) -> Event {
     let event = request(&[
         ("x-api-key", key),

@@ -61,7 +61,7 @@ fn each_vendor_is_used_in_one_place() {
         ("rustix", "crates/pennon-core/src/store/embedded/disk.rs"),
         ("std::env::", "crates/pennon-core/src/config/process.rs"),
     ];
-    // A build script is no part of the program.
+    // A build script is not part of the program.
     let sources = sources("crates").into_iter().chain(sources("functions"));
     for (path, text) in sources.filter(|(path, _)| !path.ends_with("/build.rs")) {
         let code = text.split("#[cfg(test)]").next().expect("code");
@@ -467,7 +467,7 @@ fn files_stay_short_enough_to_read() {
     }
 }
 
-/// `cargo xtask generate` writes template.yaml. Its sources must stay short enough to read; repeated lines belong into
+/// `cargo xtask generate` writes template.yaml. Its sources must stay short enough to read; repeated lines belong in
 /// a block of infra/blocks.
 #[test]
 fn the_sources_of_the_template_stay_short_and_repeat_nothing() {

@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 
 const USER: &str = "user-118";
 
-struct Known {
+/// A stack, and an issuer with one key.
+struct Fixture {
     stack: Stack,
     key: SigningKey,
     issuer: Issuer,
 }
 
-impl Known {
+impl Fixture {
     async fn start(key: SigningKey) -> Self {
         let issuer = Issuer::start(&[key.public("k1")]).await;
         Self {
@@ -54,7 +55,7 @@ impl Known {
     }
 }
 
-/// Whether the function has accepted the token. The status is always 200: an invalid token is no reason to reject.
+/// Whether the function has accepted the token. The status is always 200: an invalid token does not reject the request.
 async fn is_known(list: &Function, token: &str) -> bool {
     let event = Event::list().header("authorization", &format!("Bearer {token}"));
     let answer = list.call(&event).await;
@@ -65,149 +66,149 @@ async fn is_known(list: &Function, token: &str) -> bool {
 #[tokio::test]
 async fn a_token_signed_with_rsa_or_p256_names_the_caller() {
     for key in [SigningKey::rsa(), SigningKey::p256()] {
-        let known = Known::start(key).await;
-        let list = known.list().await;
-        assert!(is_known(&list, &known.good()).await, "{}", list.log());
+        let fixture = Fixture::start(key).await;
+        let list = fixture.list().await;
+        assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
         assert!(!is_known(&list, "").await);
         let anonymous = list.call(&Event::list()).await;
         assert_eq!(anonymous.json()["checkout"], true);
-        let event = Event::list().header("authorization", &format!("bearer {}", known.good()));
+        let event = Event::list().header("authorization", &format!("bearer {}", fixture.good()));
         assert_eq!(list.call(&event).await.json()["checkout"], false);
         // One fetch for all tokens, and none before the first.
-        assert_eq!(known.issuer.fetches(), 1);
+        assert_eq!(fixture.issuer.fetches(), 1);
     }
 }
 
 /// Tokens of the same issuer, audience and key that identify no caller, because they have another purpose or name their
 /// key only in part.
-fn for_other_purposes(known: &Known) -> Vec<(&'static str, String)> {
+fn for_other_purposes(fixture: &Fixture) -> Vec<(&'static str, String)> {
     vec![
         (
             "a longer key id",
-            known.token(|it, _| it["kid"] = json!("k1k1")),
+            fixture.token(|it, _| it["kid"] = json!("k1k1")),
         ),
         (
             "a path for a key id",
-            known.token(|it, _| it["kid"] = json!("../k1")),
+            fixture.token(|it, _| it["kid"] = json!("../k1")),
         ),
         (
             "a list of key ids",
-            known.token(|it, _| it["kid"] = json!(["k1"])),
+            fixture.token(|it, _| it["kid"] = json!(["k1"])),
         ),
         (
             "a logout token",
-            known.token(|it, _| it["typ"] = json!("logout+jwt")),
+            fixture.token(|it, _| it["typ"] = json!("logout+jwt")),
         ),
         (
             "a proof of possession",
-            known.token(|it, _| it["typ"] = json!("dpop+jwt")),
+            fixture.token(|it, _| it["typ"] = json!("dpop+jwt")),
         ),
         (
             "a type that is not a text",
-            known.token(|it, _| it["typ"] = json!(1)),
+            fixture.token(|it, _| it["typ"] = json!(1)),
         ),
         (
             "a refresh token",
-            known.token(|_, it| it["token_use"] = json!("refresh")),
+            fixture.token(|_, it| it["token_use"] = json!("refresh")),
         ),
         (
             "a use that is not a text",
-            known.token(|_, it| it["token_use"] = json!(["access"])),
+            fixture.token(|_, it| it["token_use"] = json!(["access"])),
         ),
         (
             "a client id for an audience of another issuer's kind",
-            known.token(|_, it| it["aud"] = json!({ "client": AUDIENCE })),
+            fixture.token(|_, it| it["aud"] = json!({ "client": AUDIENCE })),
         ),
     ]
 }
 
 #[tokio::test]
 async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let list = known.list().await;
-    assert!(is_known(&list, &known.good()).await, "{}", list.log());
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let list = fixture.list().await;
+    assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
     let wrong: Vec<(&str, String)> = vec![
         (
             "expired",
-            known.token(|_, it| it["exp"] = json!(now() - 60)),
+            fixture.token(|_, it| it["exp"] = json!(now() - 60)),
         ),
         (
             "no expiry",
-            known.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("exp")))),
+            fixture.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("exp")))),
         ),
         (
             "an expiry that is not a number",
-            known.token(|_, it| it["exp"] = json!("9999999999")),
+            fixture.token(|_, it| it["exp"] = json!("9999999999")),
         ),
         (
             "not yet",
-            known.token(|_, it| it["nbf"] = json!(now() + 60)),
+            fixture.token(|_, it| it["nbf"] = json!(now() + 60)),
         ),
         (
             "from the future",
-            known.token(|_, it| it["iat"] = json!(now() + 60)),
+            fixture.token(|_, it| it["iat"] = json!(now() + 60)),
         ),
         (
             "a time that is not a number",
-            known.token(|_, it| it["nbf"] = json!("0")),
+            fixture.token(|_, it| it["nbf"] = json!("0")),
         ),
         (
             "another issuer",
-            known.token(|_, it| it["iss"] = json!("https://issuer.example")),
+            fixture.token(|_, it| it["iss"] = json!("https://issuer.example")),
         ),
         (
             "another audience",
-            known.token(|_, it| it["aud"] = json!("client-2")),
+            fixture.token(|_, it| it["aud"] = json!("client-2")),
         ),
         (
             "an audience beside a client id",
-            known.token(|_, it| {
+            fixture.token(|_, it| {
                 it["aud"] = json!(["client-2"]);
                 it["client_id"] = json!(AUDIENCE);
             }),
         ),
         (
             "no audience",
-            known.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("aud")))),
+            fixture.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("aud")))),
         ),
-        ("nobody", known.token(|_, it| it["sub"] = json!(""))),
+        ("nobody", fixture.token(|_, it| it["sub"] = json!(""))),
         (
             "a number for a name",
-            known.token(|_, it| it["sub"] = json!(118)),
+            fixture.token(|_, it| it["sub"] = json!(118)),
         ),
         (
             "an extension",
-            known.token(|it, _| it["crit"] = json!(["exp"])),
+            fixture.token(|it, _| it["crit"] = json!(["exp"])),
         ),
         (
             "a key that is not there",
-            known.token(|it, _| it["kid"] = json!("k2")),
+            fixture.token(|it, _| it["kid"] = json!("k2")),
         ),
         (
             "no key id",
-            known.token(|it, _| drop(it.as_object_mut().map(|it| it.remove("kid")))),
+            fixture.token(|it, _| drop(it.as_object_mut().map(|it| it.remove("kid")))),
         ),
         (
             "another key's signature",
-            SigningKey::rsa().sign(&known.header(), &known.issuer.claims(USER)),
+            SigningKey::rsa().sign(&fixture.header(), &fixture.issuer.claims(USER)),
         ),
         ("other words", "not.a.token".to_owned()),
         ("too few parts", "a.b".to_owned()),
     ];
-    for (what, token) in wrong.into_iter().chain(for_other_purposes(&known)) {
+    for (what, token) in wrong.into_iter().chain(for_other_purposes(&fixture)) {
         assert!(!is_known(&list, &token).await, "{what}: {token}");
     }
     assert!(list.has_logged("token rejected, the caller is anonymous"));
     // A token that is invalid regardless of its key causes no fetch. The one with an unknown key comes too soon after
     // the first fetch.
-    assert_eq!(known.issuer.fetches(), 1);
+    assert_eq!(fixture.issuer.fetches(), 1);
 }
 
 #[tokio::test]
 async fn a_token_cannot_choose_how_it_is_checked() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let list = known.list().await;
-    let claims = encode(known.issuer.claims(USER).to_string().as_bytes());
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let list = fixture.list().await;
+    let claims = encode(fixture.issuer.claims(USER).to_string().as_bytes());
     // Without a signature, in every spelling.
     for name in ["none", "None", "NONE", ""] {
         let header = encode(json!({ "alg": name, "kid": "k1" }).to_string().as_bytes());
@@ -216,7 +217,7 @@ async fn a_token_cannot_choose_how_it_is_checked() {
         }
     }
     // With the public key as the secret of an HMAC.
-    let public = known.key.public("k1").to_string();
+    let public = fixture.key.public("k1").to_string();
     let header = encode(
         json!({ "alg": "HS256", "kid": "k1" })
             .to_string()
@@ -227,34 +228,34 @@ async fn a_token_cannot_choose_how_it_is_checked() {
     let signature = encode(ring::hmac::sign(&secret, text.as_bytes()).as_ref());
     assert!(!is_known(&list, &format!("{text}.{signature}")).await);
     // With a valid signature under another algorithm's name, and with claims changed after signing.
-    assert!(!is_known(&list, &known.token(|it, _| it["alg"] = json!("ES256"))).await);
-    assert!(!is_known(&list, &known.token(|it, _| it["alg"] = json!("RS384"))).await);
-    let good = known.token(|_, it| it["sub"] = json!("user-18"));
+    assert!(!is_known(&list, &fixture.token(|it, _| it["alg"] = json!("ES256"))).await);
+    assert!(!is_known(&list, &fixture.token(|it, _| it["alg"] = json!("RS384"))).await);
+    let good = fixture.token(|_, it| it["sub"] = json!("user-18"));
     let mut parts: Vec<&str> = good.split('.').collect();
     parts[1] = &claims;
     assert!(!is_known(&list, &parts.join(".")).await);
     // With a key in the token itself.
     let own = SigningKey::rsa();
-    let mut header = known.header();
+    let mut header = fixture.header();
     header["jwk"] = own.public("k1");
     header["jku"] = json!("http://127.0.0.1:1/keys");
-    assert!(!is_known(&list, &own.sign(&header, &known.issuer.claims(USER))).await);
-    assert!(is_known(&list, &known.good()).await, "{}", list.log());
+    assert!(!is_known(&list, &own.sign(&header, &fixture.issuer.claims(USER))).await);
+    assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
 }
 
 #[tokio::test]
 async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_client_id() {
-    let known = Known::start(SigningKey::p256()).await;
-    let list = known.list().await;
+    let fixture = Fixture::start(SigningKey::p256()).await;
+    let list = fixture.list().await;
     for token in [
-        known.token(|_, it| it["exp"] = json!(now() - 15)),
-        known.token(|_, it| it["nbf"] = json!(now() + 15)),
-        known.token(|_, it| it["aud"] = json!(["other", AUDIENCE])),
-        known.token(|it, _| it["typ"] = json!("at+JWT")),
-        known.token(|it, _| it["typ"] = json!("application/at+jwt")),
-        known.token(|it, _| drop(it.as_object_mut().map(|it| it.remove("typ")))),
-        known.token(|_, it| it["token_use"] = json!("id")),
-        known.token(|_, it| {
+        fixture.token(|_, it| it["exp"] = json!(now() - 15)),
+        fixture.token(|_, it| it["nbf"] = json!(now() + 15)),
+        fixture.token(|_, it| it["aud"] = json!(["other", AUDIENCE])),
+        fixture.token(|it, _| it["typ"] = json!("at+JWT")),
+        fixture.token(|it, _| it["typ"] = json!("application/at+jwt")),
+        fixture.token(|it, _| drop(it.as_object_mut().map(|it| it.remove("typ")))),
+        fixture.token(|_, it| it["token_use"] = json!("id")),
+        fixture.token(|_, it| {
             drop(it.as_object_mut().map(|it| it.remove("aud")));
             it["client_id"] = json!(AUDIENCE);
             it["token_use"] = json!("access");
@@ -266,10 +267,13 @@ async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_c
 
 #[tokio::test]
 async fn a_token_that_a_function_checks_itself_never_grants_admin_rights() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let environment = known.issuer.environment();
-    let update = known.stack.function_with("update-flag", &environment).await;
-    let token = known.token(|_, it| it["cognito:groups"] = json!(["admin"]));
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let environment = fixture.issuer.environment();
+    let update = fixture
+        .stack
+        .function_with("update-flag", &environment)
+        .await;
+    let token = fixture.token(|_, it| it["cognito:groups"] = json!(["admin"]));
     let event = Event::update("checkout", &json!({ "enabled": false }))
         .anonymous()
         .header("authorization", &format!("Bearer {token}"));
@@ -278,51 +282,55 @@ async fn a_token_that_a_function_checks_itself_never_grants_admin_rights() {
 
 #[tokio::test]
 async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let list = known.list().await;
-    assert!(is_known(&list, &known.good()).await);
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let list = fixture.list().await;
+    assert!(is_known(&list, &fixture.good()).await);
     let new = SigningKey::p256();
-    known
+    fixture
         .issuer
-        .set_keys(&[known.key.public("k1"), new.public("k2")]);
+        .set_keys(&[fixture.key.public("k1"), new.public("k2")]);
     let header = json!({ "alg": "ES256", "kid": "k2" });
-    let rotated = new.sign(&header, &known.issuer.claims(USER));
+    let rotated = new.sign(&header, &fixture.issuer.claims(USER));
     let started = Instant::now();
-    eventually("the new key is believed", async || {
-        let invented = known.token(|it, _| it["kid"] = json!("invented"));
+    eventually("the new key is accepted", async || {
+        let invented = fixture.token(|it, _| it["kid"] = json!("invented"));
         assert!(!is_known(&list, &invented).await);
         is_known(&list, &rotated).await
     })
     .await;
     // At least ten seconds pass between two fetches.
     let most = 2 + usize::try_from(started.elapsed().as_secs() / 10).expect("small");
-    assert!(known.issuer.fetches() <= most, "{}", known.issuer.fetches());
-    assert!(is_known(&list, &known.good()).await);
+    assert!(
+        fixture.issuer.fetches() <= most,
+        "{}",
+        fixture.issuer.fetches()
+    );
+    assert!(is_known(&list, &fixture.good()).await);
 }
 
 #[tokio::test]
 async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
-    let known = Known::start(SigningKey::rsa()).await;
+    let fixture = Fixture::start(SigningKey::rsa()).await;
     for broken in [
         Fault::Failing,
         Fault::Silent,
-        Fault::SomebodyElse,
+        Fault::OtherIssuer,
         Fault::PlainHttp,
         Fault::Nonsense,
         Fault::Endless,
         Fault::TooManyKeys,
         Fault::Moved,
     ] {
-        known.issuer.set_fault(Some(broken));
-        let list = known.list().await;
+        fixture.issuer.set_fault(Some(broken));
+        let list = fixture.list().await;
         let started = Instant::now();
-        assert!(!is_known(&list, &known.good()).await, "{broken:?}");
+        assert!(!is_known(&list, &fixture.good()).await, "{broken:?}");
         // The limit is 1.5 seconds; the rest is for a slow machine.
         assert!(started.elapsed() < Duration::from_secs(5), "{broken:?}");
-        let before = known.issuer.fetches();
-        assert!(!is_known(&list, &known.good()).await, "{broken:?}");
+        let before = fixture.issuer.fetches();
+        assert!(!is_known(&list, &fixture.good()).await, "{broken:?}");
         assert_eq!(
-            known.issuer.fetches(),
+            fixture.issuer.fetches(),
             before,
             "{broken:?} was called again immediately"
         );
@@ -331,20 +339,23 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
             "{broken:?}"
         );
     }
-    known.issuer.set_fault(None);
+    fixture.issuer.set_fault(None);
     let environment = [
         ("JWT_ISSUER", "http://127.0.0.1:1"),
         ("JWT_AUDIENCE", AUDIENCE),
     ];
-    let list = known.stack.function_with("list-flags", &environment).await;
-    let token = known.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
+    let list = fixture
+        .stack
+        .function_with("list-flags", &environment)
+        .await;
+    let token = fixture.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
     assert!(!is_known(&list, &token).await, "the issuer is unavailable");
 }
 
 #[tokio::test]
 async fn an_issuer_may_name_only_trusted_addresses() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let name = known.issuer.name().to_owned();
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let name = fixture.issuer.name().to_owned();
     let port = name.rsplit(':').next().expect("a port").to_owned();
     for (address, good) in [
         (format!("{name}/other-keys"), true),
@@ -363,9 +374,9 @@ async fn an_issuer_may_name_only_trusted_addresses() {
         ("/keys".to_owned(), false),
         (String::new(), false),
     ] {
-        known.issuer.set_metadata("jwks_uri", json!(address));
-        let list = known.list().await;
-        let found = is_known(&list, &known.good()).await;
+        fixture.issuer.set_metadata("jwks_uri", json!(address));
+        let list = fixture.list().await;
+        let found = is_known(&list, &fixture.good()).await;
         assert_eq!(found, good, "{address}: {}", list.log());
         if !good {
             assert!(
@@ -379,8 +390,8 @@ async fn an_issuer_may_name_only_trusted_addresses() {
 
 #[tokio::test]
 async fn an_issuer_that_imitates_localhost_is_not_contacted() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let port = known
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let port = fixture
         .issuer
         .name()
         .rsplit(':')
@@ -399,8 +410,11 @@ async fn an_issuer_that_imitates_localhost_is_not_contacted() {
         ("http://localhost.issuer.example".to_owned(), "https://"),
     ] {
         let environment = [("JWT_ISSUER", issuer.as_str()), ("JWT_AUDIENCE", AUDIENCE)];
-        let list = known.stack.function_with("list-flags", &environment).await;
-        let token = known.token(|_, it| it["iss"] = json!(issuer));
+        let list = fixture
+            .stack
+            .function_with("list-flags", &environment)
+            .await;
+        let token = fixture.token(|_, it| it["iss"] = json!(issuer));
         assert!(!is_known(&list, &token).await, "{issuer}");
         let log = list.log();
         assert!(
@@ -409,21 +423,21 @@ async fn an_issuer_that_imitates_localhost_is_not_contacted() {
         );
         assert!(log.contains(why), "{issuer}: {log}");
     }
-    assert_eq!(known.issuer.fetches(), 0);
+    assert_eq!(fixture.issuer.fetches(), 0);
 }
 
 /// Ids are unique among keys of one kind only (RFC 7517), and keys for other purposes sign no tokens.
 #[tokio::test]
 async fn of_keys_with_one_id_the_signing_key_is_found() {
-    let known = Known::start(SigningKey::rsa()).await;
+    let fixture = Fixture::start(SigningKey::rsa()).await;
     let other = SigningKey::p256();
-    known
+    fixture
         .issuer
-        .set_keys(&[other.public("k1"), known.key.public("k1")]);
-    let list = known.list().await;
-    assert!(is_known(&list, &known.good()).await, "{}", list.log());
+        .set_keys(&[other.public("k1"), fixture.key.public("k1")]);
+    let list = fixture.list().await;
+    assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
     let header = json!({ "alg": "ES256", "kid": "k1" });
-    let second = other.sign(&header, &known.issuer.claims(USER));
+    let second = other.sign(&header, &fixture.issuer.claims(USER));
     assert!(is_known(&list, &second).await, "{}", list.log());
 
     for (name, value) in [
@@ -433,40 +447,43 @@ async fn of_keys_with_one_id_the_signing_key_is_found() {
         ("kty", json!("oct")),
         ("kid", json!("k".repeat(257))),
     ] {
-        let mut key = known.key.public("k1");
+        let mut key = fixture.key.public("k1");
         key[name] = value.clone();
-        known.issuer.set_keys(&[key]);
-        let list = known.list().await;
-        assert!(!is_known(&list, &known.good()).await, "{name}: {value}");
+        fixture.issuer.set_keys(&[key]);
+        let list = fixture.list().await;
+        assert!(!is_known(&list, &fixture.good()).await, "{name}: {value}");
     }
 }
 
 #[tokio::test]
 async fn keys_that_are_known_stay_known_while_the_issuer_is_down() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let list = known.list().await;
-    assert!(is_known(&list, &known.good()).await);
-    known.issuer.set_fault(Some(Fault::Failing));
-    assert!(is_known(&list, &known.good()).await);
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let list = fixture.list().await;
+    assert!(is_known(&list, &fixture.good()).await);
+    fixture.issuer.set_fault(Some(Fault::Failing));
+    assert!(is_known(&list, &fixture.good()).await);
 }
 
 #[tokio::test]
 async fn requests_that_come_together_share_one_fetch() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let issuer = known.issuer.environment();
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let issuer = fixture.issuer.environment();
     let mut environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY", "8")];
     environment.extend(issuer);
-    let list = known.stack.function_with("list-flags", &environment).await;
-    let token = known.good();
+    let list = fixture
+        .stack
+        .function_with("list-flags", &environment)
+        .await;
+    let token = fixture.good();
     let outcomes = join_all((0..8).map(|_| is_known(&list, &token))).await;
     assert_eq!(outcomes, [true; 8]);
-    assert_eq!(known.issuer.fetches(), 1);
+    assert_eq!(fixture.issuer.fetches(), 1);
 }
 
 #[tokio::test]
 async fn without_an_issuer_or_an_audience_tokens_are_ignored() {
-    let known = Known::start(SigningKey::rsa()).await;
-    let name = known.issuer.name().to_owned();
+    let fixture = Fixture::start(SigningKey::rsa()).await;
+    let name = fixture.issuer.name().to_owned();
     for environment in [
         vec![],
         vec![("JWT_ISSUER", name.as_str())],
@@ -475,10 +492,13 @@ async fn without_an_issuer_or_an_audience_tokens_are_ignored() {
             ("JWT_AUDIENCE", AUDIENCE),
         ],
     ] {
-        let list = known.stack.function_with("list-flags", &environment).await;
-        assert!(!is_known(&list, &known.good()).await, "{environment:?}");
+        let list = fixture
+            .stack
+            .function_with("list-flags", &environment)
+            .await;
+        assert!(!is_known(&list, &fixture.good()).await, "{environment:?}");
     }
-    assert_eq!(known.issuer.fetches(), 0);
+    assert_eq!(fixture.issuer.fetches(), 0);
 }
 
 /// `openssl s_server -WWW` serves the files of its folder.

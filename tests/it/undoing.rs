@@ -75,7 +75,7 @@ async fn restoring_an_override_counts_as_an_addition_and_removing_it_does_not() 
         assert!(answer.header("retry-after").is_some());
         let nothing = json!({"auditId": id, "state": "before"});
         let answer = api.admin_if("*", "POST", REVERT, &nothing).await;
-        assert_eq!(answer.status, 200, "it is as it was then: no change");
+        assert_eq!(answer.status, 200, "the override has that state already");
     }
 }
 
@@ -92,7 +92,10 @@ async fn archiving_a_flag_cancels_its_schedules() {
         assert_eq!(entry["after"]["status"], "cancelled");
         let one = format!("{SCHEDULE}/{id}");
         let answer = api.admin("DELETE", &one, &Value::Null).await;
-        assert_eq!(answer.status, 404, "out of use, as for every other route");
+        assert_eq!(
+            answer.status, 404,
+            "an archived flag has no schedules on any route"
+        );
         assert_eq!(api.read(SCHEDULE).await.status, 404);
         restore(&api).await;
         let list = api.read(SCHEDULE).await.json();

@@ -213,8 +213,8 @@ async fn an_invalid_webhook_is_rejected() {
     ] {
         let answer = api.admin("POST", "/api/admin/webhooks", &body).await;
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
-        let complaints = &answer.json()["details"]["fieldErrors"];
-        assert!(complaints[field].is_array(), "{body}: {answer:?}");
+        let errors = &answer.json()["details"]["fieldErrors"];
+        assert!(errors[field].is_array(), "{body}: {answer:?}");
     }
     let path = "/api/admin/webhooks?environment=nowhere";
     let answer = api

@@ -50,14 +50,14 @@ impl Page<'_> {
         let unsafe_headers = unsafe_headers(headers);
         if !is_simple(method) || !unsafe_headers.is_empty() {
             let names = unsafe_headers.join(",");
-            let mut question = vec![
+            let mut preflight = vec![
                 ("origin", self.origin),
                 ("access-control-request-method", method),
             ];
             if !names.is_empty() {
-                question.push(("access-control-request-headers", &names));
+                preflight.push(("access-control-request-headers", &names));
             }
-            let answer = client.send("OPTIONS", path, &question, "").await;
+            let answer = client.send("OPTIONS", path, &preflight, "").await;
             self.check_preflight(&answer, method, &unsafe_headers)?;
         }
         let mut all = vec![("origin", self.origin)];

@@ -68,8 +68,8 @@ impl EventBus {
         environment(&self.endpoint)
     }
 
-    /// Removes all messages from the queue.
-    pub async fn events(&self) -> Vec<Value> {
+    /// Takes all events from the queue.
+    pub async fn take_events(&self) -> Vec<Value> {
         let body = json!({ "QueueUrl": self.queue, "MaxNumberOfMessages": 10 });
         let mut events = Vec::new();
         loop {
@@ -186,6 +186,7 @@ async fn put_events(State(shared): State<Arc<Shared>>, body: Bytes) -> (StatusCo
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     let entries = body["Entries"].as_array().expect("entries");
     let text = |entry: &Value, name: &str| entry[name].as_str().map_or(0, str::len);
+    // 14 bytes for the time.
     let size =
         |entry| 14 + text(entry, "Source") + text(entry, "DetailType") + text(entry, "Detail");
     let size: usize = entries.iter().map(size).sum();

@@ -31,7 +31,7 @@ pub const SYNC_KEY: &str = "pennon_sync_production_01234567890123456789012345678
 pub enum Behaviour {
     /// With this document.
     Serve(Value),
-    /// With this status and body. Headers as of a document, and these.
+    /// With this status, these headers besides `Content-Type`, and this body.
     Answer(u16, Vec<(&'static str, &'static str)>, Vec<u8>),
     /// Never.
     Hang,
@@ -66,7 +66,7 @@ struct Api {
     seen: Mutex<Seen>,
 }
 
-/// What an extension has sent.
+/// The requests that an extension has sent.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// The names of the registrations.
@@ -236,7 +236,7 @@ impl ExtensionsApi {
         }));
     }
 
-    /// What the extension has sent.
+    /// The requests that the extension has sent.
     pub fn seen(&self) -> Seen {
         lock(&self.api.seen).clone()
     }

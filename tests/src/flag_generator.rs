@@ -133,6 +133,7 @@ impl FlagGenerator {
 
     fn word(&self) -> &'static str {
         match self.subject {
+            // Without words that are not ASCII, and without the empty one.
             Subject::FractionalV2 => self.pick(&WORDS[..7]),
             Subject::Operators | Subject::FractionalV3 => self.pick(WORDS),
         }

@@ -117,7 +117,7 @@ struct Shared {
     keys: Mutex<Value>,
     fetches: AtomicUsize,
     fault: Mutex<Option<Fault>>,
-    description: Mutex<Map<String, Value>>,
+    overrides: Mutex<Map<String, Value>>,
     sign_in: Mutex<SignIn>,
 }
 
@@ -129,7 +129,7 @@ pub enum Fault {
     /// It does not respond.
     Silent,
     /// Its metadata names another issuer.
-    SomebodyElse,
+    OtherIssuer,
     /// Its keys are at an address without TLS.
     PlainHttp,
     /// Its response is not JSON.
@@ -155,11 +155,11 @@ impl Issuer {
             keys: Mutex::new(json!({ "keys": keys })),
             fetches: AtomicUsize::new(0),
             fault: Mutex::new(None),
-            description: Mutex::default(),
+            overrides: Mutex::default(),
             sign_in: Mutex::new(SignIn::at(&address)),
         });
         let router = Router::new()
-            .route("/.well-known/openid-configuration", get(about))
+            .route("/.well-known/openid-configuration", get(metadata))
             .route("/keys", get(keys_of))
             .route("/other-keys", get(good_keys))
             .route("/authorize", get(authorize))
@@ -200,8 +200,8 @@ impl Issuer {
 
     /// Adds a field to its metadata, or replaces one.
     pub fn set_metadata(&self, name: &str, value: Value) {
-        let mut description = self.shared.description.lock().expect("not poisoned");
-        description.insert(name.to_owned(), value);
+        let mut overrides = self.shared.overrides.lock().expect("not poisoned");
+        overrides.insert(name.to_owned(), value);
     }
 
     /// Accesses the state of sign-ins.
@@ -243,17 +243,17 @@ pub fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+async fn metadata(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     shared.fetches.fetch_add(1, Ordering::Relaxed);
     let fault = *shared.fault.lock().expect("not poisoned");
-    let mut about =
+    let mut metadata =
         json!({ "issuer": shared.address, "jwks_uri": format!("{}/keys", shared.address) });
     match fault {
         None | Some(Fault::Endless | Fault::TooManyKeys | Fault::Moved) => {}
         Some(Fault::Failing) => return (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
         Some(Fault::Silent) => std::future::pending().await,
-        Some(Fault::SomebodyElse) => about["issuer"] = json!("https://issuer.example"),
-        Some(Fault::PlainHttp) => about["jwks_uri"] = json!("http://issuer.example/keys"),
+        Some(Fault::OtherIssuer) => metadata["issuer"] = json!("https://issuer.example"),
+        Some(Fault::PlainHttp) => metadata["jwks_uri"] = json!("http://issuer.example/keys"),
         Some(Fault::Nonsense) => return (StatusCode::OK, "<html>".to_owned()),
     }
     for (name, endpoint) in [
@@ -262,12 +262,12 @@ async fn about(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
         ("revocation_endpoint", "revoke"),
         ("end_session_endpoint", "logout"),
     ] {
-        about[name] = json!(format!("{}/{endpoint}", shared.address));
+        metadata[name] = json!(format!("{}/{endpoint}", shared.address));
     }
-    for (name, value) in shared.description.lock().expect("not poisoned").iter() {
-        about[name.as_str()] = value.clone();
+    for (name, value) in shared.overrides.lock().expect("not poisoned").iter() {
+        metadata[name.as_str()] = value.clone();
     }
-    (StatusCode::OK, about.to_string())
+    (StatusCode::OK, metadata.to_string())
 }
 
 async fn keys_of(State(shared): State<Arc<Shared>>) -> Response {

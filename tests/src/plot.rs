@@ -20,7 +20,7 @@ pub struct Plot {
     pub line: Vec<(Duration, f64)>,
     /// Events, and their times.
     pub marks: Vec<(Duration, String)>,
-    /// The label of a share of 1.
+    /// The value that a share of 1 stands for.
     pub most: f64,
     /// The unit of the axis.
     pub unit: &'static str,

@@ -185,7 +185,7 @@ impl Redis {
             .map_or(0, |number| number.parse().expect("a number"))
     }
 
-    /// The number of connections except ours, counted during traffic.
+    /// The number of connections, without the one that counts them.
     pub async fn count_clients(&self) -> usize {
         let (port, password) = (self.port, self.password.clone());
         let listed = tokio::task::spawn_blocking(move || {

@@ -45,7 +45,7 @@ impl Response {
             headers.insert(name.to_ascii_lowercase(), value);
         }
         let body = response["body"].as_str().unwrap_or_default();
-        let is_encoded = response["isBase64Encoded"].as_bool().expect("a switch");
+        let is_encoded = response["isBase64Encoded"].as_bool().expect("a boolean");
         let bytes = if is_encoded {
             STANDARD.decode(body).expect("base64")
         } else {

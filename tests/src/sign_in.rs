@@ -12,13 +12,14 @@ use url::form_urlencoded::Serializer;
 
 use crate::issuer::{AUDIENCE, SigningKey, encode, now};
 
-/// The issuer's side of sign-ins. Every user is the same.
+/// The issuer's side of sign-ins. All of them are of the same user.
 pub struct SignIn {
     issuer: String,
     key: Option<(Arc<SigningKey>, String)>,
     codes: HashMap<String, Code>,
     refresh_tokens: Vec<String>,
-    given: usize,
+    /// The number of codes and tokens issued so far.
+    issued: usize,
     /// The subject of its tokens.
     pub subject: String,
     /// The groups in its access tokens. Without them, access tokens are opaque.
@@ -84,7 +85,7 @@ impl SignIn {
             key: None,
             codes: HashMap::new(),
             refresh_tokens: Vec::new(),
-            given: 0,
+            issued: 0,
             subject: "admin-1".to_owned(),
             groups: None,
             behaviour: Behaviour::Correct,
@@ -131,7 +132,7 @@ impl SignIn {
                 return Err(format!("{secret} can be guessed"));
             }
         }
-        let code = format!("code-{}", self.next());
+        let code = format!("code-{}", self.next_number());
         let pending = Code {
             challenge: challenge.to_owned(),
             redirect: redirect.to_owned(),
@@ -215,7 +216,7 @@ impl SignIn {
     }
 
     fn tokens(&mut self, nonce: Option<String>) -> Value {
-        let number = self.next();
+        let number = self.next_number();
         let refresh = format!("refresh-{number}");
         self.refresh_tokens.push(refresh.clone());
         let started = nonce.is_some();
@@ -268,8 +269,8 @@ impl SignIn {
         answer
     }
 
-    fn next(&mut self) -> usize {
-        self.given += 1;
-        self.given
+    fn next_number(&mut self) -> usize {
+        self.issued += 1;
+        self.issued
     }
 }

@@ -77,8 +77,8 @@ impl Stack {
         self
     }
 
-    /// Starts a function that uses both through their wires and has connected to Redis, unless a fault or a variable
-    /// prevents that.
+    /// Starts a function that uses Redis and PostgreSQL through their wires, and has connected to Redis unless a fault
+    /// or a variable prevents that.
     pub async fn function(&self, name: &str) -> Function {
         self.function_with(name, &[]).await
     }
@@ -93,8 +93,8 @@ impl Stack {
         let environment: Vec<_> = own.chain(more.iter().copied()).collect();
         for _ in 0..MAX_COLD_STARTS {
             let function = Function::start(name, &environment).await;
-            let ran_out = function.has_logged(self.redis.failure());
-            if !ran_out || !self.must_connect(more) {
+            let timed_out = function.has_logged(self.redis.failure());
+            if !timed_out || !self.must_connect(more) {
                 return function;
             }
         }
@@ -108,7 +108,7 @@ impl Stack {
         !is_elsewhere && !is_about_faults && self.redis.is_reachable()
     }
 
-    /// The variables with which a function uses both through their wires, and its timeouts.
+    /// The variables of a function: Redis and PostgreSQL through their wires, and timeouts.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.redis.environment();
         environment.push(("DATABASE_URL".to_owned(), self.database_url()));
@@ -154,14 +154,14 @@ pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) 
         let answer = set_percentage(update, key, last).await;
         let confirmed = answer.header("x-cache-invalidated") == Some("true");
         let lines = &update.lines()[lines..];
-        let reason = lines.iter().any(|line| {
+        let is_explained = lines.iter().any(|line| {
             line["message"] == "no replica has confirmed an invalidation"
                 || line["redis_connection_errors"] != 0
                     && line["redis_connection_errors"] != Value::Null
         });
         assert!(
-            confirmed || reason,
-            "not confirmed for no reason: {lines:#?}"
+            confirmed || is_explained,
+            "unconfirmed, and no line has the reason: {lines:#?}"
         );
         confirmed
     })

@@ -49,20 +49,24 @@ pub struct Wire {
     mode: watch::Sender<Mode>,
     requests: Arc<AtomicUsize>,
     commands: Arc<Mutex<Vec<Instant>>>,
+    /// Raised by [`make_half_open`](Self::make_half_open). Connections from before that forward nothing.
     era: Arc<AtomicUsize>,
 }
 
 /// The listener of a wire, whose port is known before the wire exists.
 pub struct WireListener {
     listener: std::net::TcpListener,
-    behind: u16,
+    server_port: u16,
 }
 
 impl WireListener {
-    /// Binds a port for a wire to a server on port `behind`.
-    pub fn to(behind: u16) -> Self {
+    /// Binds a port for a wire to the server on this port.
+    pub fn to(server_port: u16) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        Self { listener, behind }
+        Self {
+            listener,
+            server_port,
+        }
     }
 
     /// The port on which it listens.
@@ -78,10 +82,10 @@ impl Wire {
     }
 
     /// Creates an open wire that uses this listener.
-    pub fn on(plug: WireListener) -> Self {
-        let port = plug.behind;
-        plug.listener.set_nonblocking(true).expect("it can");
-        let listener = TcpListener::from_std(plug.listener).expect("a listener");
+    pub fn on(reserved: WireListener) -> Self {
+        let port = reserved.server_port;
+        reserved.listener.set_nonblocking(true).expect("it can");
+        let listener = TcpListener::from_std(reserved.listener).expect("a listener");
         let address = listener.local_addr().expect("an address");
         let (mode, watcher) = watch::channel(Mode::Open);
         let requests = Arc::new(AtomicUsize::new(0));
@@ -272,8 +276,8 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
                         return;
                     }
                     if let Mode::Replace(pairs) = now {
-                        let forged = replace_texts(bytes, pairs);
-                        if to_server.write_all(&forged).await.is_err() {
+                        let changed = replace_texts(bytes, pairs);
+                        if to_server.write_all(&changed).await.is_err() {
                             return;
                         }
                         continue;
@@ -314,17 +318,17 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
 }
 
 fn replace_texts(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
-    let mut forged = bytes.to_vec();
+    let mut changed = bytes.to_vec();
     for (from, to) in pairs {
         assert_eq!(from.len(), to.len(), "the protocol counts bytes");
-        let places: Vec<usize> = (0..forged.len().saturating_sub(from.len()))
-            .filter(|at| forged[*at..].starts_with(from.as_bytes()))
+        let places: Vec<usize> = (0..changed.len().saturating_sub(from.len()))
+            .filter(|at| changed[*at..].starts_with(from.as_bytes()))
             .collect();
         for at in places {
-            forged[at..at + to.len()].copy_from_slice(to.as_bytes());
+            changed[at..at + to.len()].copy_from_slice(to.as_bytes());
         }
     }
-    forged
+    changed
 }
 
 /// How many commands of the cache protocol begin in these bytes.

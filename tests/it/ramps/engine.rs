@@ -250,7 +250,7 @@ async fn one_run_advances_five_hundred_ramps_and_the_next_run_the_others() {
     deployment.alarms.add("errors", &[GUARD]).await;
     let body = guarded(&[60, 70], "errors");
     deployment.started("checkout", &body).await;
-    // 510 requests would create the same rows.
+    // The rows that 510 requests would create.
     let copies = format!(
         "insert into feature_flags (flag_key, enabled, rollout_percentage)
            select 'many-' || number, true, 60 from generate_series(1, {MANY}) as number;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{RAMP, act, create, end_bakes, guarded, percentage, plan, ramp, sql, started, steps};
 
-/// The functions of ramps.
+/// A stack with the functions of ramps.
 pub(super) struct Deployment {
     pub(super) stack: Stack,
     pub(super) alarms: CloudWatch,
@@ -31,7 +31,7 @@ fn borrowed(environment: &[(String, String)]) -> Vec<(&str, &str)> {
 }
 
 impl Deployment {
-    /// Starts them with moto's CloudWatch.
+    /// Starts the functions with moto's CloudWatch.
     pub(super) async fn start() -> Self {
         let (stack, alarms) = (Stack::start().await, CloudWatch::start().await);
         let environment = alarms.environment();

@@ -3,7 +3,7 @@
 Argument: a file in which each call is the number of its arguments and the arguments, each ended by
 a NUL byte. Prints a line for each problem.
 
-Version 1 of the CLI is on PyPI; version 2, which the documents ask for, has a few commands more.
+PyPI has version 1 of the CLI. The documents need version 2, which has a few more commands.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ ONLY_IN_VERSION_2 = [("logs", "tail"), ("ec2-instance-connect", "ssh")]
 
 
 def checked(self, service, operation, parameters, parsed_globals):
-    """In the place of the call: are these the parameters of this operation?"""
+    """Validates the parameters of an operation instead of calling it."""
     client = self._session.create_client(service, region_name="us-east-1")
     shape = client.meta.service_model.operation_model(operation).input_shape
     if shape is not None:
@@ -55,11 +55,11 @@ def main():
     for call in calls(sys.argv[1]):
         if tuple(call[:2]) in ONLY_IN_VERSION_2:
             continue
-        # A file that the command reads is not there.
+        # Files that a command reads do not exist here.
         call = ["x" if it.startswith("file://") else it for it in call]
-        said = io.StringIO()
+        output = io.StringIO()
         try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
                 code = driver.main(call)
         except SystemExit as exit:
             code = exit.code
@@ -68,8 +68,8 @@ def main():
         except Exception as error:  # noqa: BLE001
             code = f"{type(error).__name__}: {error}"
         if code != 0:
-            # The end says what is wrong; before it come several lines about usage.
-            why = " ".join(said.getvalue().split())[-300:] or code
+            # The message is at the end, after several lines about usage.
+            why = " ".join(output.getvalue().split())[-300:] or code
             print(f"aws {' '.join(call)}: {why}")
 
 

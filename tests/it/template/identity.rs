@@ -169,10 +169,10 @@ fn check_pages(stack: &Stack, problems: &mut Problems) {
 
 fn check_branding(stack: &Stack, id: &str, client: &str, problems: &mut Problems) {
     let branding = &stack.get(id)["Properties"];
-    let opens = target(&branding["ClientId"]) == client
+    let has_pages = target(&branding["ClientId"]) == client
         && target(&branding["UserPoolId"]) == "UserPool"
         && branding["UseCognitoProvidedValues"] == true;
-    problems.unless(opens, id, "the client has no sign-in pages");
+    problems.unless(has_pages, id, "the client has no sign-in pages");
 }
 
 #[test]

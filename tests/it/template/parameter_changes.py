@@ -1,9 +1,9 @@
-"""What a change of each parameter of template.yaml replaces, creates or deletes, as JSON.
+"""Prints the resources that a change of each parameter of template.yaml replaces, creates or deletes, as JSON.
 
-Properties that CloudFormation can only set at creation are those of the resource schemas that cfn-lint brings. A
-parameter reaches one by a reference, or by a condition that decides about it; and a condition of a resource, or of all
-its properties, decides whether the resource exists. `DeployRevision` is left out: it makes versions and nothing else.
-Run with the Python of .tools/sam in the folder of the project; reads the template from standard input.
+A resource is replaced if a property that CloudFormation can only set at creation depends on the parameter: the value
+refers to it, or a condition selects the value. The resource schemas in cfn-lint list these properties. A resource is
+created or deleted if its own condition depends on the parameter. `DeployRevision` is left out: it only publishes
+versions. Run with the Python of .tools/sam in the folder of the project; reads the template from standard input.
 """
 
 import json
@@ -17,16 +17,16 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # noqa: E402
 from samcli.yamlhelper import yaml_parse  # noqa: E402
 
 REGION = "us-east-1"
-# An identity that is the same whatever its properties say, or one that nobody misses: a permission or an alias of
-# Lambda, and what SAM names after what it contains.
-PASSING = re.compile(r"(Permission|(Version|Layer)[0-9a-f]{10}|ApiGatewayDefaultStage)")
+# Resources without data, which may be replaced at any time: permissions of Lambda, and resources whose logical id SAM
+# derives from their content.
+REPLACEABLE = re.compile(r"(Permission|(Version|Layer)[0-9a-f]{10}|ApiGatewayDefaultStage)")
 template = profiles.transform(yaml_parse(sys.stdin.read()), {}, REGION)
 parameters = set(template["Parameters"]) - {"DeployRevision"}
 conditions = template["Conditions"]
 
 
 def references(value):
-    """Parameters that decide what a value is, by reference or by condition."""
+    """The parameters on which a value depends, by reference or by condition."""
     if isinstance(value, list):
         return set().union(*map(references, value))
     if not isinstance(value, dict):
@@ -50,7 +50,7 @@ def references(value):
 
 
 def properties_at(value, path):
-    """What stands at a path of a schema, in a list at each of its elements."""
+    """The values at a path of a schema. `*` in the path stands for every element of a list."""
     if not path:
         return [value]
     if isinstance(value, list):
@@ -66,7 +66,7 @@ def properties_at(value, path):
 
 changes = {}
 for name, resource in template["Resources"].items():
-    if PASSING.search(name):
+    if REPLACEABLE.search(name):
         continue
     for parameter in references({"Condition": resource["Condition"]} if "Condition" in resource else {}):
         changes.setdefault(parameter, {}).setdefault("exists", []).append(name)

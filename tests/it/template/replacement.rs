@@ -105,8 +105,8 @@ const IMMUTABLE: [(&str, &[&str]); 23] = [
     ),
 ];
 
-/// The snapshot, by logical id: each form of a resource, and the numbers of the profiles that have it.
-type Fixed = BTreeMap<String, BTreeMap<String, String>>;
+/// By logical id: each form of a resource, and the numbers of the profiles that have it.
+type Snapshot = BTreeMap<String, BTreeMap<String, String>>;
 
 /// All profiles, with every way to log in to both caches.
 fn all_profiles() -> Vec<Profile> {
@@ -120,9 +120,9 @@ fn all_profiles() -> Vec<Profile> {
     all
 }
 
-fn fixed(template: &str) -> Fixed {
+fn snapshot_of(template: &str) -> Snapshot {
     let template = yaml::parse(template);
-    let mut fixed = Fixed::new();
+    let mut snapshot = Snapshot::new();
     for (number, profile) in all_profiles().into_iter().enumerate() {
         let stack = Stack::of(&template, profile);
         for (id, resource) in stack.all() {
@@ -134,7 +134,7 @@ fn fixed(template: &str) -> Fixed {
                     form.insert((*name).to_owned(), value.clone());
                 }
             }
-            let forms = fixed.entry(id.to_owned()).or_default();
+            let forms = snapshot.entry(id.to_owned()).or_default();
             let numbers = forms.entry(Value::Object(form).to_string()).or_default();
             if !numbers.is_empty() {
                 numbers.push(' ');
@@ -142,13 +142,13 @@ fn fixed(template: &str) -> Fixed {
             numbers.push_str(&number.to_string());
         }
     }
-    fixed
+    snapshot
 }
 
 /// Writes one form of a resource per line.
-fn written(fixed: &Fixed) -> String {
+fn written(snapshot: &Snapshot) -> String {
     let mut lines = Vec::new();
-    for (id, forms) in fixed {
+    for (id, forms) in snapshot {
         let forms = forms.iter().map(|(form, numbers)| {
             let numbers = json!(numbers);
             format!("    {{\"profiles\": {numbers}, \"resource\": {form}}}")
@@ -159,20 +159,20 @@ fn written(fixed: &Fixed) -> String {
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
 
-fn snapshot() -> Fixed {
-    let snapshot: Value = serde_json::from_str(&read(SNAPSHOT)).expect("JSON");
-    let mut fixed = Fixed::new();
-    for (id, forms) in snapshot.as_object().expect("an object") {
+fn stored_snapshot() -> Snapshot {
+    let stored: Value = serde_json::from_str(&read(SNAPSHOT)).expect("JSON");
+    let mut snapshot = Snapshot::new();
+    for (id, forms) in stored.as_object().expect("an object") {
         let forms = forms.as_array().expect("forms").iter();
         let forms = forms.map(|it| (it["resource"].to_string(), text(&it["profiles"]).to_owned()));
-        fixed.insert(id.clone(), forms.collect());
+        snapshot.insert(id.clone(), forms.collect());
     }
-    fixed
+    snapshot
 }
 
 /// The resources that an update to this template would replace, in a stack of the snapshot.
 fn replaced(template: &str) -> Vec<String> {
-    let (before, after) = (snapshot(), fixed(template));
+    let (before, after) = (stored_snapshot(), snapshot_of(template));
     let mut ids: Vec<_> = before.keys().chain(after.keys()).collect();
     ids.sort();
     ids.dedup();
@@ -196,7 +196,7 @@ fn an_update_replaces_nothing_that_holds_data() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("..")
             .join(SNAPSHOT);
-        std::fs::write(path, written(&fixed(&template))).expect("written");
+        std::fs::write(path, written(&snapshot_of(&template))).expect("written");
     }
     let replaced = replaced(&template);
     assert!(
@@ -208,7 +208,7 @@ fn an_update_replaces_nothing_that_holds_data() {
 
 #[test]
 fn the_snapshot_has_every_kind_of_resource_that_is_kept() {
-    let snapshot = snapshot();
+    let snapshot = stored_snapshot();
     for (kind, _) in IMMUTABLE {
         let kind = format!("\"Type\":\"{kind}\"");
         let mut forms = snapshot.values().flat_map(BTreeMap::keys);

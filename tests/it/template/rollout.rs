@@ -219,7 +219,7 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
         let alarm_id = target(alarm);
         let properties = &stack.get(alarm_id)["Properties"];
         if stack.get(alarm_id)["Type"] != "AWS::CloudWatch::Alarm" {
-            problems.add(id, format!("{alarm_id} is no alarm"));
+            problems.add(id, format!("{alarm_id} is not an alarm"));
             continue;
         }
         check_canary_alarm(function, alarm_id, properties, problems);
@@ -300,7 +300,7 @@ pub(super) fn metrics(properties: &Value) -> Vec<Value> {
     found
 }
 
-/// What an alarm detects about a version, as far as the rules require it.
+/// The problem of a version that an alarm detects, among those that the rules require.
 fn meaning(properties: &Value) -> Option<String> {
     let names: Vec<String> = metrics(properties)
         .iter()
@@ -372,7 +372,7 @@ fn samconfig_chooses_parameters_that_exist_and_waits_for_the_canary() {
     for (section, name, value) in &values {
         if section.ends_with(".parameter_overrides") {
             let parameter = &template["Parameters"][name];
-            assert!(!parameter.is_null(), "{name} is no parameter");
+            assert!(!parameter.is_null(), "{name} is not a parameter");
             let allowed = list(&parameter["AllowedValues"]);
             let fits =
                 |it: &Value| it.as_str().map_or_else(|| it.to_string(), str::to_owned) == *value;

@@ -268,7 +268,7 @@ fn check_origins(stack: &Stack, problems: &mut Problems) {
     );
     let pattern = text(&admin["AllowedPattern"]);
     let star = pattern.is_empty() || pattern.contains("\\*") || pattern.contains(".*");
-    problems.unless(!star, "AdminCorsOrigins", "takes * for an origin");
+    problems.unless(!star, "AdminCorsOrigins", "accepts any origin");
     let public = &stack.parameters["CorsOrigins"];
     problems.unless(
         public["Default"] == "*",
@@ -314,7 +314,7 @@ fn every_route_has_a_request_in_pennon_http() {
         let known = ENDPOINTS
             .iter()
             .any(|it| is_request_for(line, it.method, it.path));
-        assert!(known, "{line} is no route");
+        assert!(known, "{line} is not a route");
     }
 }
 
@@ -350,9 +350,9 @@ planted! {
         [Mistake("NotFoundFunction", "            Path: /admin/{proxy+}\n", "            Path: /admins/{proxy+}\n")]
         => "OPTIONS /admin/{proxy+}: no preflight without a token",
             "OPTIONS /admins/{proxy+}: a route that the code does not have";
-    every_page_may_be_named_for_admin_routes:
+    a_wildcard_among_the_origins_of_admin_routes:
         [Mistake("AdminCorsOrigins", "AllowedPattern: \"(", "AllowedPattern: \"(\\\\*|")]
-        => "AdminCorsOrigins: takes * for an origin";
+        => "AdminCorsOrigins: accepts any origin";
     an_open_admin_route:
         [Mistake("UpdateFlagFunction", "            Auth: {Authorizer: AdminToken}\n", "")]
         => "PATCH /api/admin/flags/{flagKey}: no authorizer",

@@ -16,8 +16,8 @@ const CACHE_MODES: [&str; 5] = [
     "cluster",
 ];
 const DATABASE_ROLES: [&str; 3] = ["one", "moving", "separate"];
-/// For each cache mode and egress mode: an index of `DATABASE_ROLES`, and whether there is a proxy. The values were found
-/// by a search, so that every pair of values of two parameters occurs in a profile.
+/// For each cache mode and egress mode: an index of `DATABASE_ROLES`, and whether there is a proxy. The values were
+/// found by a search, so that every pair of values of two parameters occurs in a profile.
 const ROLES_AND_PROXY: [[(usize, bool); 3]; 5] = [
     [(0, false), (2, true), (1, true)],
     [(2, true), (1, true), (0, false)],

@@ -40,11 +40,11 @@ const LOG_FIELDS: [&str; 23] = [
     "status",
 ];
 /// Fields that CloudWatch adds to every line, and fields of flow logs.
-const FOUND_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
+const CLOUDWATCH_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
 
 /// Functions with routes and a cache whose metrics about Redis no alarm counts, because an alarm can have ten metrics.
-/// `health` pings without counting, `schedules` only stores what `reconcile` applies, `ramps` gets the fewest calls, and
-/// clients of `sync-flags` keep their document while it fails.
+/// `health` pings without counting, `schedules` only stores what `reconcile` applies, `ramps` gets the fewest calls,
+/// and clients of `sync-flags` keep their document while it fails.
 const UNCOUNTED: [&str; 4] = ["health", "schedules", "ramps", "sync-flags"];
 /// Metrics about reads, and metrics about Redis.
 const OF_READS: [&str; 6] = [
@@ -76,8 +76,8 @@ const READ_QUERIES: [(&str, &str); 3] = [
     ),
 ];
 
-/// An alarm: its metric, its comparison, and the caches that have it.
-struct Promise(
+/// A required alarm: its name, its metric, the statistic, the comparison, the threshold, and the caches that need it.
+struct RequiredAlarm(
     &'static str,
     &'static str,
     &'static str,
@@ -94,14 +94,13 @@ enum Cache {
     Cluster,
 }
 
-/// Name, metric, statistic, comparison, threshold.
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn promises() -> Vec<Promise> {
+fn required_alarms() -> Vec<RequiredAlarm> {
     use Cache::{Always, Any, Cluster, Single};
     let above = "GreaterThanThreshold";
     let below = "LessThanThreshold";
     vec![
-        Promise(
+        RequiredAlarm(
             "replication lag > 0.5 s",
             "ReplicationLag",
             "Maximum",
@@ -109,7 +108,7 @@ fn promises() -> Vec<Promise> {
             json!(0.5),
             Cluster,
         ),
-        Promise(
+        RequiredAlarm(
             "hit rate < 80 %",
             "cache_hit_rate",
             "Sum",
@@ -117,7 +116,7 @@ fn promises() -> Vec<Promise> {
             json!(80),
             Always,
         ),
-        Promise(
+        RequiredAlarm(
             "miss rate > 20 %",
             "cache_misses",
             "Sum",
@@ -125,7 +124,7 @@ fn promises() -> Vec<Promise> {
             json!(20),
             Always,
         ),
-        Promise(
+        RequiredAlarm(
             "Redis thread > 75 % (single)",
             "EngineCPUUtilization",
             "Average",
@@ -133,7 +132,7 @@ fn promises() -> Vec<Promise> {
             json!(75),
             Single,
         ),
-        Promise(
+        RequiredAlarm(
             "Redis thread > 75 % (cluster)",
             "EngineCPUUtilization",
             "Average",
@@ -141,7 +140,7 @@ fn promises() -> Vec<Promise> {
             json!(75),
             Cluster,
         ),
-        Promise(
+        RequiredAlarm(
             "CPU > 45 % of two (single)",
             "CPUUtilization",
             "Average",
@@ -149,7 +148,7 @@ fn promises() -> Vec<Promise> {
             json!(45),
             Single,
         ),
-        Promise(
+        RequiredAlarm(
             "CPU > 45 % of two (cluster)",
             "CPUUtilization",
             "Average",
@@ -157,7 +156,7 @@ fn promises() -> Vec<Promise> {
             json!(45),
             Cluster,
         ),
-        Promise(
+        RequiredAlarm(
             "connection errors > 5 a minute",
             "redis_connection_errors",
             "Sum",
@@ -165,7 +164,7 @@ fn promises() -> Vec<Promise> {
             json!(5),
             Any,
         ),
-        Promise(
+        RequiredAlarm(
             "connections > 8",
             "active_connections",
             "Maximum",
@@ -173,7 +172,7 @@ fn promises() -> Vec<Promise> {
             json!(8),
             Any,
         ),
-        Promise(
+        RequiredAlarm(
             "p95 > 200 ms",
             "response_latency",
             "p95",
@@ -181,7 +180,7 @@ fn promises() -> Vec<Promise> {
             json!(200),
             Always,
         ),
-        Promise(
+        RequiredAlarm(
             "stale answers",
             "stale_answers",
             "Sum",
@@ -189,7 +188,7 @@ fn promises() -> Vec<Promise> {
             json!(0),
             Always,
         ),
-        Promise(
+        RequiredAlarm(
             "unreadable rows",
             "unreadable_rows",
             "Maximum",
@@ -197,7 +196,7 @@ fn promises() -> Vec<Promise> {
             json!(0),
             Always,
         ),
-        Promise(
+        RequiredAlarm(
             "forged entries",
             "forged_entries",
             "Sum",
@@ -220,11 +219,15 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         if !canaries.contains(id) {
             check_coverage(stack, id, alarm, problems);
         }
-        let to_back = canaries.contains(id) || id == "CacheChargesAlarm";
+        let is_exempt = canaries.contains(id) || id == "CacheChargesAlarm";
         let ends = !list(&alarm["OKActions"]).is_empty();
-        problems.unless(to_back || ends, id, "no notification when it returns to OK");
+        problems.unless(
+            is_exempt || ends,
+            id,
+            "no notification when it returns to OK",
+        );
     }
-    check_promises(stack, &canaries, problems);
+    check_required_alarms(stack, &canaries, problems);
     check_dashboard(stack, problems);
     check_queries(stack, problems);
 }
@@ -252,7 +255,7 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
         for word in words(text(&query["Expression"])) {
             let is_function = word.chars().all(|letter| letter.is_ascii_uppercase());
             let known = ids.contains(word) || is_function;
-            problems.unless(known, id, format!("{word} in its expression is nothing"));
+            problems.unless(known, id, format!("{word} in its expression is not an id"));
         }
     }
     let used: BTreeSet<&str> = queries
@@ -263,7 +266,7 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
     let retrieved: Vec<&str> = retrieved.map(|it| text(&it["Id"])).collect();
     for id_of_metric in &retrieved {
         let counted = used.contains(id_of_metric);
-        problems.unless(counted, id, format!("{id_of_metric} counts for nothing"));
+        problems.unless(counted, id, format!("{id_of_metric} is in no expression"));
     }
     // CloudWatch may evaluate a period before its data arrives. FILL then supplies the value, and an alarm that
     // requires every period keeps its state.
@@ -286,15 +289,15 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
     problems.unless(queries.is_empty() || returned == 1, id, "not one result");
 }
 
-/// The functions that a metric covers.
-fn concerned<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
+/// The functions that write a metric.
+fn writers_of<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
     let mut functions: Vec<&Function> = stack.functions().iter().collect();
     functions.retain(|function| {
-        let asks = function.has_route
+        let uses_redis = function.has_route
             && function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"] != ""
             && !UNCOUNTED.contains(&function.handler.as_str());
         let reads = RATED.contains(&function.handler.as_str());
-        (OF_REDIS.contains(&metric) && asks) || (OF_READS.contains(&metric) && reads)
+        (OF_REDIS.contains(&metric) && uses_redis) || (OF_READS.contains(&metric) && reads)
     });
     functions
 }
@@ -311,7 +314,7 @@ fn check_coverage(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problem
         if of.is_empty() {
             continue;
         }
-        for function in concerned(stack, name) {
+        for function in writers_of(stack, name) {
             let counted = of.contains(function.id.as_str());
             let handler = &function.handler;
             problems.unless(counted, id, format!("{name} without {handler}"));
@@ -347,7 +350,7 @@ fn check_metric(stack: &Stack, id: &str, metric: &Value, problems: &mut Problems
     );
     let function = target(&metric["Dimensions"][0]["Value"]);
     let known = stack.get(function)["Type"] == "AWS::Serverless::Function";
-    problems.unless(known, id, format!("{function} is no function"));
+    problems.unless(known, id, format!("{function} is not a function"));
 }
 
 fn words(expression: &str) -> Vec<&str> {
@@ -358,13 +361,13 @@ fn words(expression: &str) -> Vec<&str> {
         .collect()
 }
 
-fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Problems) {
+fn check_required_alarms(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Problems) {
     let mode = stack.profile["CacheMode"];
     let alarms = stack
         .of_type("AWS::CloudWatch::Alarm")
         .filter(|(id, _)| !canaries.contains(*id));
     let alarms: Vec<_> = alarms.map(|(_, alarm)| (alarm, metrics(alarm))).collect();
-    for Promise(what, metric, statistic, operator, threshold, cache) in promises() {
+    for RequiredAlarm(name, metric, statistic, operator, threshold, cache) in required_alarms() {
         let (needed, part) = match cache {
             Cache::Always => (true, ""),
             Cache::Any => (mode != "none", ""),
@@ -380,7 +383,7 @@ fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Pro
                 || list(&alarm["Metrics"])
                     .iter()
                     .any(|it| it["MetricStat"]["Stat"] == statistic);
-            let by_minute = !what.ends_with("a minute")
+            let by_minute = !name.ends_with("a minute")
                 || list(&alarm["Metrics"])
                     .iter()
                     .all(|it| it["MetricStat"].is_null() || it["MetricStat"]["Period"] == 60);
@@ -390,11 +393,11 @@ fn check_promises(stack: &Stack, canaries: &BTreeSet<String>, problems: &mut Pro
                 && alarm["ComparisonOperator"] == operator
                 && alarm["Threshold"] == threshold
         });
-        problems.unless(met || !needed, "alarms", format!("none for {what}"));
+        problems.unless(met || !needed, "alarms", format!("none for {name}"));
     }
     // No other alarm detects that `reconcile`, which repairs lost invalidations, does not run at all.
-    let rings = stack.get("ReconcileAlarm")["Properties"]["TreatMissingData"] == "breaching";
-    problems.unless(rings, "ReconcileAlarm", "silent when nothing runs");
+    let fires = stack.get("ReconcileAlarm")["Properties"]["TreatMissingData"] == "breaching";
+    problems.unless(fires, "ReconcileAlarm", "silent when it does not run");
 }
 
 fn check_dashboard(stack: &Stack, problems: &mut Problems) {
@@ -479,7 +482,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
         } else {
             metric
         };
-        for function in concerned(stack, about) {
+        for function in writers_of(stack, about) {
             let there = shown.contains(&(panel.to_owned(), function.id.clone()));
             let handler = &function.handler;
             problems.unless(there, id, format!("does not show {panel}, of {handler}"));
@@ -580,11 +583,11 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
     for (id, query) in stack.of_type("AWS::Logs::QueryDefinition") {
         for group in list(&query["LogGroupNames"]) {
             let exists = stack.get(target(group))["Type"] == "AWS::Logs::LogGroup";
-            problems.unless(exists, id, format!("{} is no log group", target(group)));
+            problems.unless(exists, id, format!("{} is not a log group", target(group)));
         }
         for field in fields(text(&query["QueryString"])) {
             let field = field.as_str();
-            let known = LOG_FIELDS.contains(&field) || FOUND_FIELDS.contains(&field);
+            let known = LOG_FIELDS.contains(&field) || CLOUDWATCH_FIELDS.contains(&field);
             problems.unless(known, id, format!("no line has the field {field}"));
         }
     }
@@ -592,15 +595,15 @@ fn check_queries(stack: &Stack, problems: &mut Problems) {
         let query = &stack.get(id)["Properties"];
         let right = text(&query["QueryString"]).contains(computes);
         problems.unless(right, id, format!("does not compute {computes}"));
-        for function in concerned(stack, "cache_hit_rate") {
+        for function in writers_of(stack, "cache_hit_rate") {
             let group = &function.properties["LoggingConfig"]["LogGroup"];
-            let asks = list(&query["LogGroupNames"]).contains(group);
+            let is_queried = list(&query["LogGroupNames"]).contains(group);
             let handler = &function.handler;
-            problems.unless(asks, id, format!("does not query {handler}"));
+            problems.unless(is_queried, id, format!("does not query {handler}"));
         }
     }
     let asked = &stack.get("RedisTroubleQuery")["Properties"]["LogGroupNames"];
-    for function in concerned(stack, "redis_connection_errors") {
+    for function in writers_of(stack, "redis_connection_errors") {
         let group = &function.properties["LoggingConfig"]["LogGroup"];
         let handler = &function.handler;
         problems.unless(
@@ -625,10 +628,10 @@ async fn every_field_that_a_saved_query_may_use_is_written_by_a_function() {
     servers.redis.set(Mode::Refuse).await;
     servers.database_wire.set(Mode::Refuse).await;
     get.call(&Event::get("checkout")).await;
-    let nothing_known = servers.function("get-flag").await;
-    nothing_known.call(&Event::get("checkout")).await;
+    let cold_instance = servers.function("get-flag").await;
+    cold_instance.call(&Event::get("checkout")).await;
     let mut written = BTreeSet::new();
-    for function in [&get, &list_flags, &update, &nothing_known] {
+    for function in [&get, &list_flags, &update, &cold_instance] {
         for line in function.lines() {
             written.extend(line.as_object().expect("an object").keys().cloned());
         }
@@ -655,14 +658,14 @@ planted! {
            "HealthFunction: no alarm for a version that answered 5xx three times";
     an_expression_about_nothing:
         [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
-        => "StaleAnswersAlarm: list counts for nothing",
-           "StaleAnswersAlarm: lists in its expression is nothing";
+        => "StaleAnswersAlarm: list is in no expression",
+           "StaleAnswersAlarm: lists in its expression is not an id";
     a_read_that_the_miss_rate_omits:
         [Mistake("MissRateAlarm", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagsFunction}]", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagFunction}]")]
         => "MissRateAlarm: cache_misses without evaluate-flags";
     reads_that_the_miss_rate_is_not_a_rate_of:
         [Mistake("MissRateAlarm", " + FILL(allreads, 0)", "")]
-        => "MissRateAlarm: allreads counts for nothing";
+        => "MissRateAlarm: allreads is in no expression";
     a_function_whose_redis_errors_are_not_counted:
         [Mistake("ConnectionErrorsAlarm", "Value: !Ref ManageKeysFunction", "Value: !Ref ManageFlagsFunction")]
         => "ConnectionErrorsAlarm: redis_connection_errors without manage-keys";
@@ -692,7 +695,7 @@ planted! {
         => "ApiErrorsAlarm: without TreatMissingData";
     a_reconciliation_that_stops_without_an_alarm:
         [Mistake("ReconcileAlarm", "TreatMissingData: breaching", "TreatMissingData: notBreaching")]
-        => "ReconcileAlarm: silent when nothing runs";
+        => "ReconcileAlarm: silent when it does not run";
     an_alarm_that_sticks_to_its_state:
         [Mistake("ConnectionErrorsAlarm", "DatapointsToAlarm: 1", "DatapointsToAlarm: 3")]
         => "ConnectionErrorsAlarm: FILL decides for the newest period";
@@ -752,7 +755,7 @@ planted! {
            "HitRateQuery: no line has the field cache_hits_total";
     a_query_of_an_unknown_log_group:
         [Mistake("LatencyQuery", "!Ref UpdateFlagLogs", "!Ref UpdateLogs")]
-        => "LatencyQuery: UpdateLogs is no log group";
+        => "LatencyQuery: UpdateLogs is not a log group";
     a_query_about_redis_that_omits_a_writer:
         [Mistake("RedisTroubleQuery", "!Ref ManageFlagsLogs, ", "")]
         => "RedisTroubleQuery: does not query manage-flags";
