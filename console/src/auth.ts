@@ -24,7 +24,7 @@ export function accessToken(): string | null {
   return token;
 }
 
-/** Reads the token from the address, or takes up an earlier session. Runs before the first request. */
+/** Reads the token from the address, or resumes an earlier session. Runs before the first request. */
 export async function startSession(): Promise<void> {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const given = fragment.get('token');

@@ -23,6 +23,7 @@ export function diffLines(before: string, after: string): Line[] {
   ];
 }
 
+/** The difference between two texts without their common beginning and end. */
 function middle(a: string[], b: string[]): Line[] {
   const removed = (text: string): Line => ({ kind: 'removed', text });
   const added = (text: string): Line => ({ kind: 'added', text });

@@ -32,7 +32,7 @@ export function stepSentence(step: ExplanationStep): string {
   }
 }
 
-/** A field's text as a value: JSON if it is, otherwise a text. */
+/** The value of a field: its text as JSON if it is valid JSON, otherwise the text itself. */
 export function valueOf(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -41,7 +41,7 @@ export function valueOf(text: string): unknown {
   }
 }
 
-/** The text of a field that means the value. */
+/** The text of a field with this value. */
 export function textOf(value: unknown): string {
   return typeof value === 'string' && valueOf(value) === value && value !== '' ? value : json(value);
 }

@@ -17,7 +17,7 @@ export async function challengeOf(verifier: string): Promise<string> {
   return base64url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier))));
 }
 
-/** The claims of a token, not verified: it came from the issuer over TLS. Null if it is none. */
+/** The claims of a token, not verified: it came from the issuer over TLS. Null if it is not a token. */
 export function claimsOf(token: string | undefined): Record<string, unknown> | null {
   try {
     const payload = token?.split('.')[1] ?? '';

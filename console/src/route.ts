@@ -2,7 +2,7 @@
 
 export type Params = Record<string, string>;
 
-/** A part of an address pattern such as `/:env/flags/:key`. */
+/** The values of the placeholders of a pattern such as `/:env/flags/:key`; null for a path that does not fit. */
 export function matchPath(pattern: string, path: string): Params | null {
   const expected = split(pattern);
   const actual = split(path);

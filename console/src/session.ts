@@ -9,7 +9,7 @@ import { texts } from './strings.ts';
 
 export const me = signal<Schemas['Me'] | null>(null);
 export const environments = signal<{ environment: string }[]>([]);
-/** Why neither could be read. */
+/** Why `me` or `environments` could not be read. */
 export const sessionError = signal<ApiError | null>(null);
 
 const LAST = 'pennon.environment';

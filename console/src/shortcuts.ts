@@ -10,7 +10,7 @@ export interface Command {
   keys?: string;
   /** More words that find it in the palette. */
   keywords?: string;
-  /** Left out of the palette, such as moving in a list. */
+  /** Left out of the palette, as for moving in a list. */
   hidden?: boolean;
   run(): void;
 }
@@ -27,7 +27,7 @@ export function useCommands(list: Command[], dependencies: readonly unknown[] = 
   }, dependencies);
 }
 
-/** The command that currently has an id, or a combination of keys. */
+/** The last offered command that matches. */
 export function findCommand(matches: (command: Command) => boolean): Command | undefined {
   return commands.peek().findLast(matches);
 }

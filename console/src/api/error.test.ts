@@ -20,6 +20,6 @@ test('messages are found at their pointer and at the pointers above', () => {
   assert.match(error.message, /definition\/targeting\/if\/1: is not a variant/);
 });
 
-test('a body that is no error of the API still names the status', () => {
+test('a response that is not an error of the API still names the status', () => {
   assert.match(errorOf(502, undefined).message, /502/);
 });

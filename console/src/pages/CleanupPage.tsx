@@ -94,7 +94,7 @@ function StaleList({ names }: { names: readonly string[] }) {
   );
 }
 
-/** Archives flags that are as the list shows them. Undo restores those that were archived. */
+/** Archives the flags that have not changed since the list was loaded. Undo restores those that were archived. */
 async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): Promise<void> {
   const undo: (() => Promise<void>)[] = [];
   const problems: string[] = [];

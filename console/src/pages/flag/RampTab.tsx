@@ -73,19 +73,19 @@ function sentence(ramp: Ramp): string {
 }
 
 function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: string; reload: () => Promise<void> }) {
-  const [clash, setClash] = useState<Action | null>(null);
+  const [conflict, setConflict] = useState<Action | null>(null);
   const actions = actionsOf(ramp);
   const live = actions.length > 0 && ramp.state !== 'rolledBack';
-  const steering = (action: Action) => request('post', `/api/admin/flags/{flagKey}/ramp/${action}`, { path: { flagKey: ramp.flagKey }, query: { environment: env }, ifMatch: etag });
-  const steer = async (action: Action) => {
-    setClash(null);
+  const requestOf = (action: Action) => request('post', `/api/admin/flags/{flagKey}/ramp/${action}`, { path: { flagKey: ramp.flagKey }, query: { environment: env }, ifMatch: etag });
+  const perform = async (action: Action) => {
+    setConflict(null);
     try {
-      const reply = await steering(action).send();
+      const reply = await requestOf(action).send();
       const { state, percent } = reply.data;
       toast(savedText(rampTexts.done(rampTexts.actions[action][0] ?? '', rampTexts.states[state], percent), reply.invalidated));
     } catch (cause) {
       const error = asApiError(cause);
-      if (error.conflict) setClash(action);
+      if (error.conflict) setConflict(action);
       else toast(error.message, { tone: 'bad' });
     }
     await reload();
@@ -99,15 +99,15 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
       body: <p>{sentence(ramp)} {effect}</p>,
       action: name,
       danger: action === 'rollback' || action === 'cancel',
-      curl: steering(action).curl,
-      run: () => steer(action),
+      curl: requestOf(action).curl,
+      run: () => perform(action),
     });
   };
   const mark = (index: number) => (index + 1 < ramp.step || ramp.state === 'completed' ? 'done' : live && index + 1 === ramp.step ? 'now' : live ? 'planned' : index < ramp.step ? 'done' : '');
   return (
     <>
       <p role="status"><strong>{sentence(ramp)}</strong> {ramp.reason} {ramp.acknowledgedBy !== null && rampTexts.acknowledgedBy(ramp.acknowledgedBy)}</p>
-      {clash && <ConflictView theirs={[sentence(ramp)]} mine={[rampTexts.actions[clash][0]]} apply={() => void steer(clash)} discard={() => setClash(null)} />}
+      {conflict && <ConflictView theirs={[sentence(ramp)]} mine={[rampTexts.actions[conflict][0]]} apply={() => void perform(conflict)} discard={() => setConflict(null)} />}
       {actions.length > 0 && (
         <div class="row">
           {actions.map((action) => (
@@ -136,7 +136,7 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
       <h3>{rampTexts.guards}</h3>
       {ramp.guards.length === 0 ? <p class="muted">{rampTexts.noGuards}</p> : (
         <ul>{ramp.guards.map(({ alarm, onMissing, state, warning }) => {
-          // The reason names an alarm by its name, also one that is an ARN.
+          // The reason contains the name of the alarm, even if the guard has its ARN.
           const trouble = ramp.reason?.includes(`'${alarm.replace(/^arn:.*?:alarm:/, '')}'`) ? ramp.reason : null;
           return (
             <li key={alarm}>

@@ -91,7 +91,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
 }
 
 const IDS = 'pennon.ids';
-/** More rows than this help nobody; the counts are of all. */
+/** Limit on the rows of the table; the counts include all users. */
 const SHOWN = 200;
 
 interface Known {

@@ -141,7 +141,7 @@ function columnsOf(env: string, flag: Flag): Column<Override>[] {
 function removeOverride(env: string, flag: Flag, override: Override): void {
   const target = { path: { flagKey: flag.key, userId: override.userId }, query: { environment: env } };
   const removing = request('delete', ONE, target);
-  const undo = () => undoing(env, flag, () => send('post', PATTERN, { ...target, body: entryOf(override) }));
+  const undo = () => undoAndReport(env, flag, () => send('post', PATTERN, { ...target, body: entryOf(override) }));
   confirmProduction({
     env,
     title: usersTexts.removeTitle(override.userId, flag.key, env),
@@ -157,7 +157,8 @@ function removeOverride(env: string, flag: Flag, override: Override): void {
   });
 }
 
-async function undoing(env: string, flag: Flag, run: () => Promise<unknown>): Promise<void> {
+/** Runs an undo and reports it. */
+async function undoAndReport(env: string, flag: Flag, run: () => Promise<unknown>): Promise<void> {
   if (await attempt(run)) toast(texts.undone);
   flagsChanged(env, flag.key);
 }
@@ -182,7 +183,7 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
     const reply = await adding.send();
     flagsChanged(env, flag.key);
     toast(savedText(usersTexts.added(user), reply.invalidated), {
-      undo: () => undoing(env, flag, () => before
+      undo: () => undoAndReport(env, flag, () => before
         ? send('post', PATTERN, { ...target, body: entryOf(before) })
         : send('delete', ONE, { ...target, path: { flagKey: flag.key, userId: user } })),
     });
@@ -225,7 +226,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
     try {
       const reply = await pasting.send();
       const unreadable = existing.some(({ overrideType }) => overrideType === 'unreadable');
-      const undo = () => undoing(env, flag, put('replace', reply.etag, existing.map(entryOf)).send);
+      const undo = () => undoAndReport(env, flag, put('replace', reply.etag, existing.map(entryOf)).send);
       flagsChanged(env, flag.key);
       toast(savedText(usersTexts.saved(reply.data.total), reply.invalidated), unreadable ? {} : { undo });
       onClose();
