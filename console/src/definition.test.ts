@@ -47,7 +47,7 @@ test('values and names that cannot be sent are problems of their variant', () =>
   assert.deepEqual(problem([{ ...a, text: '[]' }], 'object'), { problem: { kind: 'object', variant: 0 } });
 });
 
-test('targeting that is no JSON is a problem', () => {
+test('targeting that is not valid JSON is a problem', () => {
   const result = definitionFrom({ ...draftOf(banner), targeting: '{' }, banner);
   assert.equal('problem' in result && result.problem.kind, 'json');
 });

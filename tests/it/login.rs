@@ -139,7 +139,7 @@ impl Drop for Login {
     }
 }
 
-/// Requests a page. `path` is a complete URL.
+/// Requests the page at a URL.
 async fn go(url: &str) -> Response {
     let (base, path) = split(url);
     HttpClient::of(base).get(&path).await

@@ -88,7 +88,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   if (response.status === 401 && (await renewToken())) response = await attempt(method, url, options);
   if (response.status === 401) sessionEnded();
   const text = await readText(response, options.signal);
-  // A proxy in between may answer with something else than JSON.
+  // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
   if (response.status !== 304 && !response.ok) {
     const error = errorOf(response.status, body);
@@ -141,7 +141,7 @@ function unreachable(cause: unknown, signal: AbortSignal | undefined): unknown {
   return error;
 }
 
-/** For `catch`: everything that is no `ApiError` is a defect of the console, and shown like one. */
+/** For `catch`: any other error is a defect of the console, and shown like one. */
 export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   return new ApiError(0, error instanceof Error ? error.message : String(error));

@@ -12,6 +12,6 @@ test('a 64-bit number is written as it was read', { skip: !keepsDigits }, () => 
   assert.equal(JSON.stringify(parseJson('{"a":9007199254740993}')), '{"a":9007199254740993}');
 });
 
-test('text that is no JSON fails', () => {
+test('text that is not valid JSON fails', () => {
   assert.throws(() => parseJson('{'));
 });

@@ -162,7 +162,7 @@ impl Flags {
             defaults: document.defaults,
             ..Snapshot::empty()
         });
-        // Now, and not in the first evaluation.
+        // Compiles the rules now, so that the first evaluation need not.
         let _compiled = snapshot.rules();
         Ok(Self {
             environment,
