@@ -25,8 +25,8 @@ pub(super) struct Path {
     first: usize,
     /// Where each of the other names ends in the text.
     ends: Arc<[usize]>,
-    /// Whether it begins with [`FLAGD_FIELD`].
-    is_own: bool,
+    /// Whether its first name is [`FLAGD_FIELD`].
+    is_flagd: bool,
 }
 
 /// The value that a path starts from.
@@ -61,7 +61,7 @@ impl Path {
             } else {
                 ends.into()
             },
-            is_own: text.get(..first) == Some(FLAGD_FIELD),
+            is_flagd: text.get(..first) == Some(FLAGD_FIELD),
         }
     }
 
@@ -99,7 +99,7 @@ impl Path {
         let Scope::Context(input) = scope else {
             return None;
         };
-        if self.is_own || self.is_empty() {
+        if self.is_flagd || self.is_empty() {
             return None;
         }
         let (first, others) = self.names();
@@ -124,7 +124,7 @@ impl Path {
         let (first, others) = self.names();
         match scope {
             Scope::Context(input) if self.is_empty() => Ok(Val::Object(input.context.attributes())),
-            Scope::Context(input) if self.is_own => own(*input, others, fuel),
+            Scope::Context(input) if self.is_flagd => flagd_field(*input, others, fuel),
             Scope::Context(input) => walk(field(input.context.attributes(), first), others, fuel),
             Scope::Item(item) if self.is_empty() => Ok(item.clone()),
             Scope::Item(item) => walk(item.clone(), iter::once(first).chain(others), fuel),
@@ -141,7 +141,7 @@ pub(super) fn find<'a>(
     Path::new(path).find(scope, fuel)
 }
 
-fn own<'a, 'p>(
+fn flagd_field<'a, 'p>(
     input: Input<'a>,
     mut names: impl Iterator<Item = &'p str>,
     fuel: &mut Fuel,
