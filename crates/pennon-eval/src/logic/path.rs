@@ -1,6 +1,5 @@
 //! Paths of `var` and `missing`, such as `user.groups.0`.
 
-use std::iter;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -19,14 +18,22 @@ const MAX_SCANNED: usize = 8;
 /// A parsed path.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
-    /// Names with dots between them. Rules that refer to the same evaluator share it.
+    /// The path as written. Rules that refer to the same evaluator share it.
     text: Arc<str>,
-    /// The length of the first name.
-    first: usize,
-    /// Where each of the other names ends in the text.
-    ends: Arc<[usize]>,
-    /// Whether its first name is [`FLAGD_FIELD`].
-    is_flagd: bool,
+    /// The names between its dots: at least one.
+    names: Arc<[Box<str>]>,
+    start: Start,
+}
+
+/// What a path leads to first, in the scope of the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The whole context: the path is empty.
+    Context,
+    /// An attribute of the context.
+    Attribute,
+    /// [`FLAGD_FIELD`].
+    Flagd,
 }
 
 /// The value that a path starts from.
@@ -46,22 +53,23 @@ pub(super) struct Input<'a> {
     pub(super) now: i64,
 }
 
+impl Start {
+    fn of(path: &str, first: &str) -> Self {
+        match first {
+            _ if path.is_empty() => Self::Context,
+            FLAGD_FIELD => Self::Flagd,
+            _ => Self::Attribute,
+        }
+    }
+}
+
 impl Path {
     pub(super) fn new(text: &str) -> Self {
-        let dots = text.match_indices('.').map(|(at, _)| at);
-        let mut ends = dots.chain(iter::once(text.len()));
-        let first = ends.next().unwrap_or(0);
-        let ends: Vec<usize> = ends.collect();
+        let names: Arc<[Box<str>]> = text.split('.').map(Box::from).collect();
         Self {
             text: text.into(),
-            first,
-            ends: if ends.is_empty() {
-                // Allocates nothing.
-                Arc::default()
-            } else {
-                ends.into()
-            },
-            is_flagd: text.get(..first) == Some(FLAGD_FIELD),
+            start: Start::of(text, &names[0]),
+            names,
         }
     }
 
@@ -71,64 +79,43 @@ impl Path {
     }
 
     /// The steps of following it, beside the one of `var`: its names are compared.
+    #[inline]
     pub(super) fn cost(&self) -> u64 {
-        (self.text.len() / BYTES_PER_STEP) as u64
+        cost(&self.text)
     }
 
     /// Whether it leads to the whole scope.
     pub(super) fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
-    /// The first name, and the others.
-    #[inline]
-    fn names(&self) -> (&str, impl Iterator<Item = &str>) {
-        let mut begin = self.first;
-        let others = self.ends.iter().map(move |end| {
-            // Behind the dot.
-            let name = self.text.get(begin + 1..*end);
-            begin = *end;
-            name.unwrap_or_default()
-        });
-        (self.text.get(..self.first).unwrap_or_default(), others)
+        self.start == Start::Context
     }
 
     /// The value in the context, if the path leads only through objects.
     #[inline]
     pub(super) fn peek<'a>(&self, scope: &Scope<'a>) -> Option<&'a Value> {
-        let Scope::Context(input) = scope else {
+        let (Scope::Context(input), Start::Attribute) = (scope, self.start) else {
             return None;
         };
-        if self.is_flagd || self.is_empty() {
-            return None;
-        }
-        let (first, others) = self.names();
+        let (first, others) = self.names.split_first()?;
         let mut found = get(input.context.attributes(), first);
-        for piece in others {
-            found = match found {
-                Value::Object(fields) => get(fields, piece),
-                Value::Null | Value::Bool(_) | Value::Number(_) => &Value::Null,
-                Value::String(_) | Value::Array(_) => return None,
+        for name in others {
+            let Value::Object(fields) = found else {
+                // These have no fields; texts and lists have a length and items.
+                let is_plain = matches!(found, Value::Null | Value::Bool(_) | Value::Number(_));
+                return is_plain.then_some(&Value::Null);
             };
+            found = get(fields, name);
         }
         Some(found)
     }
 
-    #[inline]
     pub(super) fn find<'a>(
         &self,
         scope: &Scope<'a>,
         fuel: &mut Fuel,
     ) -> Result<Val<'a>, EvalError> {
         fuel.charge_request(self.cost())?;
-        let (first, others) = self.names();
-        match scope {
-            Scope::Context(input) if self.is_empty() => Ok(Val::Object(input.context.attributes())),
-            Scope::Context(input) if self.is_flagd => flagd_field(*input, others, fuel),
-            Scope::Context(input) => walk(field(input.context.attributes(), first), others, fuel),
-            Scope::Item(item) if self.is_empty() => Ok(item.clone()),
-            Scope::Item(item) => walk(item.clone(), iter::once(first).chain(others), fuel),
-        }
+        let names = self.names.iter().map(|name| &**name);
+        follow(self.start, names, scope, fuel)
     }
 }
 
@@ -138,62 +125,92 @@ pub(super) fn find<'a>(
     path: &Text<'_>,
     fuel: &mut Fuel,
 ) -> Result<Val<'a>, EvalError> {
-    Path::new(path).find(scope, fuel)
+    fuel.charge_request(cost(path))?;
+    let names = path.split('.');
+    let start = Start::of(path, names.clone().next().unwrap_or_default());
+    follow(start, names, scope, fuel)
 }
 
-fn flagd_field<'a, 'p>(
-    input: Input<'a>,
+/// The steps of following a path.
+#[inline]
+fn cost(path: &str) -> u64 {
+    (path.len() / BYTES_PER_STEP) as u64
+}
+
+#[inline]
+fn follow<'a, 'p>(
+    start: Start,
     mut names: impl Iterator<Item = &'p str>,
+    scope: &Scope<'a>,
     fuel: &mut Fuel,
 ) -> Result<Val<'a>, EvalError> {
-    let found = match names.next() {
+    let from = match (scope, start) {
+        (Scope::Context(input), Start::Context) => {
+            return Ok(Val::Object(input.context.attributes()));
+        }
+        (Scope::Item(item), Start::Context) => return Ok(item.clone()),
+        (Scope::Context(input), Start::Attribute) => {
+            let first = names.next().unwrap_or_default();
+            field(input.context.attributes(), first)
+        }
+        (Scope::Context(input), Start::Flagd) => flagd_field(*input, names.nth(1)),
+        (Scope::Item(item), Start::Attribute | Start::Flagd) => item.clone(),
+    };
+    walk(from, names, fuel)
+}
+
+/// A field of [`FLAGD_FIELD`].
+fn flagd_field<'a>(input: Input<'a>, name: Option<&str>) -> Val<'a> {
+    match name {
         Some("flagKey") => Val::text(input.flag),
         Some("timestamp") => Val::int(input.now),
         Some(_) | None => Val::Null,
-    };
-    walk(found, names, fuel)
+    }
 }
 
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Val<'a> {
     Val::of(get(fields, name))
 }
 
+#[inline]
 fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a Value {
-    let found = if fields.len() <= MAX_SCANNED {
-        let mut fields = fields.iter();
-        fields.find(|(key, _)| *key == name).map(|(_, value)| value)
-    } else {
-        fields.get(name)
-    };
-    found.unwrap_or(&Value::Null)
+    if fields.len() > MAX_SCANNED {
+        return fields.get(name).unwrap_or(&Value::Null);
+    }
+    for (key, value) in fields {
+        if key == name {
+            return value;
+        }
+    }
+    &Value::Null
 }
 
 fn walk<'a, 'p>(
     from: Val<'a>,
-    pieces: impl Iterator<Item = &'p str>,
+    names: impl Iterator<Item = &'p str>,
     fuel: &mut Fuel,
 ) -> Result<Val<'a>, EvalError> {
     let mut found = from;
-    for piece in pieces {
+    for name in names {
         found = match &found {
-            Val::Object(fields) => field(fields, piece),
-            Val::Frame(frame) => match piece {
+            Val::Object(fields) => field(fields, name),
+            Val::Frame(frame) => match name {
                 "accumulator" => frame.accumulator.clone(),
                 "current" => frame.current.clone(),
                 _ => Val::Null,
             },
-            Val::List(list) => match piece {
+            Val::List(list) => match name {
                 "length" => length(list.len()),
-                piece => index(piece)
+                name => index(name)
                     .and_then(|index| list.get(index))
                     .unwrap_or(Val::Null),
             },
             Val::Text(text) => {
                 // Counts characters.
                 fuel.charge_request_for_bytes(text.len())?;
-                match piece {
+                match name {
                     "length" => length(text.chars().count()),
-                    piece => index(piece)
+                    name => index(name)
                         .and_then(|index| text.chars().nth(index))
                         .map_or(Val::Null, |char| Val::owned_text(char.to_string())),
                 }
@@ -209,11 +226,11 @@ fn length(length: usize) -> Val<'static> {
 }
 
 /// An index in its canonical form: `0`, `12`, but not `01`, `+1` or ` 1`.
-fn index(piece: &str) -> Option<usize> {
-    let digits = piece.bytes().all(|byte| byte.is_ascii_digit());
-    let is_canonical = digits && (piece == "0" || !piece.starts_with('0'));
+fn index(name: &str) -> Option<usize> {
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    let is_canonical = digits && (name == "0" || !name.starts_with('0'));
     if is_canonical {
-        piece.parse().ok()
+        name.parse().ok()
     } else {
         None
     }
