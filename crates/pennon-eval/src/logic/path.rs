@@ -12,8 +12,8 @@ use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
 /// The field with the flag's key and the time, which Pennon adds.
 const FLAGD_FIELD: &str = "$flagd";
 
-/// At most this many fields are faster to scan than to hash.
-const MAX_SCANNED: usize = 8;
+/// At most this many fields are faster to scan than to hash: most names have another length than the one looked for.
+const MAX_SCANNED: usize = 24;
 
 /// A parsed path.
 #[derive(Debug, Clone)]
