@@ -112,6 +112,21 @@ impl Run<'_> {
         expression: &'a Expression,
         scope: &Scope<'a>,
     ) -> Result<bool> {
+        let mut expression = expression;
+        // The last part has the result, unless an earlier one decides.
+        while let Expression::And(parts) | Expression::Or(parts) = expression {
+            self.fuel.charge_step()?;
+            let deciding = matches!(expression, Expression::Or(_));
+            let Some((last, parts)) = parts.split_last() else {
+                return Ok(false);
+            };
+            for part in parts {
+                if self.truth(part, scope)? == deciding {
+                    return Ok(deciding);
+                }
+            }
+            expression = last;
+        }
         self.fuel.charge_step()?;
         match expression {
             Expression::Evaluator(evaluator) => {
@@ -129,22 +144,6 @@ impl Run<'_> {
                 result
             }
             Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
-            Expression::And(parts) => {
-                for part in parts {
-                    if !self.truth(part, scope)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(!parts.is_empty())
-            }
-            Expression::Or(parts) => {
-                for part in parts {
-                    if self.truth(part, scope)? {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            }
             Expression::If(parts) => match self.branch(parts, scope)? {
                 Some(branch) => self.truth(branch, scope),
                 None => Ok(false),
@@ -157,13 +156,7 @@ impl Run<'_> {
             } => Ok(self.equal(a, b, *is_strict, scope)? == *when_equal),
             Expression::Order { a, b, c, order } => self.order(a, b, c.as_deref(), *order, scope),
             Expression::In(needle, hay) => self.within(needle, hay, scope),
-            Expression::InTexts(needle, texts) => {
-                if let Some(needle) = self.peek(needle, scope)? {
-                    return self.is_among_texts(needle.as_str(), texts);
-                }
-                let needle = self.evaluate(needle, scope)?;
-                self.is_among_texts(needle.as_text(), texts)
-            }
+            Expression::InTexts(needle, texts) => self.in_texts(needle, texts, scope),
             Expression::Affix {
                 text,
                 affix,
@@ -171,6 +164,8 @@ impl Run<'_> {
             } => Ok(self.affix(text, affix, *is_end, scope)? == Some(true)),
             Expression::Constant(_)
             | Expression::List(_)
+            | Expression::And(_)
+            | Expression::Or(_)
             | Expression::Var(_)
             | Expression::VarOr(..)
             | Expression::VarAt(..)
@@ -362,18 +357,43 @@ impl Run<'_> {
     ) -> Result<Option<&'a Value>> {
         if let Expression::Constant(value) = expression {
             Ok(Some(value))
-        } else if let Expression::Var(path) = expression.resolved() {
+        } else if let Expression::Var(path) = expression {
             self.fuel.charge_request(path.cost())?;
-            let found = path.peek(scope);
-            if self.trace.is_some()
-                && let Some(found) = found
-            {
-                self.note_peeked(expression, found);
-            }
-            Ok(found)
+            Ok(path.peek(scope))
         } else {
-            Ok(expression.constant())
+            self.peek_through(expression, scope)
         }
+    }
+
+    /// [`Self::peek`] through references to evaluators and operations that a trace records.
+    #[inline(never)]
+    fn peek_through<'a>(
+        &mut self,
+        expression: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Option<&'a Value>> {
+        let Expression::Var(path) = expression.resolved() else {
+            return Ok(expression.constant());
+        };
+        self.fuel.charge_request(path.cost())?;
+        let found = path.peek(scope);
+        if let Some(found) = found {
+            self.note_peeked(expression, found);
+        }
+        Ok(found)
+    }
+
+    fn in_texts<'a>(
+        &mut self,
+        needle: &'a Expression,
+        texts: &Texts,
+        scope: &Scope<'a>,
+    ) -> Result<bool> {
+        if let Some(needle) = self.peek(needle, scope)? {
+            return self.is_among_texts(needle.as_str(), texts);
+        }
+        let needle = self.evaluate(needle, scope)?;
+        self.is_among_texts(needle.as_text(), texts)
     }
 
     fn is_among_texts(&mut self, needle: Option<&str>, texts: &Texts) -> Result<bool> {
