@@ -1,5 +1,7 @@
 //! A compiled rule.
 
+use serde_json::Value;
+
 use super::expression::Expression;
 use super::path::{Input, Scope};
 use super::run::Run;
@@ -38,6 +40,11 @@ impl Rule {
     }
 
     /// The same for a rule that is compiled for a trace, which records the operations.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "only `choose` and the evaluation of flags call it, and both copy its result"
+    )]
     pub(crate) fn choose_traced<'a>(
         &'a self,
         flag: &'a str,
@@ -51,18 +58,47 @@ impl Rule {
             fuel: Fuel::for_request(steps),
             trace: trace.as_deref_mut(),
         };
-        let choice = self.run(&mut run, &scope);
+        let choice = run.choose(&self.expression, &scope);
         (choice, run.fuel.used())
     }
+}
 
-    fn run<'a>(&'a self, run: &mut Run<'_>, scope: &Scope<'a>) -> Result<Choice<'a>, EvalError> {
-        Ok(match run.evaluate(&self.expression, scope)? {
+impl Run<'_> {
+    /// Most rules are an `if` whose branches are names of variants, which takes no [`Val`].
+    #[inline]
+    fn choose<'a>(
+        &mut self,
+        expression: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Choice<'a>, EvalError> {
+        let mut expression = expression;
+        while let Expression::If(parts) = expression {
+            self.fuel.charge_step()?;
+            let Some(branch) = self.branch(parts, scope)? else {
+                return Ok(Choice::None);
+            };
+            expression = branch;
+        }
+        if let Expression::Constant(Value::String(name)) = expression {
+            self.fuel.charge_step()?;
+            return Ok(Choice::Named(Text::Borrowed(name)));
+        }
+        self.choose_by_value(expression, scope)
+    }
+
+    #[inline(never)]
+    fn choose_by_value<'a>(
+        &mut self,
+        expression: &'a Expression,
+        scope: &Scope<'a>,
+    ) -> Result<Choice<'a>, EvalError> {
+        Ok(match self.evaluate(expression, scope)? {
             Val::Null => Choice::None,
             Val::Bool(true) => Choice::Named(Text::Borrowed("true")),
             Val::Bool(false) => Choice::Named(Text::Borrowed("false")),
             Val::Text(text) => Choice::Named(text),
             other @ (Val::Number(_) | Val::List(_) | Val::Object(_) | Val::Frame(_)) => {
-                Choice::Named(run.text(&other)?)
+                Choice::Named(self.text(&other)?)
             }
         })
     }

@@ -205,7 +205,8 @@ impl Run<'_> {
     }
 
     /// The branch of an `if` that is taken.
-    fn branch<'a>(
+    #[inline]
+    pub(super) fn branch<'a>(
         &mut self,
         parts: &'a [Expression],
         scope: &Scope<'a>,
