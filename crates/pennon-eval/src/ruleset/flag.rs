@@ -150,29 +150,23 @@ impl CompiledFlag {
         now: i64,
         anonymous_rollout: bool,
     ) -> Option<bool> {
+        if matches!(&self.kind, Kind::Typed(typed) if !typed.is_boolean) {
+            return None;
+        }
         // The context of these callers has only a targeting key.
         let fuel = &mut RequestFuel::unlimited();
-        match &self.kind {
-            Kind::Simple { percent, order } => {
-                let result = self.simple(*percent, order, key, context, fuel);
-                Some(match result {
-                    Ok((on, _)) => on,
-                    Err(EvaluationError::TargetingKeyMissing) => anonymous_rollout,
-                    Err(
-                        EvaluationError::FlagNotFound
-                        | EvaluationError::Parse(_)
-                        | EvaluationError::General(_),
-                    ) => false,
-                })
-            }
-            Kind::Typed(typed) if typed.is_boolean => {
-                let result = self.typed(typed, key, context, now, fuel);
-                Some(matches!(result, Ok((Some((Value::Bool(true), ..)), _))))
-            }
-            Kind::Typed(_) => None,
-        }
+        Some(match self.evaluate(key, context, now, fuel) {
+            Ok(evaluation) => evaluation.value == Some(&TRUE),
+            Err(EvaluationError::TargetingKeyMissing) => anonymous_rollout,
+            Err(
+                EvaluationError::FlagNotFound
+                | EvaluationError::Parse(_)
+                | EvaluationError::General(_),
+            ) => false,
+        })
     }
 
+    #[inline]
     fn override_of(&self, context: &Context) -> Option<&Override> {
         let overrides = &self.overridden.as_ref()?.overrides;
         overrides.get(context.user()?.as_str())
@@ -182,6 +176,7 @@ impl CompiledFlag {
     ///
     /// # Errors
     /// If the value depends on stored data that is unreadable.
+    #[inline]
     fn readable_override(&self, context: &Context) -> Result<Option<&Override>, EvaluationError> {
         if let Some(reason) = &self.unreadable {
             return Err(EvaluationError::Parse(reason.clone()));
@@ -268,6 +263,7 @@ impl CompiledFlag {
         }
     }
 
+    #[inline]
     fn typed<'a>(
         &'a self,
         typed: &'a Typed,
@@ -345,22 +341,21 @@ impl Typed {
         }
     }
 
+    #[inline]
     fn variant(&self, name: &str, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
-        let position = if self.variants.len() <= MAX_SCANNED {
-            self.variants.iter().position(|(own, _)| own == name)
-        } else {
-            let found = self
-                .variants
-                .binary_search_by(|(own, _)| own.as_str().cmp(name));
-            found.ok()
+        let Some(position) = self.position(name) else {
+            return Err(EvaluationError::General(no_variant(name)));
         };
-        match position {
-            Some(position) => {
-                let (name, value) = &self.variants[position];
-                Ok((Some((value, name, position)), reason))
-            }
-            None => Err(EvaluationError::General(no_variant(name))),
+        let (name, value) = &self.variants[position];
+        Ok((Some((value, name, position)), reason))
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        if self.variants.len() <= MAX_SCANNED {
+            return self.variants.iter().position(|(own, _)| own == name);
         }
+        let compare = |(own, _): &(String, Value)| own.as_str().cmp(name);
+        self.variants.binary_search_by(compare).ok()
     }
 }
 

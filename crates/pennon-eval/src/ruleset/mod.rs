@@ -127,7 +127,9 @@ impl Ruleset {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'_>, EvaluationError> {
-        let position = self.position(key).ok_or(EvaluationError::FlagNotFound)?;
+        let Some(position) = self.position(key) else {
+            return Err(EvaluationError::FlagNotFound);
+        };
         self.evaluate_at(position, context, now, fuel)
     }
 
@@ -142,8 +144,9 @@ impl Ruleset {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'_>, EvaluationError> {
-        let flag = self.flags.get(position);
-        let (key, flag) = flag.ok_or(EvaluationError::FlagNotFound)?;
+        let Some((key, flag)) = self.flags.get(position) else {
+            return Err(EvaluationError::FlagNotFound);
+        };
         flag.evaluate(key.as_str(), context, now, fuel)
     }
 

@@ -50,6 +50,7 @@ impl RequestFuel {
     }
 
     /// Charges the steps of an evaluation beyond those that it may always take.
+    #[inline]
     pub(super) fn charge(&mut self, steps: u64, free: u64) -> Result<(), EvaluationError> {
         let left = self.steps.checked_sub(steps.saturating_sub(free));
         self.steps = left.unwrap_or(0);
