@@ -14,7 +14,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pennon_eval::{
-    Context, EvaluationDefaults, Flag, FlagKey, Rollout, Ruleset, Settings, explain,
+    Context, EvaluationDefaults, Flag, FlagKey, RequestFuel, Rollout, Ruleset, Settings, explain,
 };
 use serde_json::{Value, json};
 
@@ -112,6 +112,18 @@ fn benches(criterion: &mut Criterion) {
     });
     criterion.bench_function("rule", |bencher| {
         bencher.iter(|| ruleset.evaluate(black_box("rule"), &known, NOW).is_ok());
+    });
+    // As in a response with all flags, and as in datalogic-rs below.
+    let position = ruleset
+        .variants()
+        .position(|flag| flag.key.as_str() == "rule");
+    let position = position.expect("the flag");
+    criterion.bench_function("rule, without lookup", |bencher| {
+        let mut fuel = RequestFuel::default();
+        bencher.iter(|| {
+            let evaluation = ruleset.evaluate_at(black_box(position), &known, NOW, &mut fuel);
+            evaluation.is_ok()
+        });
     });
     criterion.bench_function("fractional", |bencher| {
         bencher.iter(|| {
