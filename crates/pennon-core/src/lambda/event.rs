@@ -6,26 +6,40 @@
 //! error of the function, and three errors roll back a release. Therefore a malformed event becomes a request that is
 //! marked as [`malformed`](Incoming::malformed), and the response is 400.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lambda_http::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::auth::{Claims, Verifier};
 use crate::http::{Incoming, Query};
 
-/// The JSON of an event. Its parts are parsed one by one, so that the path, which determines the format of an error, is
-/// known even if another part is malformed.
-pub(super) struct Event(Option<Box<RawValue>>);
+/// The request of an event, without the id that [`Event::into_request`] adds. The parts of the event are parsed one by
+/// one, so that the path, which determines the format of an error, is known even if another part is malformed.
+pub(super) struct Event(Incoming);
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(Box::<RawValue>::deserialize(deserializer).ok()))
+        let event = <&RawValue>::deserialize(deserializer);
+        let parts = event
+            .ok()
+            .and_then(|event| serde_json::from_str(event.get()).ok());
+        Ok(Self(parts.map_or_else(malformed, |parts| read(&parts))))
+    }
+}
+
+fn malformed() -> Incoming {
+    Incoming {
+        malformed: Some("The event is not a valid JSON object".to_owned()),
+        ..Incoming::default()
     }
 }
 
@@ -65,17 +79,79 @@ struct Parts<'a> {
     is_base64_encoded: Option<&'a RawValue>,
 }
 
+/// The relevant parts of `requestContext`. All others are skipped.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Context<'a> {
+    #[serde(borrow)]
+    stage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    route_key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    http: Option<&'a RawValue>,
+    #[serde(borrow)]
+    authorizer: Option<&'a RawValue>,
+}
+
+/// The relevant part of `requestContext.http`.
+#[derive(Default, Deserialize)]
+struct Http<'a> {
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+}
+
+/// A string, borrowed from the event unless it contains escapes.
+#[derive(Default, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The fields of an object, sorted by name. Of several with the same name, the last one counts.
+struct Fields<'a, T>(Vec<(Text<'a>, T)>);
+
+impl<T> Default for Fields<'_, T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Fields<'de, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
+            type Value = Fields<'de, T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                // A request from a browser has about as many headers.
+                let mut fields = Vec::with_capacity(16);
+                while let Some(field) = map.next_entry::<Text<'de>, T>()? {
+                    fields.push(field);
+                }
+                fields.sort_by(|(one, _), (other, _)| one.0.cmp(&other.0));
+                fields.dedup_by(|later, earlier| {
+                    let is_same = later.0.0 == earlier.0.0;
+                    if is_same {
+                        std::mem::swap(later, earlier);
+                    }
+                    is_same
+                });
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Collect(PhantomData))
+    }
+}
+
 impl Event {
     /// The request of the event. `invocation` is the id of the invocation, used if the event has no request id.
     pub(super) fn into_request(self, invocation: &str) -> Incoming {
-        let parts = self.0.as_ref().map(|raw| serde_json::from_str(raw.get()));
-        let mut incoming = match parts {
-            Some(Ok(parts)) => read(&parts),
-            Some(Err(_)) | None => Incoming {
-                malformed: Some("The event is not a valid JSON object".to_owned()),
-                ..Incoming::default()
-            },
-        };
+        let Self(mut incoming) = self;
         incoming
             .request_id
             .get_or_insert_with(|| invocation.to_owned());
@@ -85,48 +161,52 @@ impl Event {
 
 fn read(parts: &Parts<'_>) -> Incoming {
     let mut reader = Reader::default();
-    let context: Map<String, Value> = reader.take("requestContext", parts.request_context);
-    let http = context.get("http").and_then(Value::as_object);
+    let context: Context<'_> = match parts.request_context {
+        Some(part) if !is_object(part) => reader.malformed(&wrong_part(CONTEXT)),
+        part => reader.take(CONTEXT, part),
+    };
+    let http: Option<Http<'_>> = context
+        .http
+        .filter(|part| is_object(part))
+        .map(|part| reader.take(CONTEXT, Some(part)));
     let mut incoming = Incoming {
         path_parameters: reader.path_parameters(parts.path_parameters),
-        stage: stage(&context),
-        request_id: context
-            .get("requestId")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
+        stage: stage(&reader.text(CONTEXT, context.stage).unwrap_or_default()),
+        request_id: reader
+            .text(CONTEXT, context.request_id)
+            .map(Cow::into_owned),
         ..Incoming::default()
     };
     // The path is parsed first: it determines the format of an error about the other parts.
     if let Some(http) = http {
         incoming.path = reader.take("rawPath", parts.raw_path);
-        let key = match context.get("routeKey") {
-            None | Some(Value::Null) => reader.take("routeKey", parts.route_key),
-            Some(Value::String(key)) => key.clone(),
-            Some(_) => reader.malformed("requestContext.routeKey is not a string"),
+        let key = match (context.route_key, reader.text(CONTEXT, context.route_key)) {
+            (None, _) => reader.take::<Text<'_>>("routeKey", parts.route_key).0,
+            (Some(_), Some(key)) => key,
+            (Some(_), None) => reader.malformed("requestContext.routeKey is not a string"),
         };
         let template = key.split_once(' ').map_or("", |(_, path)| path);
         incoming.route = route_template(template);
         incoming.proxy_path = proxy_path(template, &incoming.path_parameters);
-        incoming.method = reader.method(http.get("method"));
-        incoming.claims = claims(&context, &["jwt", "claims"], Verifier::HttpApi);
+        incoming.method = reader.method(CONTEXT, http.method);
+        incoming.claims = reader.claims(context.authorizer, &["jwt", "claims"], Verifier::HttpApi);
         incoming.headers = reader.headers(parts.headers, None);
         incoming.query = match parts.raw_query_string {
-            Some(raw) => Query::parse(&reader.take::<String>("rawQueryString", Some(raw))),
+            Some(raw) => Query::parse(&reader.take::<Text<'_>>("rawQueryString", Some(raw)).0),
             None => reader.query(parts.query_string_parameters, None),
         };
     } else if parts.http_method.is_some() {
         incoming.path = reader.take("path", parts.path);
-        let resource: String = reader.take("resource", parts.resource);
+        let Text(resource) = reader.take("resource", parts.resource);
         incoming.route = route_template(&resource);
         incoming.proxy_path = proxy_path(&resource, &incoming.path_parameters);
-        let method: Value = reader.take("httpMethod", parts.http_method);
-        incoming.method = reader.method(Some(&method));
+        incoming.method = reader.method("httpMethod", parts.http_method);
         // Of the two, only HTTP APIs write the version of format 1.0 into the event.
         let verifier = match parts.version {
             Some(_) => Verifier::HttpApi,
             None => Verifier::RestApi,
         };
-        incoming.claims = claims(&context, &["claims"], verifier);
+        incoming.claims = reader.claims(context.authorizer, &["claims"], verifier);
         incoming.headers = reader.headers(parts.headers, parts.multi_value_headers);
         incoming.query = reader.query(
             parts.query_string_parameters,
@@ -160,20 +240,27 @@ fn proxy_path(template: &str, parameters: &BTreeMap<String, String>) -> Option<S
 }
 
 /// The stage, which precedes the path unless it is `$default`.
-fn stage(context: &Map<String, Value>) -> String {
-    let stage = context.get("stage").and_then(Value::as_str);
-    let stage = stage.filter(|stage| *stage != "$default");
-    stage.unwrap_or_default().to_owned()
+fn stage(stage: &str) -> String {
+    match stage {
+        "$default" => String::new(),
+        stage => stage.to_owned(),
+    }
 }
 
-fn claims(context: &Map<String, Value>, path: &[&str], verifier: Verifier) -> Option<Claims> {
-    let authorizer = context.get("authorizer")?;
-    let mut found = authorizer;
-    for name in path {
-        found = found.get(name)?;
-    }
-    Some(Claims::verified(found.as_object()?.clone(), verifier))
+fn is_object(part: &RawValue) -> bool {
+    part.get().starts_with('{')
 }
+
+/// The error about a part that cannot be parsed. The message of serde is dropped: it may quote the part, and a header
+/// may contain a secret.
+fn wrong_part(name: &str) -> String {
+    format!("{name} of the event has a wrong type or cannot be decoded")
+}
+
+/// The headers for which memory is reserved at once: a map panics if asked for too many.
+const MAX_RESERVED: usize = 64;
+/// The name of this part in errors.
+const CONTEXT: &str = "requestContext";
 
 /// Parses parts of an event and keeps the first error.
 #[derive(Default)]
@@ -188,48 +275,68 @@ impl Reader {
     }
 
     /// Parses a part of the event; the default if it is absent.
-    fn take<T: DeserializeOwned + Default>(&mut self, name: &str, part: Option<&RawValue>) -> T {
+    fn take<'a, T: Deserialize<'a> + Default>(
+        &mut self,
+        name: &str,
+        part: Option<&'a RawValue>,
+    ) -> T {
         let Some(part) = part else {
             return T::default();
         };
-        // The message of serde is dropped: it may quote the part, and a header may contain a secret.
-        serde_json::from_str(part.get()).unwrap_or_else(|_| {
-            self.malformed(&format!(
-                "{name} of the event has a wrong type or cannot be decoded"
-            ))
-        })
+        serde_json::from_str(part.get()).unwrap_or_else(|_| self.malformed(&wrong_part(name)))
     }
 
-    fn method(&mut self, found: Option<&Value>) -> Method {
-        let text = found.and_then(Value::as_str).unwrap_or_default();
+    /// A string; `None` if it is absent or of another type.
+    fn text<'a>(&mut self, name: &str, part: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+        let part = part.filter(|part| part.get().starts_with('"'))?;
+        Some(self.take::<Text<'a>>(name, Some(part)).0)
+    }
+
+    fn method(&mut self, name: &str, part: Option<&RawValue>) -> Method {
+        let text = self.text(name, part).unwrap_or_default();
         match Method::from_bytes(text.as_bytes()) {
             Ok(method) => method,
             Err(_) => self.malformed("The event has no valid HTTP method"),
         }
     }
 
+    fn claims(
+        &mut self,
+        authorizer: Option<&RawValue>,
+        path: &[&str],
+        verifier: Verifier,
+    ) -> Option<Claims> {
+        let authorizer: Value = self.take(CONTEXT, Some(authorizer?));
+        let mut found = &authorizer;
+        for name in path {
+            found = found.get(name)?;
+        }
+        Some(Claims::verified(found.as_object()?.clone(), verifier))
+    }
+
     fn path_parameters(&mut self, part: Option<&RawValue>) -> BTreeMap<String, String> {
-        let found: BTreeMap<String, Option<String>> = self.take("pathParameters", part);
+        let Fields(found): Fields<'_, Option<String>> = self.take("pathParameters", part);
         let found = found.into_iter();
         found
-            .filter_map(|(name, text)| Some((name, text?)))
+            .filter_map(|(Text(name), text)| Some((name.into_owned(), text?)))
             .collect()
     }
 
     /// The headers. REST APIs pass them twice: `multi` has all values of each header, `single` only the last.
     fn headers(&mut self, single: Option<&RawValue>, multi: Option<&RawValue>) -> HeaderMap {
-        let multi: BTreeMap<String, Option<Vec<String>>> = self.take("multiValueHeaders", multi);
-        let single: BTreeMap<String, Option<String>> = self.take("headers", single);
-        let mut headers = HeaderMap::new();
-        for (name, values) in multi {
-            for value in values.into_iter().flatten() {
-                self.add(&mut headers, &name, &value);
+        let Fields(multi): Fields<'_, Option<Vec<Text<'_>>>> =
+            self.take("multiValueHeaders", multi);
+        let Fields(single): Fields<'_, Option<Text<'_>>> = self.take("headers", single);
+        let mut headers = HeaderMap::with_capacity(multi.len().min(MAX_RESERVED));
+        for (Text(name), values) in &multi {
+            for Text(value) in values.iter().flatten() {
+                self.add(&mut headers, name, value);
             }
         }
-        let mut others = HeaderMap::new();
-        for (name, value) in single {
-            if let Some(value) = value {
-                self.add(&mut others, &name, &value);
+        let mut others = HeaderMap::with_capacity(single.len().min(MAX_RESERVED));
+        for (Text(name), value) in &single {
+            if let Some(Text(value)) = value {
+                self.add(&mut others, name, value);
             }
         }
         // Only REST APIs pass `multi`.
@@ -262,30 +369,30 @@ impl Reader {
     }
 
     fn query(&mut self, single: Option<&RawValue>, multi: Option<&RawValue>) -> Query {
-        let multi: BTreeMap<String, Option<Vec<String>>> =
+        let Fields(multi): Fields<'_, Option<Vec<String>>> =
             self.take("multiValueQueryStringParameters", multi);
-        let single: BTreeMap<String, Option<String>> = self.take("queryStringParameters", single);
+        let Fields(single): Fields<'_, Option<String>> = self.take("queryStringParameters", single);
         let mut pairs = Vec::new();
-        for (name, value) in single {
-            if !multi.contains_key(&name) {
-                pairs.push((name, value.unwrap_or_default()));
+        for (Text(name), value) in single {
+            if !multi.iter().any(|(Text(other), _)| *other == name) {
+                pairs.push((name.into_owned(), value.unwrap_or_default()));
             }
         }
-        for (name, values) in multi {
+        for (Text(name), values) in multi {
             let values = values.into_iter().flatten();
-            pairs.extend(values.map(|value| (name.clone(), value)));
+            pairs.extend(values.map(|value| (name.clone().into_owned(), value)));
         }
         Query::of_pairs(pairs)
     }
 
     fn body(&mut self, parts: &Parts<'_>) -> Vec<u8> {
         let encoded: bool = self.take("isBase64Encoded", parts.is_base64_encoded);
-        let body: String = self.take("body", parts.body);
         if !encoded {
-            return body.into_bytes();
+            return self.take::<String>("body", parts.body).into_bytes();
         }
+        let Text(body) = self.take("body", parts.body);
         STANDARD
-            .decode(body)
+            .decode(&*body)
             .unwrap_or_else(|_| self.malformed("The body of the event is not valid base64"))
     }
 }
