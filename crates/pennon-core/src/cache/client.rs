@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use fred::bytes_utils::Str;
 use fred::clients::{Client, Pipeline, Pool as FredPool};
 use fred::error::{Error as FredError, ErrorKind};
 use fred::interfaces::ClientLike;
@@ -24,7 +25,7 @@ use crate::tls;
 #[derive(Debug)]
 pub(super) enum Command<'a> {
     /// Fields of the entry at this key, such as [`entry::HEADER`]: a list of their values.
-    Fields { key: &'a str, names: &'a [&'a str] },
+    Fields { key: &'a str, names: Names<'a> },
     /// The whole entry at this key, or a lease to fill it. Every attempt has its own lease id, so that an attempt
     /// that is delayed in the network does not renew the lease of another one. All attempts of one reader share
     /// its grace period, so that a reader that lost the reply does not wait for itself.
@@ -44,6 +45,15 @@ pub(super) enum Command<'a> {
     Ping,
     /// `CLUSTER SLOTS`: the nodes of the cluster and the slots that each of them serves.
     Slots,
+}
+
+/// Names of fields.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Names<'a> {
+    /// Fixed ones, which are not copied for every request.
+    Fixed(&'static [&'static str]),
+    /// Fields of flags.
+    OfFlags(&'a [String]),
 }
 
 impl Command<'_> {
@@ -82,9 +92,16 @@ impl Command<'_> {
     fn words(&self) -> (&'static str, Vec<Value>) {
         match self {
             Self::Fields { key, names } => {
-                let mut words: Vec<Value> = Vec::with_capacity(1 + names.len());
+                let mut words: Vec<Value> = Vec::with_capacity(16);
                 words.push((*key).into());
-                words.extend(names.iter().map(|name| Value::from(*name)));
+                match names {
+                    Names::Fixed(names) => {
+                        words.extend(names.iter().map(|name| Value::from_static_str(name)));
+                    }
+                    Names::OfFlags(names) => {
+                        words.extend(names.iter().map(|name| Value::from(name.as_str())));
+                    }
+                }
                 ("HMGET", words)
             }
             Self::Read {
@@ -173,12 +190,15 @@ impl Script {
     }
 }
 
+/// A text in a reply: a part of the received bytes, without a copy.
+pub(super) type Text = Str;
+
 /// A reply of Redis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reply {
     Nothing,
     Number(i64),
-    Text(String),
+    Text(Text),
     List(Vec<Reply>),
     /// The key holds something that is not a hash.
     WrongType,
@@ -475,10 +495,8 @@ impl From<Value> for Reply {
         match value {
             Value::Null => Self::Nothing,
             Value::Integer(number) => Self::Number(number),
-            Value::String(text) => Self::Text(text.to_string()),
-            Value::Bytes(bytes) => {
-                String::from_utf8(bytes.to_vec()).map_or(Self::Malformed, Self::Text)
-            }
+            Value::String(text) => Self::Text(text),
+            Value::Bytes(bytes) => Text::from_inner(bytes).map_or(Self::Malformed, Self::Text),
             Value::Array(values) => Self::List(values.into_iter().map(Self::from).collect()),
             Value::Boolean(_) | Value::Double(_) | Value::Queued | Value::Map(_) => Self::Malformed,
         }

@@ -199,14 +199,13 @@ impl Signer<'_> {
     }
 
     /// Verifies all fields of an entry and returns its header.
-    fn check_all(&self, fields: &[(String, String)], now: u64) -> Result<Header, Unusable> {
+    fn check_all(&self, fields: &[(&str, &str)], now: u64) -> Result<Header, Unusable> {
         let value = |wanted: &str| {
-            let found = fields.iter().find(|(field, _)| field == wanted);
-            found.map(|(_, value)| value.as_str())
+            let found = fields.iter().find(|(field, _)| *field == wanted);
+            found.map(|(_, value)| *value)
         };
         let header = self.check(HEADER.map(value), now)?;
-        let content = fields.iter().map(|(name, value)| (name, value));
-        if digest_of_content(content) == header.digest {
+        if digest_of_content(fields.iter().copied()) == header.digest {
             Ok(header)
         } else {
             Err(Unusable::Forged)
@@ -216,7 +215,8 @@ impl Signer<'_> {
     /// Signs content fields. Returns the header fields, followed by the content.
     fn sign(&self, revision: Revision, expires: u64, content: Vec<String>) -> Vec<String> {
         let (revision, expiry) = (revision.to_string(), expires.to_string());
-        let (names, values) = (content.iter().step_by(2), content.iter().skip(1).step_by(2));
+        let texts = content.iter().map(String::as_str);
+        let (names, values) = (texts.clone().step_by(2), texts.skip(1).step_by(2));
         let digest = digest_of_content(names.zip(values));
         let mac = self.keys.sign(&self.message(&revision, &expiry, &digest));
         let values = [revision, self.installation.to_owned(), expiry, digest, mac];
@@ -228,14 +228,10 @@ impl Signer<'_> {
 }
 
 /// The SHA-256 of all content fields. They are sorted by name, because a hash in Redis has no order.
-fn digest_of_content<'a>(fields: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+fn digest_of_content<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut content: Vec<_> = fields.filter(|(name, _)| is_content(name)).collect();
     content.sort_unstable();
-    digest_of(
-        content
-            .into_iter()
-            .flat_map(|(name, value)| [name.as_str(), value.as_str()]),
-    )
+    digest_of(content.into_iter().flat_map(|(name, value)| [name, value]))
 }
 
 /// Whether a field holds content: neither the header nor a field that only the scripts use.
@@ -406,12 +402,12 @@ pub(super) fn encode_names(
 /// # Errors
 /// [`Unusable`].
 pub(super) fn decode_names(
-    fields: &[(String, String)],
+    fields: &[(&str, &str)],
     signer: &Signer<'_>,
     now: u64,
 ) -> Result<(Vec<Environment>, Header), Unusable> {
     let header = signer.check_all(fields, now)?;
-    let common = fields.iter().find(|(field, _)| field == COMMON);
+    let common = fields.iter().find(|(field, _)| *field == COMMON);
     let (_, text) = common.ok_or(Unusable::Corrupt)?;
     let names: Vec<String> = serde_json::from_str(text).map_err(|_| Unusable::Corrupt)?;
     let names = names.iter().map(|name| Environment::parse(name));
@@ -424,7 +420,7 @@ pub(super) fn decode_names(
 /// # Errors
 /// [`Unusable`].
 pub(super) fn decode(
-    fields: &[(String, String)],
+    fields: &[(&str, &str)],
     signer: &Signer<'_>,
     now: u64,
 ) -> Result<(Snapshot, Header), Unusable> {
@@ -433,16 +429,16 @@ pub(super) fn decode(
     Ok((snapshot, header))
 }
 
-fn snapshot_in(fields: &[(String, String)], revision: Revision) -> Option<Snapshot> {
+fn snapshot_in(fields: &[(&str, &str)], revision: Revision) -> Option<Snapshot> {
     let mut common: Option<Common> = None;
     let mut index = None;
     let mut flags = BTreeMap::new();
     let mut digests = BTreeMap::new();
     for (field, value) in fields {
-        let key = if field == COMMON {
+        let key = if *field == COMMON {
             common = Some(serde_json::from_str(value).ok()?);
             continue;
-        } else if field == INDEX {
+        } else if *field == INDEX {
             index = Some(index_in(value)?);
             continue;
         } else if let Some(key) = field.strip_prefix(ESCAPED_FLAG) {
@@ -486,6 +482,14 @@ fn snapshot_of(
 }
 
 #[cfg(test)]
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
+}
+
+#[cfg(test)]
 mod tests {
     use pennon_eval::Override;
 
@@ -514,7 +518,7 @@ mod tests {
 
     fn decoded(fields: &[(String, String)]) -> Result<Snapshot, Unusable> {
         let keys = keys("k");
-        decode(fields, &signer(&keys), NOW).map(|(snapshot, _)| snapshot)
+        decode(&borrowed(fields), &signer(&keys), NOW).map(|(snapshot, _)| snapshot)
     }
 
     fn pairs(flat: &[String]) -> Vec<(String, String)> {
@@ -597,8 +601,9 @@ mod tests {
     fn an_entry_is_valid_for_one_environment_and_one_key_until_it_expires() {
         let (ours, other) = (keys("k"), keys("o"));
         let fields = encoded(&snapshot(&["a"]));
-        let found =
-            |signer: &Signer<'_>, now| decode(&fields, signer, now).map(|(_, header)| header);
+        let found = |signer: &Signer<'_>, now| {
+            decode(&borrowed(&fields), signer, now).map(|(_, header)| header)
+        };
         let header = found(&signer(&ours), NOW).expect("good");
         assert_eq!(header.expires, EXPIRES);
         assert!(found(&signer(&ours), EXPIRES - 1).is_ok());
@@ -711,13 +716,16 @@ mod tests {
         let names = vec![Environment::production()];
         let fields = encode_names(&names, &of_list, EXPIRES).expect("encodes");
         let fields = pairs(&fields);
-        let (found, header) = decode_names(&fields, &of_list, NOW).expect("decodes");
+        let (found, header) = decode_names(&borrowed(&fields), &of_list, NOW).expect("decodes");
         assert_eq!((found, header.revision), (names, LIST_REVISION));
         assert_eq!(decoded(&fields), Err(Unusable::Forged));
         let entry = encoded(&snapshot(&[]));
-        assert!(decode_names(&entry, &of_list, NOW).is_err());
+        assert!(decode_names(&borrowed(&entry), &of_list, NOW).is_err());
         for forged in forgeries(&fields) {
-            assert!(decode_names(&forged, &of_list, NOW).is_err(), "{forged:?}");
+            assert!(
+                decode_names(&borrowed(&forged), &of_list, NOW).is_err(),
+                "{forged:?}"
+            );
         }
     }
 
@@ -879,7 +887,7 @@ mod fuzz {
     fn a_decoded_snapshot_is_the_same_after_encoding_and_decoding() {
         let keys = keys();
         for_all(&json([fields()]), |value| {
-            let Some(snapshot) = snapshot_in(&pairs(&value), Revision(7)) else {
+            let Some(snapshot) = snapshot_in(&borrowed(&pairs(&value)), Revision(7)) else {
                 return;
             };
             let written = encode(&snapshot, &signer(&keys), NOW + 1_000).expect("encodes");
@@ -887,7 +895,7 @@ mod fuzz {
                 .chunks(2)
                 .map(|pair| (pair[0].clone(), pair[1].clone()))
                 .collect();
-            let (again, _) = decode(&written, &signer(&keys), NOW).expect("an entry");
+            let (again, _) = decode(&borrowed(&written), &signer(&keys), NOW).expect("an entry");
             assert_eq!(again, snapshot);
         });
     }
@@ -895,15 +903,16 @@ mod fuzz {
     #[test]
     fn a_mutated_entry_is_rejected_or_has_the_signed_content() {
         let keys = keys();
-        let snapshot = snapshot_in(&pairs(&fields()), Revision(7)).expect("a snapshot");
+        let snapshot = snapshot_in(&borrowed(&pairs(&fields())), Revision(7)).expect("a snapshot");
         let signed = encode(&snapshot, &signer(&keys), NOW + 1_000).expect("encodes");
         let signed: Value = signed
             .chunks(2)
             .map(|pair| json!([pair[0], pair[1]]))
             .collect();
-        assert!(decode(&pairs(&signed), &signer(&keys), NOW).is_ok());
+        assert!(decode(&borrowed(&pairs(&signed)), &signer(&keys), NOW).is_ok());
         // A reader that lacks one flag.
-        let earlier = snapshot_in(&pairs(&fields())[1..], Revision(6)).expect("a snapshot");
+        let earlier =
+            snapshot_in(&borrowed(&pairs(&fields())[1..]), Revision(6)).expect("a snapshot");
         encode(&earlier, &signer(&keys), NOW + 1_000).expect("encodes");
         for_all(&json([signed]), |value| {
             let mutated = pairs(&value);
@@ -919,7 +928,7 @@ mod fuzz {
                     assert_eq!(found, snapshot);
                 }
             }
-            if let Ok((found, header)) = decode(&pairs(&value), &signer(&keys), NOW) {
+            if let Ok((found, header)) = decode(&borrowed(&pairs(&value)), &signer(&keys), NOW) {
                 assert_eq!(found, snapshot);
                 assert_eq!(header.revision, Revision(7));
             }

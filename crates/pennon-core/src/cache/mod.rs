@@ -37,7 +37,7 @@ pub use protocol::{BARRIER, Found, Lease, Lookup, WriteBarrier};
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use authentic::{in_milliseconds, now};
-use client::{Command, Reply, Script};
+use client::{Command, Names, Reply, Script};
 use cluster::Replicas;
 use entry::{Header, Signer, Unusable};
 use executor::Executor;
@@ -61,7 +61,7 @@ const LIST_TTL: Duration = Duration::from_secs(10);
 const LARGE_PAYLOAD: usize = 1_000_000;
 
 /// Verifies and decodes the fields of an entry at a time, in milliseconds since 1970.
-type Decode<T> = fn(&[(String, String)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
+type Decode<T> = fn(&[(&str, &str)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
 
 /// The cache of this process: one Redis, single node or cluster.
 pub struct Cache {
@@ -113,7 +113,7 @@ impl Cache {
             let key = self.key(environment);
             let command = Command::Fields {
                 key: &key,
-                names: &entry::HEADER,
+                names: Names::Fixed(&entry::HEADER),
             };
             let reply = target.read.ask_replica(&command, context).await;
             let found = reply.map(|reply| self.header_in(reply, environment));
@@ -148,7 +148,7 @@ impl Cache {
         let asked = Instant::now();
         let command = Command::Fields {
             key: &key,
-            names: &entry::HEADER,
+            names: Names::Fixed(&entry::HEADER),
         };
         let Some(reply) = self.ask(&command, context).await else {
             return Lookup::Unavailable;
@@ -182,15 +182,16 @@ impl Cache {
             environment: environment.as_str(),
         };
         let key = self.key(environment);
-        let summary = self.fields(&key, &entry::SUMMARY, context).await?;
+        let summary = self
+            .fields(&key, Names::Fixed(&entry::SUMMARY), context)
+            .await?;
         let values = <[Option<&str>; 8]>::try_from(texts(&summary)).ok()?;
         let changes = entry::changes_since(earlier, values, &signer, now())?;
         let names = changes.fields();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let fetched = if names.is_empty() {
             Vec::new()
         } else {
-            self.fields(&key, &names, context).await?
+            self.fields(&key, Names::OfFlags(&names), context).await?
         };
         let (snapshot, header) = changes.with(&texts(&fetched))?;
         snapshot.compile_after(earlier);
@@ -202,7 +203,7 @@ impl Cache {
     async fn fields(
         &self,
         key: &str,
-        names: &[&str],
+        names: Names<'_>,
         context: &RequestContext,
     ) -> Option<Vec<Reply>> {
         match self.ask(&Command::Fields { key, names }, context).await? {
@@ -251,7 +252,7 @@ impl Cache {
             return Found::FillForbidden;
         };
         match parts.as_slice() {
-            [Reply::Text(kind), Reply::Number(ttl), Reply::List(fields)] if kind == "entry" => {
+            [Reply::Text(kind), Reply::Number(ttl), Reply::List(fields)] if **kind == *"entry" => {
                 let Some(installation) = self.installation_id() else {
                     return Found::FillForbidden;
                 };
@@ -278,10 +279,10 @@ impl Cache {
                 self.drop_entry(&key, "", context).await;
                 Found::Corrupt { forged }
             }
-            [Reply::Text(kind), Reply::Text(id)] if kind == "lease" => {
-                Found::Lease(Lease { id: id.clone() })
+            [Reply::Text(kind), Reply::Text(id)] if **kind == *"lease" => {
+                Found::Lease(Lease { id: id.to_string() })
             }
-            [Reply::Text(kind)] if kind == "busy" => Found::FillInProgress,
+            [Reply::Text(kind)] if **kind == *"busy" => Found::FillInProgress,
             _ => Found::FillForbidden,
         }
     }
@@ -528,10 +529,10 @@ fn texts(values: &[Reply]) -> Vec<Option<&str>> {
 }
 
 /// Groups alternating fields and values into pairs. `None` if one of them is not text.
-fn pairs(flat: &[Reply]) -> Option<Vec<(String, String)>> {
+fn pairs(flat: &[Reply]) -> Option<Vec<(&str, &str)>> {
     flat.chunks(2)
         .map(|pair| match pair {
-            [Reply::Text(field), Reply::Text(value)] => Some((field.clone(), value.clone())),
+            [Reply::Text(field), Reply::Text(value)] => Some((&**field, &**value)),
             _ => None,
         })
         .collect()

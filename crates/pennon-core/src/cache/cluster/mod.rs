@@ -178,7 +178,7 @@ mod fuzz {
             Value::Bool(true) => Reply::WrongType,
             Value::Bool(false) => Reply::Malformed,
             Value::Number(number) => number.as_i64().map_or(Reply::Malformed, Reply::Number),
-            Value::String(text) => Reply::Text(text.clone()),
+            Value::String(text) => Reply::Text(text.as_str().into()),
             Value::Array(items) => Reply::List(items.iter().map(reply).collect()),
             Value::Object(fields) => Reply::List(fields.values().map(reply).collect()),
         }
