@@ -29,14 +29,14 @@ mod retry;
 mod target;
 mod url;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use authentic::EntryInfo;
 pub use protocol::{BARRIER, Found, Lease, Lookup, WriteBarrier};
 pub use url::{InvalidRedisUrl, RedisUrl};
 
-use authentic::{in_milliseconds, now};
+use authentic::{VerifiedHeader, in_milliseconds, now};
 use client::{Command, Names, Reply, Script};
 use cluster::Replicas;
 use entry::{Header, Signer, Unusable};
@@ -71,6 +71,7 @@ pub struct Cache {
     ttl: Duration,
     key_prefix: String,
     installation: Arc<Installation>,
+    verified: Mutex<Option<VerifiedHeader>>,
 }
 
 impl Cache {
@@ -95,6 +96,7 @@ impl Cache {
             ttl: config.ttl,
             key_prefix: config.key_prefix.clone(),
             installation: installation.clone(),
+            verified: Mutex::new(None),
         })
     }
 
