@@ -33,6 +33,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         let response = http::json(StatusCode::OK, &FlagState::of(&key, flag));
         http::with_header(response, "etag", tag.as_str())
     };
-    let response = http::with_header(response, "vary", "Authorization, X-API-Key");
+    let response = http::with_fixed_header(response, "vary", "Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &reading))
 }

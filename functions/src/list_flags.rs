@@ -27,6 +27,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             request.has_current(tag)
         })
     };
-    let response = http::with_header(response, "vary", "Authorization, X-API-Key");
+    let response = http::with_fixed_header(response, "vary", "Authorization, X-API-Key");
     Ok(http::with_cache_headers(response, &client.reading))
 }

@@ -7,9 +7,9 @@
 //! does cookies. Admin routes are closed to pages unless their origins are configured.
 
 use lambda_http::Body;
-use lambda_http::http::{HeaderMap, StatusCode, header};
+use lambda_http::http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::reply::{Response, with_added_vary, with_header};
+use super::reply::{Response, with_added_vary, with_fixed_header, with_header};
 use super::route::Match;
 use crate::config::CorsConfig;
 
@@ -31,7 +31,7 @@ const ADMIN_RESPONSE: &str = "Allow, ETag, Retry-After, X-Cache-Invalidated, X-I
 pub struct Cors {
     admin: bool,
     /// The value of `Access-Control-Allow-Origin`; none if the page may not read the response.
-    allowed: Option<String>,
+    allowed: Option<HeaderValue>,
     /// Whether the headers depend on the origin, so that caches need `Vary`.
     by_origin: bool,
 }
@@ -58,17 +58,18 @@ impl Cors {
             (Any, false) => {
                 return Self {
                     admin,
-                    allowed: Some("*".to_owned()),
+                    allowed: Some(HeaderValue::from_static("*")),
                     by_origin: false,
                 };
             }
             (Named(named), false) => named,
             (Any | Named(_), true) => &config.admin,
         };
-        let origin = origin_of(headers).filter(|origin| named.iter().any(|one| one == origin));
+        let is_named = |origin: &&HeaderValue| named.iter().any(|one| *origin == one);
+        let origin = origin_of(headers).filter(is_named);
         Self {
             admin,
-            allowed: origin.map(str::to_owned),
+            allowed: origin.cloned(),
             by_origin: !named.is_empty(),
         }
     }
@@ -84,13 +85,15 @@ impl Cors {
         let Some(origin) = &self.allowed else {
             return response;
         };
-        let response = with_header(response, "access-control-allow-origin", origin);
+        let mut response = response;
+        let allowed = header::ACCESS_CONTROL_ALLOW_ORIGIN;
+        response.headers_mut().insert(allowed, origin.clone());
         let exposed = if self.admin {
             ADMIN_RESPONSE
         } else {
             PUBLIC_RESPONSE
         };
-        with_header(response, "access-control-expose-headers", exposed)
+        with_fixed_header(response, "access-control-expose-headers", exposed)
     }
 
     /// The response to a preflight, `OPTIONS`, which browsers send before a page's request. `allow` lists the methods
@@ -114,10 +117,10 @@ impl Cors {
 }
 
 /// The origin of the page. Browsers send exactly one; several are ignored.
-fn origin_of(headers: &HeaderMap) -> Option<&str> {
+fn origin_of(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut values = headers.get_all(header::ORIGIN).iter();
     match (values.next(), values.next()) {
-        (Some(only), None) => only.to_str().ok(),
+        (Some(only), None) => Some(only),
         (Some(_) | None, _) => None,
     }
 }

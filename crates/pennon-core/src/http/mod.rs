@@ -28,7 +28,7 @@ pub use page::{content_security_policy, with_page_headers};
 pub use path::OfrepPath;
 pub use reply::{
     MAX_RESPONSE_SIZE, Response, error_reply, header_list, json, no_content, not_modified,
-    size_above_limit, with_added_vary, with_header,
+    size_above_limit, with_added_vary, with_fixed_header, with_header,
 };
 pub(crate) use reply::{json_text, permanent_redirect};
 pub use request::Request;
@@ -60,9 +60,9 @@ pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
         Source::Database => "database",
         Source::Stale => "stale",
     };
-    let response = with_header(response, "x-cache-hit", hit);
-    let response = with_header(response, "x-cache-source", source);
-    with_header(response, "cache-control", "private, no-cache")
+    let response = with_fixed_header(response, "x-cache-hit", hit);
+    let response = with_fixed_header(response, "x-cache-source", source);
+    with_fixed_header(response, "cache-control", "private, no-cache")
 }
 
 /// Adds an `ETag`. If rules depend on the time, the tag also covers the body, and a caller that has the response with

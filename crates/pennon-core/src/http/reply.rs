@@ -13,6 +13,9 @@ use crate::wire_size::on_the_wire;
 /// quotation mark takes two bytes. The rest of the response is small.
 pub const MAX_RESPONSE_SIZE: usize = 5_900_000;
 
+/// Memory for the headers of most responses, so that it is not allocated anew for every few of them.
+const HEADERS: usize = 12;
+
 /// A response to a request.
 pub type Response = lambda_http::http::Response<Body>;
 
@@ -30,6 +33,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
 pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(Body::Text(text));
     *response.status_mut() = status;
+    response.headers_mut().reserve(HEADERS);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
@@ -57,10 +61,10 @@ pub(super) fn base64_size(bytes: usize) -> usize {
 
 /// Adds the name of a request header to `Vary`. API Gateway accepts each header once.
 #[must_use]
-pub fn with_added_vary(response: Response, name: &str) -> Response {
+pub fn with_added_vary(response: Response, name: &'static str) -> Response {
     let known = response.headers().get(header::VARY);
     match known.and_then(|known| known.to_str().ok()) {
-        None => with_header(response, "vary", name),
+        None => with_fixed_header(response, "vary", name),
         Some(known) if known.split(", ").any(|known| known == name) => response,
         Some(known) => {
             let all = format!("{known}, {name}");
@@ -100,6 +104,21 @@ pub fn with_header(mut response: Response, name: &'static str, value: &str) -> R
             .headers_mut()
             .insert(HeaderName::from_static(name), value);
     }
+    response
+}
+
+/// Adds a header whose value is fixed, without a copy of it.
+#[must_use]
+pub fn with_fixed_header(
+    mut response: Response,
+    name: &'static str,
+    value: &'static str,
+) -> Response {
+    let (name, value) = (
+        HeaderName::from_static(name),
+        HeaderValue::from_static(value),
+    );
+    response.headers_mut().insert(name, value);
     response
 }
 
