@@ -87,7 +87,8 @@ impl KeyText {
         let kind = parse_kind(kind)?;
         let environment = rest.get(..rest.len().checked_sub(RANDOM_LENGTH)?)?;
         let random = rest.get(environment.len()..)?;
-        if !random.bytes().all(|byte| BASE64URL.contains(&byte)) {
+        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !random.bytes().all(is_base64url) {
             return None;
         }
         Some(Self {

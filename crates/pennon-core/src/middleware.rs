@@ -91,7 +91,7 @@ where
     } else {
         with_header(response, "x-ignored-parameters", &header_list(&ignored))
     };
-    let facts = context.trace.facts();
+    let facts = context.trace.take();
     let response = if is_public_config && facts.unknown_environment {
         with_header(response, "x-unknown-environment", "true")
     } else {

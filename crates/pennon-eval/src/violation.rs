@@ -47,7 +47,11 @@ impl Violations {
     pub(crate) fn inside<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.pointer.len();
         self.pointer.push('/');
-        self.pointer.push_str(&pointer_step(step));
+        if step.contains(['~', '/']) {
+            self.pointer.push_str(&pointer_step(step));
+        } else {
+            self.pointer.push_str(step);
+        }
         let result = work(self);
         self.pointer.truncate(length);
         result

@@ -177,7 +177,7 @@ impl Executor {
             result,
             lost_replies,
         } = attempts;
-        context.trace.node(node.address().to_string());
+        context.trace.node(node.name().clone());
         let reply = match result {
             Ok(reply) => {
                 let of_node = breaker_of(&node, command).succeeded();
@@ -231,7 +231,7 @@ impl Executor {
         context.budget.spend(started.elapsed());
         match sent {
             Ok(reply) => {
-                context.trace.node(replica.address().to_string());
+                context.trace.node(replica.name().clone());
                 Some(reply)
             }
             Err((failure, connections)) => {

@@ -23,6 +23,8 @@ pub(super) struct Login {
 /// One Redis server.
 pub(super) struct Node {
     address: Address,
+    /// The address as text.
+    name: Arc<str>,
     login: Arc<Login>,
     current: Mutex<Option<Arc<Connections>>>,
     /// Serialises connecting. Holds the time when the last attempt ended, and its failure.
@@ -36,6 +38,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(address: Address, login: Arc<Login>) -> Self {
         Self {
+            name: address.to_string().into(),
             address,
             login,
             current: Mutex::new(None),
@@ -47,6 +50,11 @@ impl Node {
 
     pub(super) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The name for the log line of a request.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Returns the open connections, or opens new ones. One request opens them; the others wait for it.

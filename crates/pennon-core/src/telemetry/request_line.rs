@@ -561,7 +561,7 @@ mod tests {
             let trace = Trace::default();
             trace.cache(CacheOutcome::Miss);
             trace.flag_key(&long);
-            trace.node(long.clone());
+            trace.node(long.as_str().into());
             trace.ignored_fields(&vec![long.clone(); 1_000]);
             let facts = trace.facts();
             let line = RequestLine {

@@ -19,6 +19,11 @@ const ELLIPSIS: &str = "…";
 
 /// Truncates a text to this many bytes, as counted in JSON, where a control character takes up to six bytes.
 pub(super) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
+    // The usual case: nothing needs an escape.
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.len() <= limit && text.bytes().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
     let mut size = 0;
     // The end of the longest prefix that fits together with the ellipsis.
     let mut fits = 0;

@@ -1,6 +1,6 @@
 //! Collects the facts about one request that its log line and metrics report.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::text::{MAX_IGNORED_LENGTH, MAX_NAME_LENGTH, shorten};
 use crate::counts::PostedCounts;
@@ -41,7 +41,7 @@ pub struct Facts {
     /// The kind of failure of the request, or of the cache if the request succeeded.
     pub error_type: Option<&'static str>,
     /// The Redis node used last.
-    pub node_id: Option<String>,
+    pub node_id: Option<Arc<str>>,
     /// Unknown fields of the body.
     pub ignored_fields: Vec<String>,
     /// The requested environment does not exist.
@@ -97,7 +97,7 @@ impl Trace {
     }
 
     /// Records the Redis node used.
-    pub fn node(&self, address: String) {
+    pub fn node(&self, address: Arc<str>) {
         self.lock().node_id = Some(address);
     }
 
@@ -146,6 +146,12 @@ impl Trace {
     /// Records counts that the caller has posted. They are added from the log line.
     pub fn posted(&self, counts: PostedCounts) {
         self.lock().posted = Some(counts);
+    }
+
+    /// Takes the facts at the end of the request.
+    #[must_use]
+    pub fn take(&self) -> Facts {
+        std::mem::take(&mut *self.lock())
     }
 
     /// The facts so far.

@@ -49,7 +49,10 @@ impl Replicas {
         asked: Instant,
     ) {
         let mut known = self.lock();
-        let known = known.entry(environment.clone()).or_default();
+        let known = match known.get_mut(environment) {
+            Some(known) => known,
+            None => known.entry(environment.clone()).or_default(),
+        };
         if known.changed.is_none_or(|changed| changed < asked) {
             known.revision = Some((revision, asked));
         }
