@@ -22,7 +22,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let response = if !depends_on_time && request.has_current(&tag) {
         http::not_modified(&tag)
     } else {
-        let response = client.list_switches(&Context::of(user.as_ref()), &app.tally);
+        let is_escaped = request.needs_escaped_body();
+        let context = Context::of(user.as_ref());
+        let response = client.list_switches(&context, is_escaped, &app.tally);
         http::with_etag(response, &tag, depends_on_time, |tag| {
             request.has_current(tag)
         })

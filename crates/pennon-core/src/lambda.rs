@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{Response, Routed};
+use crate::http::{EscapedBody, Response, Routed};
 use event::Event;
 
 /// An error of the Lambda runtime itself, which ends the instance.
@@ -59,8 +59,13 @@ impl Serialize for GatewayResponse {
         if let Body::Text(text) = body
             && !text.is_empty()
         {
-            let text = json_string(text).map_err(S::Error::custom)?;
-            fields.serialize_field("body", &text)?;
+            if let Some(EscapedBody(escaped)) = self.0.extensions().get() {
+                debug_assert_eq!(json_string(text).ok().as_ref(), Some(escaped));
+                fields.serialize_field("body", &RawJson(escaped))?;
+            } else {
+                let escaped = json_string(text).map_err(S::Error::custom)?;
+                fields.serialize_field("body", &RawJson(&escaped))?;
+            }
         } else if !body.is_empty() {
             fields.serialize_field("body", &STANDARD.encode(body))?;
         }
@@ -81,7 +86,7 @@ impl Serialize for GatewayHeaders<'_> {
 
 /// A text as a JSON string. Most bodies are JSON, in which every few bytes are a quotation mark: `serde_json`, which
 /// copies the parts between escapes one by one, takes twice as long.
-fn json_string(text: &str) -> serde_json::Result<RawJson> {
+fn json_string(text: &str) -> serde_json::Result<String> {
     // Enough for an escape of every byte: to write into it is faster than to push.
     let mut json = vec![0; 2 * text.len() + 2];
     let mut rest = json.iter_mut();
@@ -94,7 +99,7 @@ fn json_string(text: &str) -> serde_json::Result<RawJson> {
     for byte in text.bytes() {
         match byte {
             // A control character, such as a line end in a page.
-            ..b' ' => return serde_json::to_string(text).map(RawJson),
+            ..b' ' => return serde_json::to_string(text),
             b'"' | b'\\' => put(b'\\'),
             _ => {}
         }
@@ -104,21 +109,19 @@ fn json_string(text: &str) -> serde_json::Result<RawJson> {
     let unused = rest.len();
     json.truncate(json.len() - unused);
     // Still UTF-8, because only ASCII was added.
-    String::from_utf8(json)
-        .map_or_else(|_| serde_json::to_string(text), Ok)
-        .map(RawJson)
+    String::from_utf8(json).or_else(|_| serde_json::to_string(text))
 }
 
 /// JSON that `serde_json` writes as it is. Unlike its `RawValue`, it is not parsed to check it, which takes as long as
 /// writing it.
-struct RawJson(String);
+struct RawJson<'j>(&'j str);
 
-impl Serialize for RawJson {
+impl Serialize for RawJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         /// The name of a `RawValue` for a serializer. A test notices if it changes.
         const NAME: &str = "$serde_json::private::RawValue";
         let mut fields = serializer.serialize_struct(NAME, 1)?;
-        fields.serialize_field(NAME, &self.0)?;
+        fields.serialize_field(NAME, self.0)?;
         fields.end()
     }
 }

@@ -88,7 +88,7 @@ fn bulk(
     if !depends_on_time && has(&tag) {
         return http::not_modified(&tag);
     }
-    let response = caller.answer_all(&evaluation.context, &evaluator.tally);
+    let response = caller.answer_all(&evaluation.context, false, &evaluator.tally);
     http::with_etag(response, &tag, depends_on_time, has)
 }
 

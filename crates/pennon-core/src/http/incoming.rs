@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lambda_http::http::{HeaderMap, Method};
+use lambda_http::http::{HeaderMap, Method, header};
 use url::form_urlencoded;
 
 use super::route::{self, Match};
@@ -46,6 +46,8 @@ pub struct Incoming {
     pub body: Vec<u8>,
     /// The claims of a token that an authorizer in front of this function has verified.
     pub claims: Option<Claims>,
+    /// Whether the response is an event for a gateway, in which the body is a JSON string.
+    pub is_from_gateway: bool,
     /// Set by the local server if it has verified the API key.
     pub trusted_key: Option<TrustedKey>,
     /// The id of the request from the gateway or Lambda.
@@ -126,6 +128,12 @@ impl Incoming {
             incoming: self,
             found,
         }
+    }
+
+    /// Whether the body of the response is escaped for the gateway as it is. A compressed one is made from the plain text.
+    #[must_use]
+    pub fn needs_escaped_body(&self) -> bool {
+        self.is_from_gateway && !self.headers.contains_key(header::ACCEPT_ENCODING)
     }
 
     pub(crate) fn find(&self) -> Match {

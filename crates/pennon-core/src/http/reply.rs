@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::etag::ETag;
 use crate::error::{Error, FieldErrors};
+use crate::snapshot::fragments::BodyText;
 use crate::wire_size::on_the_wire;
 
 /// Limit on the body of a response. Lambda's limit is six megabytes, in which the body is a JSON string, where a
@@ -36,6 +37,21 @@ pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     response.headers_mut().reserve(HEADERS);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// The body of a response as a JSON string, for the gateway. It belongs to a [`Body::Text`]: a response whose body is
+/// replaced has a body of another kind.
+#[derive(Debug, Clone)]
+pub(crate) struct EscapedBody(pub(crate) String);
+
+/// A response with a body that is JSON already.
+#[must_use]
+pub(crate) fn json_body(status: StatusCode, body: BodyText) -> Response {
+    let mut response = json_text(status, body.plain);
+    if let Some(escaped) = body.escaped {
+        response.extensions_mut().insert(EscapedBody(escaped));
+    }
     response
 }
 

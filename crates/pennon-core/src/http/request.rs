@@ -394,6 +394,12 @@ impl Request {
             .any(|value| tag.matches(value))
     }
 
+    /// See [`Incoming::needs_escaped_body`].
+    #[must_use]
+    pub fn needs_escaped_body(&self) -> bool {
+        self.incoming.needs_escaped_body()
+    }
+
     /// Whether `Accept` names this media type.
     #[must_use]
     pub fn accepts(&self, media_type: &str) -> bool {

@@ -175,6 +175,7 @@ fn read(parts: &Parts<'_>) -> Incoming {
         request_id: reader
             .text(CONTEXT, context.request_id)
             .map(Cow::into_owned),
+        is_from_gateway: true,
         ..Incoming::default()
     };
     // The path is parsed first: it determines the format of an error about the other parts.

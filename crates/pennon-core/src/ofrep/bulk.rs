@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
 use crate::counts::Tally;
-use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_text, size_above_limit};
+use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_body, size_above_limit};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
-use crate::snapshot::fragments::{self, Choice, reason_name};
+use crate::snapshot::fragments::{self, BodyText, Choice, reason_name};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
 
@@ -134,14 +134,15 @@ impl ApiClient {
     }
 
     /// The response with all flags that the caller may see, in the order of their keys, and counts what is served.
+    /// `is_escaped` says whether to prepare the body for a gateway: see `Request::needs_escaped_body`.
     ///
     /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
     /// omitted.
     #[must_use]
-    pub fn answer_all(&self, context: &Context, tally: &Tally) -> Response {
+    pub fn answer_all(&self, context: &Context, is_escaped: bool, tally: &Tally) -> Response {
         let now = unix_seconds();
-        let (text, served) = self.write_all(context, now);
-        let response = json_text(StatusCode::OK, text);
+        let (body, served) = self.write_all(context, now, is_escaped);
+        let response = json_body(StatusCode::OK, body);
         if size_above_limit(&response).is_none() {
             tally.add_choices(&self.environment, self.reading.snapshot.items(), &served);
             return response;
@@ -153,61 +154,63 @@ impl ApiClient {
     }
 
     /// The response with an object of booleans by flag key, without flags of other types and flags that the caller may
-    /// not see, and counts what is served.
+    /// not see, and counts what is served. `is_escaped` is that of [`Self::answer_all`].
     #[must_use]
-    pub fn list_switches(&self, context: &Context, tally: &Tally) -> Response {
-        let (text, served) = self.write_switches(context, unix_seconds());
+    pub fn list_switches(&self, context: &Context, is_escaped: bool, tally: &Tally) -> Response {
+        let (body, served) = self.write_switches(context, unix_seconds(), is_escaped);
         tally.add_choices(&self.environment, self.reading.snapshot.switches(), &served);
-        json_text(StatusCode::OK, text)
+        json_body(StatusCode::OK, body)
     }
 
-    fn write_switches(&self, context: &Context, now: i64) -> (String, Vec<Choice>) {
+    fn write_switches(
+        &self,
+        context: &Context,
+        now: i64,
+        is_escaped: bool,
+    ) -> (BodyText, Vec<Choice>) {
         let snapshot = &self.reading.snapshot;
         let (fragments, rules) = (snapshot.switches(), snapshot.rules());
-        let mut text = fragments.begin("{");
+        let mut body = fragments.begin("{", is_escaped);
         let mut served = Vec::with_capacity(snapshot.flags.len());
         for flag in fragments.visible(self.kind) {
             if let Some(on) = rules.is_on_at(flag, context, now) {
-                if !served.is_empty() {
-                    text.push(',');
-                }
                 let choice = fragments.choice(flag, Some(usize::from(on)));
-                fragments.write(choice, "", &mut text);
+                fragments.write(choice, "", served.is_empty(), &mut body);
                 served.push(choice);
             }
         }
-        fragments.end(&mut text);
-        (text, served)
+        fragments.end(&mut body);
+        (body, served)
     }
 
     /// The body with all flags, and the choices in it.
-    fn write_all(&self, context: &Context, now: i64) -> (String, Vec<Choice>) {
+    fn write_all(&self, context: &Context, now: i64, is_escaped: bool) -> (BodyText, Vec<Choice>) {
         let snapshot = &self.reading.snapshot;
         let (fragments, rules) = (snapshot.items(), snapshot.rules());
         let mut fuel = RequestFuel::default();
-        let mut text = fragments.begin("{\"flags\":[");
+        let mut body = fragments.begin("{\"flags\":[", is_escaped);
         let mut served = Vec::with_capacity(snapshot.flags.len());
         let mut is_first = true;
         for flag in fragments.visible(self.kind) {
-            if !is_first {
-                text.push(',');
-            }
-            is_first = false;
             match rules.evaluate_at(flag, context, now, &mut fuel) {
                 Ok(evaluation) => {
                     let choice = fragments.choice(flag, evaluation.variant_position);
-                    fragments.write(choice, reason_name(evaluation.reason), &mut text);
+                    fragments.write(choice, reason_name(evaluation.reason), is_first, &mut body);
                     served.push(choice);
                 }
                 Err(error) => {
+                    if !is_first {
+                        body.push(",");
+                    }
                     let key = fragments.key(flag);
                     let failure = Failure::of_evaluation(&key, &error, self.kind);
-                    text.push_str(&fragments::json(&failure.into_item(&key)));
+                    body.push(&fragments::json(&failure.into_item(&key)));
                 }
             }
+            is_first = false;
         }
-        fragments.end(&mut text);
-        (text, served)
+        fragments.end(&mut body);
+        (body, served)
     }
 
     /// Evaluates all flags that the caller may see, in the order of their keys.
@@ -452,8 +455,9 @@ mod tests {
                 };
                 let context = Context::parse(context.clone()).expect("a context");
                 let bulk = caller.evaluate_all(&context, 7);
-                let (text, served) = caller.write_all(&context, 7);
-                assert_eq!(text, fragments::json(&bulk));
+                let (body, served) = caller.write_all(&context, 7, true);
+                assert_eq!(body.plain, fragments::json(&bulk));
+                assert_eq!(body.escaped, Some(fragments::json(&body.plain)));
                 let (by_name, by_number) = (Tally::default(), Tally::default());
                 by_name.add(&caller.environment, bulk.served());
                 by_number.add_choices(&caller.environment, snapshot.items(), &served);
@@ -469,8 +473,9 @@ mod tests {
                         Some((key, snapshot.rules().is_on(key, &context, 7)?))
                     })
                     .collect();
-                let (text, served) = caller.write_switches(&context, 7);
-                assert_eq!(text, fragments::json(&values));
+                let (body, served) = caller.write_switches(&context, 7, true);
+                assert_eq!(body.plain, fragments::json(&values));
+                assert_eq!(body.escaped, Some(fragments::json(&body.plain)));
                 let names = values
                     .iter()
                     .map(|(key, on)| (*key, if *on { "on" } else { "off" }));

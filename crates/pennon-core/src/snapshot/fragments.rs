@@ -2,6 +2,7 @@
 //! by copying, without escaping a text or looking up a flag.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pennon_eval::{CompiledVariants, Reason};
@@ -22,8 +23,26 @@ pub(crate) struct Fragments {
     choices: Vec<ChoiceFragments>,
     /// The end of the response.
     end: String,
-    /// The length of the last response, which the next one probably has too.
+    /// The parts before and after the reason of each choice, escaped for the gateway. Only functions need them.
+    escaped: OnceLock<EscapedFragments>,
+    /// The lengths of the last response, plain and escaped, which the next one probably has too.
     last_length: AtomicUsize,
+    last_escaped_length: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct EscapedFragments {
+    text: String,
+    choices: Vec<(Range<usize>, Range<usize>)>,
+}
+
+/// The body of a response.
+#[derive(Debug)]
+pub(crate) struct BodyText {
+    pub(crate) plain: String,
+    /// The body as a JSON string, in which a function passes it to the gateway. To escape a finished body would take
+    /// longer than to put it together.
+    pub(crate) escaped: Option<String>,
 }
 
 /// A variant of a flag, or the absence of a value, by its number in [`Fragments`].
@@ -42,6 +61,7 @@ struct FlagFragments {
 #[derive(Debug)]
 struct ChoiceFragments {
     flag: usize,
+    /// Begins with a comma.
     before_reason: Range<usize>,
     after_reason: Range<usize>,
     variant: VariantName,
@@ -79,7 +99,7 @@ impl Fragments {
             let number = fragments.flags.len();
             let first = fragments.choices.len();
             for (value, name) in [("false", "off"), ("true", "on")] {
-                let begin = fragments.text.len();
+                let begin = fragments.append(",").start;
                 fragments.text.extend_from_within(key.clone());
                 fragments.text.push(':');
                 fragments.text.push_str(value);
@@ -107,7 +127,9 @@ impl Fragments {
             flags: Vec::new(),
             choices: Vec::new(),
             end: String::new(),
+            escaped: OnceLock::new(),
             last_length: AtomicUsize::new(0),
+            last_escaped_length: AtomicUsize::new(0),
         }
     }
 
@@ -124,7 +146,7 @@ impl Fragments {
         let values = compiled.variants.iter();
         let values = values.map(|(name, value)| (*name, Some(*value)));
         for (name, value) in values.chain([("", None)]) {
-            let begin = self.append("{\"key\":").start;
+            let begin = self.append(",{\"key\":").start;
             self.text.extend_from_within(key.clone());
             if let Some(value) = value {
                 self.append(",\"value\":");
@@ -175,25 +197,71 @@ impl Fragments {
         self.choices.len()
     }
 
-    /// Appends a choice.
-    pub(crate) fn write(&self, choice: Choice, reason: &str, output: &mut String) {
+    /// Appends a choice, with a comma before it unless it is the first. The reason needs no escapes.
+    pub(crate) fn write(
+        &self,
+        choice: Choice,
+        reason: &str,
+        is_first: bool,
+        output: &mut BodyText,
+    ) {
         let parts = &self.choices[choice.0];
-        output.push_str(&self.text[parts.before_reason.clone()]);
-        output.push_str(reason);
-        output.push_str(&self.text[parts.after_reason.clone()]);
+        let skipped = usize::from(is_first);
+        let plain = &mut output.plain;
+        plain.push_str(&self.text[parts.before_reason.clone()][skipped..]);
+        plain.push_str(reason);
+        plain.push_str(&self.text[parts.after_reason.clone()]);
+        if let Some(escaped) = &mut output.escaped {
+            let fragments = self.escaped();
+            let (before_reason, after_reason) = &fragments.choices[choice.0];
+            escaped.push_str(&fragments.text[before_reason.clone()][skipped..]);
+            escaped.push_str(reason);
+            escaped.push_str(&fragments.text[after_reason.clone()]);
+        }
+    }
+
+    fn escaped(&self) -> &EscapedFragments {
+        self.escaped.get_or_init(|| {
+            let mut text = String::new();
+            let mut append = |part: &Range<usize>| {
+                let begin = text.len();
+                escape(&self.text[part.clone()], &mut text);
+                begin..text.len()
+            };
+            let choices = self.choices.iter();
+            let choices = choices
+                .map(|parts| (append(&parts.before_reason), append(&parts.after_reason)))
+                .collect();
+            EscapedFragments { text, choices }
+        })
     }
 
     /// The beginning of a response, with memory for the rest of it.
-    pub(crate) fn begin(&self, begin: &str) -> String {
-        let mut text = String::with_capacity(self.last_length.load(Ordering::Relaxed));
-        text.push_str(begin);
-        text
+    pub(crate) fn begin(&self, begin: &str, is_escaped: bool) -> BodyText {
+        let with_capacity = |length: &AtomicUsize| {
+            // A little more, because the next one may have a longer reason.
+            String::with_capacity(length.load(Ordering::Relaxed) + 64)
+        };
+        let mut body = BodyText {
+            plain: with_capacity(&self.last_length),
+            escaped: is_escaped.then(|| with_capacity(&self.last_escaped_length)),
+        };
+        if let Some(escaped) = &mut body.escaped {
+            escaped.push('"');
+        }
+        body.push(begin);
+        body
     }
 
     /// Ends a response.
-    pub(crate) fn end(&self, response: &mut String) {
-        response.push_str(&self.end);
-        self.last_length.store(response.len(), Ordering::Relaxed);
+    pub(crate) fn end(&self, body: &mut BodyText) {
+        body.push(&self.end);
+        self.last_length.store(body.plain.len(), Ordering::Relaxed);
+        if let Some(escaped) = &mut body.escaped {
+            escaped.push('"');
+            self.last_escaped_length
+                .store(escaped.len(), Ordering::Relaxed);
+        }
     }
 
     /// The key of the flag at this position.
@@ -214,6 +282,30 @@ impl Fragments {
             VariantName::Fixed(name) => (*name).to_owned(),
         };
         (self.key(parts.flag), variant)
+    }
+}
+
+impl BodyText {
+    /// Appends JSON.
+    pub(crate) fn push(&mut self, json: &str) {
+        self.plain.push_str(json);
+        if let Some(escaped) = &mut self.escaped {
+            escape(json, escaped);
+        }
+    }
+}
+
+/// Appends JSON as a part of a JSON string. JSON without white space contains no control characters.
+fn escape(json: &str, output: &mut String) {
+    for part in json.split_inclusive(['"', '\\']) {
+        match part.strip_suffix(['"', '\\']) {
+            Some(before) => {
+                output.push_str(before);
+                output.push('\\');
+                output.push_str(&part[before.len()..]);
+            }
+            None => output.push_str(part),
+        }
     }
 }
 
