@@ -399,6 +399,59 @@ impl Reader {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(event: &str) -> Incoming {
+        let event: Event = serde_json::from_str(event).expect("an event");
+        event.into_request("invocation")
+    }
+
+    #[test]
+    fn of_equal_names_the_last_one_counts_and_escapes_are_decoded() {
+        let incoming = request(
+            r#"{"rawPath": "/\u0061", "headers": {"b\u002d1": "1", "X-A": "2", "x-a": "3", "b-1": "4", "c": null},
+                "pathParameters": {"k\u0065y": "v\u0061lue", "none": null},
+                "requestContext": {"http": {"method": "G\u0045T"}, "routeKey": "GET /{k\u0065y}",
+                    "stage": "st\u0061ge", "requestId": 7, "unused": "\ud800"}}"#,
+        );
+        assert_eq!(incoming.malformed, None);
+        assert_eq!(incoming.path, "/a");
+        assert_eq!(incoming.method, Method::GET);
+        assert_eq!(incoming.route.as_deref(), Some("/{key}"));
+        assert_eq!(incoming.stage, "stage");
+        assert_eq!(incoming.request_id.as_deref(), Some("invocation"));
+        let parameters = [("key".to_owned(), "value".to_owned())];
+        assert_eq!(incoming.path_parameters, parameters.into());
+        let headers = &incoming.headers;
+        assert_eq!(headers.len(), 3);
+        assert_eq!(headers.get("b-1").expect("a header"), "4");
+        assert!(headers.get_all("x-a").iter().eq(["2", "3"]));
+    }
+
+    #[test]
+    fn a_request_context_that_cannot_be_decoded_is_malformed() {
+        for context in [
+            "[]",
+            "\"x\"",
+            "1",
+            r#"{"http": {"method": "\ud800"}}"#,
+            r#"{"stage": "\ud800"}"#,
+        ] {
+            let incoming = request(&format!(
+                "{{\"rawPath\": \"/a\", \"requestContext\": {context}}}"
+            ));
+            let malformed = incoming.malformed.expect("malformed");
+            assert!(
+                malformed.starts_with("requestContext of the event"),
+                "{malformed}"
+            );
+            assert_eq!(incoming.request_id.as_deref(), Some("invocation"));
+        }
+    }
+}
+
+#[cfg(test)]
 mod fuzz {
     use pennon_fuzz::{for_all, json, text};
 
