@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The remaining time. Only waiting for Redis reduces it.
+/// The remaining time. Waiting for Redis reduces it, and encoding and decoding entries. Reads from PostgreSQL do not.
 #[derive(Debug)]
 pub struct Budget {
     left: Mutex<Duration>,
@@ -29,6 +29,18 @@ impl Budget {
     pub fn spend(&self, amount: Duration) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = left.saturating_sub(amount);
+    }
+
+    /// Does work for the cache at the expense of the budget, such as decoding an entry. The work cannot be interrupted,
+    /// but later steps get less time. Half of the remaining time is left for them, however long the work takes:
+    /// otherwise an instance with a slow processor could never fill the cache, or remove an invalid entry.
+    pub fn charge<T>(&self, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let result = work();
+        let part = self.half();
+        part.spend(started.elapsed());
+        self.give_back(&part);
+        result
     }
 
     /// Splits off half of the remaining time, so that one step cannot starve the next.
@@ -59,6 +71,20 @@ mod tests {
         assert_eq!(budget.remaining(), 30 * MS);
         budget.spend(70 * MS);
         assert_eq!(budget.remaining(), Duration::ZERO);
+    }
+
+    #[test]
+    fn work_is_charged_half_of_the_remaining_time_at_most() {
+        let budget = Budget::new(1_000 * MS);
+        let result = budget.charge(|| {
+            std::thread::sleep(20 * MS);
+            7
+        });
+        assert_eq!(result, 7);
+        assert!((500 * MS..=980 * MS).contains(&budget.remaining()));
+        let budget = Budget::new(20 * MS);
+        budget.charge(|| std::thread::sleep(20 * MS));
+        assert_eq!(budget.remaining(), 10 * MS);
     }
 
     #[test]

@@ -188,15 +188,19 @@ impl Cache {
             .fields(&key, Names::Fixed(&entry::SUMMARY), context)
             .await?;
         let values = <[Option<&str>; 8]>::try_from(texts(&summary)).ok()?;
-        let changes = entry::changes_since(earlier, values, &signer, now())?;
+        let budget = &context.budget;
+        let changes = budget.charge(|| entry::changes_since(earlier, values, &signer, now()))?;
         let names = changes.fields();
         let fetched = if names.is_empty() {
             Vec::new()
         } else {
             self.fields(&key, Names::OfFlags(&names), context).await?
         };
-        let (snapshot, header) = changes.with(&texts(&fetched))?;
-        snapshot.compile_after(earlier);
+        let (snapshot, header) = budget.charge(|| {
+            let changed = changes.with(&texts(&fetched))?;
+            changed.0.compile_after(earlier);
+            Some(changed)
+        })?;
         let info = self.entry_info(&header);
         Some((snapshot, info))
     }
@@ -263,8 +267,10 @@ impl Cache {
                     installation,
                     environment: environment.as_str(),
                 };
-                let fields = pairs(fields).ok_or(Unusable::Corrupt);
-                let decoded = fields.and_then(|fields| decode(&fields, &signer, now()));
+                let decoded = context.budget.charge(|| {
+                    let fields = pairs(fields).ok_or(Unusable::Corrupt)?;
+                    decode(&fields, &signer, now())
+                });
                 let why = match decoded {
                     Ok((content, header)) => {
                         return Found::Entry(Box::new(content), self.entry_info(&header));
@@ -339,7 +345,8 @@ impl Cache {
             environment: environment.as_str(),
         };
         let expires = now().saturating_add(in_milliseconds(ttl));
-        let Ok(fields) = encode(&signer, expires) else {
+        let encoded = context.budget.charge(|| encode(&signer, expires));
+        let Ok(fields) = encoded else {
             return false;
         };
         let size: usize = fields.iter().map(String::len).sum();
