@@ -433,6 +433,7 @@ mod tests {
     fn a_request_context_that_cannot_be_decoded_is_malformed() {
         for context in [
             "[]",
+            "[null, null, null, null, null]",
             "\"x\"",
             "1",
             r#"{"http": {"method": "\ud800"}}"#,

@@ -84,6 +84,9 @@ mod tests {
         }
         assert_eq!(shorten("aaaaaaaaaa", 10), "aaaaaaaaaa");
         assert_eq!(shorten("aaaaaaaaaaa", 10), "aaaaaaa…");
+        // Short, but with escapes longer than the limit.
+        assert_eq!(shorten("\0\0\0\0", 20), "\0\0…");
+        assert_eq!(shorten("\"\"\"\"\"\"", 11), "\"\"\"\"…");
     }
 
     #[test]
