@@ -185,7 +185,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     let entry = stack.redis.fields();
     let mut forgeries: Vec<(String, Fields)> = Vec::new();
     for (at, (name, _)) in entry.iter().enumerate() {
-        // An entry of another installation is left in place: see `installations`.
+        // An entry of another installation is left in place, if its TTL is as Pennon sets it.
         if name == "__inst" {
             continue;
         }
@@ -408,6 +408,38 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
     assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
 }
 
+async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets(on: Topology) {
+    const LIST: &str = "feature_flags:.environments";
+    let stack = Stack::start_on(on).await;
+    cold(&stack).await;
+    let unknown = Event::list().query("environment=zz");
+    function(&stack, "list-flags").await.call(&unknown).await;
+    let day = 24 * 60 * 60 * 1_000;
+    let forge = |key: &str, ttl: u64| {
+        stack.redis.command(&["HSET", key, "__inst", "theirs"]);
+        let ttl = ttl.to_string();
+        let set = stack.redis.command(&["PEXPIRE", key, &ttl]);
+        assert_eq!(set, Resp::Number(1), "{key} exists");
+    };
+    forge(KEY, day);
+    let get = function(&stack, "get-flag").await;
+    assert_eq!(checkout(&get).await, 50);
+    assert!(!has_reported(&get));
+    forge(KEY, day + 60_000);
+    assert_eq!(checkout(&get).await, 50);
+    assert!(has_reported(&get));
+    let answer = function(&stack, "get-flag")
+        .await
+        .call(&Event::get("checkout"))
+        .await;
+    assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
+
+    forge(LIST, 70_000);
+    let list = function(&stack, "list-flags").await;
+    list.call(&unknown).await;
+    assert!(has_reported(&list));
+}
+
 async fn an_entry_that_is_not_signed_is_a_miss(on: Topology) {
     let stack = Stack::start_on(on).await;
     let warm = cold(&stack).await;
@@ -513,6 +545,7 @@ on_every_redis!(
     an_absurd_revision_does_not_win_over_the_database,
     a_replayed_entry_ends_at_its_expiry,
     a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry,
+    an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets,
     an_entry_that_is_not_signed_is_a_miss,
     a_forged_barrier_or_lease_does_not_keep_the_cache_empty,
     without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated,

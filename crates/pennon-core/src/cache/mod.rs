@@ -225,19 +225,20 @@ impl Cache {
     /// Fetches a whole entry, or a lease to fill it.
     pub async fn read(&self, environment: &Environment, context: &RequestContext) -> Found {
         // Boxed, because the compiler rejects the type of the nested futures as too deep.
-        Box::pin(self.fetch(environment, context, entry::decode)).await
+        Box::pin(self.fetch(environment, CacheConfig::MAX_TTL, context, entry::decode)).await
     }
 
     /// Fetches the list of all environments, or a lease to fill it.
     pub async fn read_list(&self, context: &RequestContext) -> Found<Vec<Environment>> {
         self.source.renew(&context.budget).await;
         let listing = Environment::listing();
-        Box::pin(self.fetch(&listing, context, entry::decode_names)).await
+        Box::pin(self.fetch(&listing, LIST_TTL, context, entry::decode_names)).await
     }
 
     async fn fetch<T>(
         &self,
         environment: &Environment,
+        longest_ttl: Duration,
         context: &RequestContext,
         decode: Decode<T>,
     ) -> Found<T> {
@@ -276,8 +277,12 @@ impl Cache {
                         return Found::Entry(Box::new(content), self.entry_info(&header));
                     }
                     // Kept: if two installations removed each other's entries, every read would query the
-                    // database. Entries of Pennon have a TTL; an entry without one was not written by Pennon.
-                    Err(Unusable::OtherInstallation) if *ttl >= 0 => {
+                    // database. An entry without a TTL, or with a longer one than Pennon sets, was not written by
+                    // Pennon.
+                    Err(Unusable::OtherInstallation)
+                        if u64::try_from(*ttl)
+                            .is_ok_and(|ttl| Duration::from_millis(ttl) <= longest_ttl) =>
+                    {
                         self.report_other_installation(environment);
                         return Found::FillForbidden;
                     }

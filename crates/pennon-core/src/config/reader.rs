@@ -45,7 +45,11 @@ impl Config {
                     300,
                     1..=86_400,
                 )),
-                ttl: Duration::from_secs(from.number("CACHE_TTL_SECONDS", 300, 1..=86_400)),
+                ttl: Duration::from_secs(from.number(
+                    "CACHE_TTL_SECONDS",
+                    300,
+                    1..=CacheConfig::MAX_TTL.as_secs(),
+                )),
                 connect_timeout: from.millis("CACHE_CONNECT_TIMEOUT_MS", 200, 1..=2_000),
                 operation_timeout: from.millis("CACHE_OPERATION_TIMEOUT_MS", 100, 1..=500),
                 request_budget: from.millis("CACHE_BUDGET_MS", 400, 1..=500),

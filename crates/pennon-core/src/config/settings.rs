@@ -40,7 +40,7 @@ pub struct CacheConfig {
     pub key_prefix: String,
     /// `REDIS_SECRET_REFRESH_SECONDS`: how often an instance reads the secrets of Redis and of the MAC key again.
     pub secret_refresh: Duration,
-    /// `CACHE_TTL_SECONDS`: the TTL of an entry. The existing service uses 300.
+    /// `CACHE_TTL_SECONDS`, at most [`Self::MAX_TTL`]: the TTL of an entry. The existing service uses 300.
     pub ttl: Duration,
     /// `CACHE_CONNECT_TIMEOUT_MS`, at most 2,000: one attempt to connect.
     pub connect_timeout: Duration,
@@ -49,6 +49,11 @@ pub struct CacheConfig {
     /// `CACHE_BUDGET_MS`, at most 500: the time that one request may spend on the cache, including retries. The
     /// default leaves PostgreSQL time to answer within half a second.
     pub request_budget: Duration,
+}
+
+impl CacheConfig {
+    /// The largest `CACHE_TTL_SECONDS`.
+    pub const MAX_TTL: Duration = Duration::from_secs(86_400);
 }
 
 impl CacheConfig {
