@@ -61,8 +61,8 @@ impl Topology {
         }
     }
 
-    /// Reads the slot map; from `suspect` only if no other node gives an answer free of doubt. One request refreshes,
-    /// and the others wait for it.
+    /// Reads the slot map; from `suspect` only if no other node gives an answer that is not doubtful. One request
+    /// refreshes, and the others wait for it.
     pub(in crate::cache) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
         let started = Instant::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
@@ -105,8 +105,8 @@ impl Topology {
         *last = Some(Instant::now());
     }
 
-    /// Asks groups of nodes until one gives an answer free of doubt. If there is none, the last answer is used, unless
-    /// the time is over before all nodes were asked.
+    /// Asks groups of nodes until one gives an answer that is not doubtful. If there is none, the last answer is used,
+    /// unless the time is over before all nodes were asked.
     async fn ask_in_turn<'a>(
         &self,
         groups: impl Iterator<Item = &'a [Arc<Node>]>,
