@@ -22,6 +22,7 @@ const OLD_REDIS_PASSWORD: &str = "canaryOldRedisPassword3Vd";
 const DATABASE_PASSWORD: &str = "canaryDatabasePassword9Lm";
 const AWS_SECRET_KEY: &str = "canaryAwsSecretKey2Jh";
 const AWS_SESSION: &str = "canaryAwsSession5Rb";
+const MAC_KEY: &str = "canaryMacKeyOfTheEntriesInTheCache8Wp";
 const ADMIN_TOKEN_END: &str = "canaryAdminTokenSignature4Zt";
 
 /// All secrets of a test, and the forms in which a log or a response could show them.
@@ -139,6 +140,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
         DATABASE_PASSWORD,
         AWS_SECRET_KEY,
         AWS_SESSION,
+        MAC_KEY,
         ADMIN_TOKEN_END,
         token_end,
         &keys[0][keys[0].len() - 43..],
@@ -159,6 +161,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
         ("HEALTH_TIME_LIMIT_MS", "0"),
         ("AWS_SECRET_ACCESS_KEY", AWS_SECRET_KEY),
         ("AWS_SESSION_TOKEN", AWS_SESSION),
+        ("CACHE_MAC_KEY", MAC_KEY),
         (
             "MIGRATE_FUNCTION_ARN",
             "arn:aws:lambda:us-east-1:1:function:m:4",

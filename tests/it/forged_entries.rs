@@ -339,6 +339,18 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
     .await;
 }
 
+async fn an_entry_older_than_five_minutes_is_compared_with_the_database_once(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let short = function_with(&stack, "get-flag", &[("CACHE_TTL_SECONDS", "60")]).await;
+    assert_eq!(checkout(&short).await, 50);
+    // By its TTL, this instance takes the entry for nearly an hour old.
+    let long = function_with(&stack, "get-flag", &[("CACHE_TTL_SECONDS", "3600")]).await;
+    for _ in 0..3 {
+        assert_eq!(checkout(&long).await, 50);
+        assert_eq!(database_loads(&long), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_forged_flag_is_not_fetched_as_a_change() {
     let stack = Stack::start().await;
@@ -545,6 +557,7 @@ on_every_redis!(
     an_absurd_revision_does_not_win_over_the_database,
     a_replayed_entry_ends_at_its_expiry,
     a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry,
+    an_entry_older_than_five_minutes_is_compared_with_the_database_once,
     an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets,
     an_entry_that_is_not_signed_is_a_miss,
     a_forged_barrier_or_lease_does_not_keep_the_cache_empty,
