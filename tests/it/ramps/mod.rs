@@ -604,6 +604,19 @@ async fn a_ramp_moves_weight_between_two_variants() {
         );
         body["steps"] = steps(&[81]);
         assert_eq!(api.admin_if("*", "POST", path, &body).await.status, 409);
+
+        // 75 % could be expressed by these weights only with a sum above 32 bits.
+        let mut flag = flag.clone();
+        flag["key"] = json!("finer");
+        let fine = json!([["red", 2_000_000_000], ["green", 1], ["blue", 1]]);
+        flag["definition"]["targeting"]["fractional"] = fine;
+        let made = api.admin("POST", "/api/admin/flags", &flag).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        body["steps"] = steps(&[50, 75]);
+        let path = "/api/admin/flags/finer/ramp";
+        let answer = api.admin_if("*", "POST", path, &body).await;
+        assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+        assert!(answer.body.contains("32 bits"), "{answer:?}");
     }
 }
 

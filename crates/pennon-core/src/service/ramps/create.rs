@@ -76,6 +76,11 @@ impl FlagService {
                 .check_growth(first.percent, last.percent)
                 .map_err(|why| not_rampable(&why))?;
         }
+        for step in &plan.steps {
+            share
+                .set(&mut before.flag.clone(), step.percent)
+                .map_err(|why| not_rampable(&why))?;
+        }
         let needs_approval = plan.steps.first().is_some_and(|step| step.approval);
         let mut ramp = Ramp {
             id: unique_id(),
