@@ -270,6 +270,11 @@ async fn of_two_ramps_with_one_alarm_only_the_one_that_advanced_recently_rolls_b
         (&older["state"], older["percent"].as_u64()),
         (&json!("paused"), Some(60))
     );
+    // Lambda repeats the event after an admin has resumed the ramp.
+    assert_eq!(deployment.act("older", "resume").await.status, 200);
+    let none = json!({"state": "ALARM", "rolledBack": 0});
+    assert_eq!(deployment.guard.invoke(&event).await, Ok(none));
+    assert_eq!(deployment.read("older").await["state"], "baking");
 }
 
 #[tokio::test]

@@ -319,6 +319,14 @@ impl Ramp {
         });
     }
 
+    /// Whether an actor has changed its state at this time or later.
+    #[must_use]
+    pub fn was_changed_by(&self, actor: &str, since: SystemTime) -> bool {
+        self.transitions
+            .iter()
+            .any(|transition| transition.actor == actor && transition.at >= since)
+    }
+
     /// Begins the next step, or completes the ramp after the last one.
     pub fn advance(&mut self, evaluations_before: u64, actor: &str, now: SystemTime) {
         let Some(step) = self.next_step() else {

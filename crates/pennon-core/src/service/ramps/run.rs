@@ -190,6 +190,12 @@ impl FlagService {
         let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
         };
+        // Lambda may repeat an event after an admin has resumed the ramp.
+        if let AlarmSource::Event(alarm) = source
+            && ramp.was_changed_by(&actor, alarm.at)
+        {
+            return Ok(None);
+        }
         // Another run has begun a step. The counts above belong to the step before.
         if is_engine && ramp.version != place.ramp.version {
             return Ok(None);
