@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Cache;
 use super::Lookup;
-use super::client::{Reply, Text};
+use super::client::Reply;
 use super::entry::{Header, Signer, Unusable};
 use super::mac::MacKeys;
 use crate::environment::Environment;
@@ -33,7 +33,7 @@ pub struct EntryInfo {
 pub(super) struct VerifiedHeader {
     keys: Arc<MacKeys>,
     environment: Environment,
-    values: [Text; 5],
+    values: [Reply; 5],
     header: Header,
 }
 
@@ -43,12 +43,12 @@ impl VerifiedHeader {
         &self,
         keys: &Arc<MacKeys>,
         environment: &Environment,
-        values: [Option<&str>; 5],
+        values: &[Reply; 5],
         now: u64,
     ) -> Option<&Header> {
         let is_same = Arc::ptr_eq(&self.keys, keys)
             && self.environment == *environment
-            && self.values.each_ref().map(|value| Some(&**value)) == values;
+            && self.values == *values;
         Some(&self.header).filter(|header| is_same && header.expires > now)
     }
 }
@@ -89,7 +89,7 @@ impl Cache {
         let now = now();
         let mut verified = self.lock_verified();
         let known = verified.as_ref();
-        if let Some(header) = known.and_then(|it| it.of(&keys, environment, values, now)) {
+        if let Some(header) = known.and_then(|it| it.of(&keys, environment, &parts, now)) {
             return Lookup::Hit(self.entry_info(header));
         }
         let signer = Signer {
@@ -100,9 +100,9 @@ impl Cache {
         match signer.check(values, now) {
             Ok(header) => {
                 let info = self.entry_info(&header);
-                *verified = texts_of(parts).map(|values| VerifiedHeader {
+                *verified = Some(VerifiedHeader {
                     environment: environment.clone(),
-                    values,
+                    values: parts,
                     header,
                     keys,
                 });
@@ -179,29 +179,6 @@ impl Cache {
     }
 }
 
-/// The texts of values that are all texts.
-fn texts_of(values: [Reply; 5]) -> Option<[Text; 5]> {
-    let texts = values.map(|value| match value {
-        Reply::Text(text) => Some(text),
-        Reply::Nothing
-        | Reply::Number(_)
-        | Reply::List(_)
-        | Reply::WrongType
-        | Reply::Malformed => None,
-    });
-    let [
-        Some(revision),
-        Some(installation),
-        Some(expiry),
-        Some(digest),
-        Some(mac),
-    ] = texts
-    else {
-        return None;
-    };
-    Some([revision, installation, expiry, digest, mac])
-}
-
 /// The time by the clock of this machine, in milliseconds since 1970.
 pub(super) fn now() -> u64 {
     in_milliseconds(
@@ -230,28 +207,32 @@ mod tests {
         let ours = keys();
         let production = Environment::production();
         let values = ["7", "ours", "1700000300000", "digest", "mac"];
+        let values = values.map(|value| Reply::Text(value.into()));
         let verified = VerifiedHeader {
             keys: ours.clone(),
             environment: production.clone(),
-            values: values.map(Text::from),
+            values: values.clone(),
             header: Header {
                 revision: Revision(7),
                 expires: EXPIRES,
                 digest: "digest".to_owned(),
             },
         };
-        let values = values.map(Some);
-        let found = verified.of(&ours, &production, values, EXPIRES - 1);
+        let found = verified.of(&ours, &production, &values, EXPIRES - 1);
         assert_eq!(found, Some(&verified.header));
-        assert_eq!(verified.of(&ours, &production, values, EXPIRES), None);
-        assert_eq!(verified.of(&keys(), &production, values, 0), None);
+        assert_eq!(verified.of(&ours, &production, &values, EXPIRES), None);
+        assert_eq!(verified.of(&keys(), &production, &values, 0), None);
         let staging = Environment::parse("staging").expect("a name");
-        assert_eq!(verified.of(&ours, &staging, values, 0), None);
+        assert_eq!(verified.of(&ours, &staging, &values, 0), None);
         for at in 0..values.len() {
-            for other in [None, Some(""), Some("8")] {
-                let mut forged = values;
+            for other in [
+                Reply::Nothing,
+                Reply::Text("".into()),
+                Reply::Text("8".into()),
+            ] {
+                let mut forged = values.clone();
                 forged[at] = other;
-                let found = verified.of(&ours, &production, forged, 0);
+                let found = verified.of(&ours, &production, &forged, 0);
                 assert_eq!(found, None, "{forged:?}");
             }
         }
