@@ -116,7 +116,7 @@ async fn main() -> ExitCode {
         starts.add(first - begun);
         child.kill().expect("killed");
         child.wait().expect("ended");
-        // What the service takes, whoever fetches.
+        // The part of the start that the service takes, whatever the client.
         let begun = Instant::now();
         warm.send("GET", "/v1/flags", &accept, "").await;
         fetches.add(begun.elapsed());
