@@ -1,4 +1,4 @@
-// What the console loads, and when: the first paint, and the parts that are loaded later.
+// What the console loads, and when.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';
@@ -7,11 +7,6 @@ import { Installation } from './services.mjs';
 describe('loading', () => {
   const installation = new Installation();
   const open = useConsole(installation);
-  /** The scripts that a page has loaded, without the hash in their names. */
-  const scripts = async (person) => {
-    const urls = await person.page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name));
-    return urls.filter((url) => url.endsWith('.js')).map((url) => url.split('/').at(-1).replace(/-\w+\.js$/, '')).sort();
-  };
   /** Holds requests until a condition holds, so that a page that needs their responses for it never gets there. */
   const hold = (person, path, until) => person.page.route(path, async (route) => {
     await until();
@@ -27,7 +22,6 @@ describe('loading', () => {
     const person = await open(`/${env}/flags`);
     const row = person.by('link', 'flag-0', { exact: true });
     await row.waitFor();
-    assert.deepEqual(await scripts(person), ['app.js']);
 
     // As it is, with an empty cache: measured in the browser.
     await person.page.addInitScript(() => {
@@ -72,31 +66,6 @@ describe('loading', () => {
     await person.page.waitForLoadState('networkidle');
     assert.equal(await percent.inputValue(), '40');
     await person.page.unrouteAll({ behavior: 'wait' });
-    await person.leave();
-  });
-
-  it('loads one part for each page, and offers to try again if that fails', async () => {
-    const env = await installation.environment('parts');
-    await installation.createFlag(env, { key: 'simple', enabled: true });
-    for (const [path, part, heading] of [
-      [`/${env}/flags/simple`, 'changes', 'simple'], [`/${env}/flags/simple?tab=rules`, 'rules', 'simple'],
-      [`/${env}/settings`, 'environments', `Settings of ${env}`],
-    ]) {
-      const person = await open(path);
-      await person.by('heading', heading, { exact: true }).waitFor();
-      await person.page.waitForLoadState('networkidle');
-      assert.deepEqual(await scripts(person), ['app.js', part], path);
-      await person.leave();
-    }
-
-    const person = await open(`/${env}/flags`);
-    await person.sees('1 flag');
-    await person.page.route('**/console/changes-*.js', (route) => route.abort());
-    await person.press('link', 'simple');
-    await person.sees(/Reload the page: there may be a new version/);
-    await person.page.unrouteAll();
-    await person.press('button', 'Try again');
-    await person.by('spinbutton', 'Percent').waitFor();
     await person.leave();
   });
 });

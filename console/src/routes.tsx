@@ -1,15 +1,13 @@
 // The pages of the console by address. The first pattern that matches shows its page.
 import type { ComponentChildren } from 'preact';
-import { lazy } from './parts/lazy.tsx';
-import type { Params } from './route.ts';
+import { ActivityPage } from './pages/ActivityPage.tsx';
+import { CleanupPage } from './pages/CleanupPage.tsx';
+import { ComparePage } from './pages/ComparePage.tsx';
 import { FlagListPage } from './pages/FlagListPage.tsx';
 import { FlagPage } from './pages/flag/FlagPage.tsx';
-
-const ActivityPage = lazy('changes', 'ActivityPage');
-const CleanupPage = lazy('environments', 'CleanupPage');
-const ComparePage = lazy('environments', 'ComparePage');
-const KeysPage = lazy('environments', 'KeysPage');
-const SettingsPage = lazy('environments', 'SettingsPage');
+import { KeysPage } from './pages/KeysPage.tsx';
+import { SettingsPage } from './pages/SettingsPage.tsx';
+import type { Params } from './route.ts';
 
 export interface PageRoute {
   pattern: string;

@@ -2,7 +2,15 @@
 import type { ComponentChildren } from 'preact';
 import type { Resource } from '../../data.ts';
 import type { Schemas } from '../../api/client.ts';
-import { lazy } from '../../parts/lazy.tsx';
+import { CodeTab } from './CodeTab.tsx';
+import { ExplainTab } from './ExplainTab.tsx';
+import { HistoryTab } from './HistoryTab.tsx';
+import { RampTab } from './RampTab.tsx';
+import { RolloutTab } from './RolloutTab.tsx';
+import { RulesTab } from './RulesTab.tsx';
+import { TypedRollout } from './TypedRollout.tsx';
+import { UsageTab } from './UsageTab.tsx';
+import { UsersTab } from './UsersTab.tsx';
 
 export interface TabProps {
   env: string;
@@ -12,16 +20,13 @@ export interface TabProps {
   resource: Resource<Schemas['FlagDefinition']>;
 }
 
-const Simple = lazy('changes', 'RolloutTab');
-const Typed = lazy('rules', 'TypedRollout');
-
 export const tabs: readonly (readonly [id: string, title: string, tab: (props: TabProps) => ComponentChildren])[] = [
-  ['rollout', 'Rollout', (props) => (props.flag.definition === null ? <Simple {...props} /> : <Typed {...props} />)],
-  ['rules', 'Rules', lazy('rules', 'RulesTab')],
-  ['users', 'Users', lazy('changes', 'UsersTab')],
-  ['ramp', 'Ramp & schedule', lazy('changes', 'RampTab')],
-  ['explain', 'Explain', lazy('environments', 'ExplainTab')],
-  ['history', 'History', lazy('changes', 'HistoryTab')],
-  ['usage', 'Usage', lazy('environments', 'UsageTab')],
-  ['code', 'Code', lazy('environments', 'CodeTab')],
+  ['rollout', 'Rollout', (props) => (props.flag.definition === null ? <RolloutTab {...props} /> : <TypedRollout {...props} />)],
+  ['rules', 'Rules', (props) => <RulesTab {...props} />],
+  ['users', 'Users', (props) => <UsersTab {...props} />],
+  ['ramp', 'Ramp & schedule', (props) => <RampTab {...props} />],
+  ['explain', 'Explain', (props) => <ExplainTab {...props} />],
+  ['history', 'History', (props) => <HistoryTab {...props} />],
+  ['usage', 'Usage', (props) => <UsageTab {...props} />],
+  ['code', 'Code', (props) => <CodeTab {...props} />],
 ];
