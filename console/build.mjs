@@ -9,7 +9,7 @@ import { minify } from 'terser';
 const root = new URL('.', import.meta.url).pathname;
 
 /** Bytes that a file may have, compressed with gzip, by its extension. */
-const BUDGETS = { '.js': 52_000, '.css': 10_000 };
+const BUDGETS = { '.js': 50_000, '.css': 10_000 };
 
 /** The options that the development server shares. */
 export const options = {
@@ -52,7 +52,7 @@ async function main() {
   }
 }
 
-/** Terser finds more than esbuild: about 3 % of the compressed size. */
+/** Terser finds more than esbuild: about 6 % of the compressed size, most of it the names of texts (src/strings.ts). */
 async function shorten(script) {
   const { code } = await minify(script, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true } });
   return code;

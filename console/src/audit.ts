@@ -2,14 +2,14 @@
 import type { Schemas } from './api/client.ts';
 import { time } from './format.ts';
 import { changeSentences, type FlagFields } from './sentences.ts';
-import { historyTexts, rampTexts } from './strings.ts';
+import { auditVerbs, historyTexts, rampStates, rampTexts } from './strings.ts';
 
 export type AuditEntry = Schemas['AuditPage']['entries'][number];
 type State = Record<string, unknown>;
 
 /** The action as the end of a sentence: `set an override of new-checkout`. */
 export function actionText({ action, flagKey }: Pick<AuditEntry, 'action' | 'flagKey'>): string {
-  const verb = historyTexts.verbs[action] ?? action;
+  const verb = auditVerbs[action] ?? action;
   return flagKey === null ? verb : `${verb} ${flagKey}`;
 }
 
@@ -24,7 +24,7 @@ export function details({ action, before, after }: Pick<AuditEntry, 'action' | '
   if (action.startsWith('ramp.')) {
     // Every new ramp is pending at first; only the reason says that it waits for an approval.
     if (action === 'ramp.create') return it['reason'] ? [String(it['reason'])] : [];
-    const state = rampTexts.states[it['state'] as keyof typeof rampTexts.states] as string | undefined;
+    const state = rampStates[it['state'] as keyof typeof rampStates] as string | undefined;
     return [state, it['percent'] !== undefined && `${String(it['percent'])} %`, it['reason']].filter(Boolean).map(String);
   }
   return typeof it['name'] === 'string' ? [it['name']] : [];

@@ -8,9 +8,11 @@ const name = (value: unknown): string => (typeof value === 'string' ? value : js
 export function stepSentence(step: ExplanationStep): string {
   switch (step.step) {
     case 'archived':
+      return explainTexts.archived(step.result);
     case 'serverOnly':
+      return explainTexts.serverOnly(step.result);
     case 'enabled':
-      return explainTexts[step.step](step.result);
+      return explainTexts.enabled(step.result);
     case 'readable':
       return step.reason;
     case 'override':

@@ -1,7 +1,6 @@
 // The parts of the authorization code flow that need no page: PKCE and the checks of an id token.
 import { texts } from './strings.ts';
 
-const { errors } = texts.login;
 
 function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
@@ -34,10 +33,10 @@ export function rejectIdToken(
   claims: Record<string, unknown> | null,
   expected: { issuer: string; clientId: string; nonce: string },
 ): string | null {
-  if (claims === null) return errors.noToken;
+  if (claims === null) return texts.login.errors.noToken;
   const audiences = Array.isArray(claims['aud']) ? claims['aud'] : [claims['aud']];
-  if (claims['iss'] !== expected.issuer) return errors.issuer(String(claims['iss']));
-  if (!audiences.includes(expected.clientId)) return errors.audience;
-  if (claims['nonce'] !== expected.nonce) return errors.nonce;
+  if (claims['iss'] !== expected.issuer) return texts.login.errors.issuer(String(claims['iss']));
+  if (!audiences.includes(expected.clientId)) return texts.login.errors.audience;
+  if (claims['nonce'] !== expected.nonce) return texts.login.errors.nonce;
   return null;
 }

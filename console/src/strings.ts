@@ -1,4 +1,7 @@
 // All texts of the console. Each page has its own section, so that a page's texts can be read together.
+//
+// The build replaces `texts.save` by its value, and leaves the name out. It does so only for sections that are never used
+// as a whole or with a computed name: texts that are chosen by such a name are constants beside their section.
 
 const number = new Intl.NumberFormat('en');
 
@@ -22,7 +25,6 @@ export const texts = {
   skip: 'Skip to content',
   environment: 'Environment',
   production: 'Production: changes reach real users at once.',
-  nav: { flags: 'Flags', activity: 'Activity', compare: 'Compare', cleanup: 'Clean up', keys: 'API keys', settings: 'Settings' },
   navigation: 'Pages',
   palette: 'Commands',
   signOut: 'Sign out',
@@ -37,15 +39,8 @@ export const texts = {
   copied: 'Copied',
   curl: 'Copy as curl',
   offline: 'The server cannot be reached. Check the network, then try again.',
-  trouble: {
-    offline: 'The server cannot be reached. What you see may be out of date; nothing that you have typed is lost. Retrying…',
-    unavailable: 'The service is unavailable at the moment. What you see may be out of date; nothing that you have typed is lost. Retrying…',
-    database: 'The database is unavailable. Applications keep getting the flags that they have; changes are not possible until it is back. Retrying…',
-    cache: 'Redis is unavailable. Flags are served from the database and changes are possible; other instances may see them later.',
-  },
   notFound: 'There is no such page.',
   failed: 'This could not be loaded.',
-  partMissing: 'Reload the page: there may be a new version of the console, or the server cannot be reached.',
   mayNotRead: 'You are signed in, but none of your groups has a role. Ask an administrator for the group viewer, editor or admin.',
   needsRole: (role: string) => `Needs the role ${role}`,
   readOnly: (environment: string) => `You can look at ${environment}. Changing it needs the role editor:${environment}.`,
@@ -88,14 +83,20 @@ export const texts = {
   confirmProduction: 'This is production.',
 };
 
+export const troubleTexts = {
+  offline: 'The server cannot be reached. What you see may be out of date; nothing that you have typed is lost. Retrying…',
+  unavailable: 'The service is unavailable at the moment. What you see may be out of date; nothing that you have typed is lost. Retrying…',
+  database: 'The database is unavailable. Applications keep getting the flags that they have; changes are not possible until it is back. Retrying…',
+  cache: 'Redis is unavailable. Flags are served from the database and changes are possible; other instances may see them later.',
+};
+
+export const pageNames = { flags: 'Flags', activity: 'Activity', compare: 'Compare', cleanup: 'Clean up', keys: 'API keys', settings: 'Settings' };
+
 export const listTexts = {
   title: (environment: string) => `Flags of ${environment}`,
   create: 'Create flag',
   search: 'Search key or description',
   filter: 'Show',
-  filters: {
-    all: 'all', on: 'on', off: 'off', partial: 'partial', typed: 'typed', ramping: 'ramping', stale: 'stale', archived: 'archived',
-  },
   columns: { flag: 'Flag', state: 'Users get', planned: 'Ramp or schedule', evaluated: 'Last evaluated', hour: 'Last hour', change: 'Change' },
   shown: (shown: number, all: number) => part(shown, all, 'flag'),
   none: 'This environment has no flags yet.',
@@ -103,11 +104,16 @@ export const listTexts = {
   noMatch: 'No flag matches.',
   clear: 'Clear search and filter',
   stale: 'stale',
-  reasons: { notEvaluated: 'Not evaluated for 30 days', sameForEveryone: 'Every user has got the same value for 30 days' },
   unreadable: 'unreadable',
   scheduled: 'Scheduled',
   ramp: (state: string, percent: number) => `Ramp: ${state} at ${percent} %`,
 };
+
+export const flagFilters = {
+  all: 'all', on: 'on', off: 'off', partial: 'partial', typed: 'typed', ramping: 'ramping', stale: 'stale', archived: 'archived',
+};
+
+export const staleReasons = { notEvaluated: 'Not evaluated for 30 days', sameForEveryone: 'Every user has got the same value for 30 days' };
 
 export const toggleTexts = {
   on: 'Turn on',
@@ -124,17 +130,18 @@ export const createTexts = {
   keyHint: 'Applications ask for this name. It cannot be changed later.',
   description: 'Description',
   kind: 'Values',
-  kinds: {
-    simple: 'on or off for a share of users',
-    boolean: 'true or false, by rules',
-    string: 'texts, by rules',
-    number: 'numbers, by rules',
-    object: 'JSON objects, by rules',
-  },
   percentage: 'Share of users in percent',
   enabled: 'Turn it on at once',
   submit: 'Create',
   done: (key: string, environment: string) => `${key} was created in ${environment}.`,
+};
+
+export const flagKinds = {
+  simple: 'on or off for a share of users',
+  boolean: 'true or false, by rules',
+  string: 'texts, by rules',
+  number: 'numbers, by rules',
+  object: 'JSON objects, by rules',
 };
 
 export const flagTexts = {
@@ -243,7 +250,14 @@ export const rulesTexts = {
   unchanged: 'Nothing has changed.',
   unsaved: 'Your changes are not saved yet. They stay in this tab until you save or discard them.',
   done: (key: string, environment: string) => `The variants and rules of ${key} were saved in ${environment}.`,
-  problems: { name: 'Every variant needs a name.', twice: (name: string) => `Two variants are named ${name}.`, number: 'This is not a number.', json: 'This is not valid JSON.', object: 'This is not a JSON object.' },
+};
+
+export const problemTexts = {
+  name: 'Every variant needs a name.',
+  twice: (name: string) => `Two variants are named ${name}.`,
+  number: 'This is not a number.',
+  json: 'This is not valid JSON.',
+  object: 'This is not a JSON object.',
 };
 
 export const usersTexts = {
@@ -284,7 +298,6 @@ export const rampTexts = {
   confirmStart: (key: string, environment: string, first: number) => `Start a ramp of ${key} in ${environment}? The first step brings it to ${first} %.`,
   confirmApproval: (key: string, environment: string) => `Start a ramp of ${key} in ${environment}? It waits for your approval before the first step.`,
   template: 'Template',
-  templates: { careful: '1 · 5 · 25 · 100 %', quick: '10 · 50 · 100 %' },
   percent: (step: number) => `Step ${step}: percent`,
   bake: 'Bake time in minutes',
   evaluations: 'Evaluations at least',
@@ -295,39 +308,21 @@ export const rampTexts = {
   alarm: 'Alarm name or ARN',
   alarmHint: 'A CloudWatch alarm of this account. No step begins while it is not OK.',
   onMissing: 'Without data',
-  missing: { hold: 'wait', rollback: 'roll back', ignore: 'ignore it' },
   addGuard: 'Add guard',
   onAlarm: 'When an alarm fires',
-  alarmActions: { start: 'go back to the share before the ramp', previous: 'go back to the step before', off: 'turn the flag off', pause: 'pause the ramp' },
   from: 'Weight moves from',
   to: 'to',
   needsOn: 'Turn the flag on first: a ramp changes the share of a flag that is on',
   noSteps: (share: number) => (share < 100 ? 'Add a step' : 'The share is 100 % already: lower it first'),
   started: (key: string) => `The ramp of ${key} has started.`,
-  states: {
-    pending: 'waits for an approval', baking: 'running', holding: 'on hold', paused: 'paused', completed: 'completed',
-    rolledBack: 'rolled back', superseded: 'ended by another change', cancelled: 'cancelled',
-  },
   now: (state: string, percent: number) => `The ramp is ${state} at ${percent} %.`,
   next: 'Next step',
   step: (percent: number, bake: string) => `${percent} %, then watched for ${bake}`,
   needs: (evaluations: number) => `at least ${plural(evaluations, 'evaluation')}`,
-  marks: { done: 'done', now: 'now', planned: 'planned' },
   noGuards: 'No guards: only the bake times hold this ramp back.',
-  alarmStates: {
-    ok: 'OK', alarm: 'in alarm', insufficientData: 'not enough data', missing: 'no such alarm', unknown: 'state unknown: CloudWatch does not answer',
-  },
   acknowledgedBy: (actor: string) => `Acknowledged by ${actor}.`,
   history: 'What has happened',
   earlier: 'Earlier ramps',
-  actions: {
-    pause: ['Pause', 'The flag keeps its share, and no step begins until the ramp is resumed.'],
-    resume: ['Resume', 'The current step is watched again for its whole bake time.'],
-    advance: ['Advance', 'The next step begins now. After the last step the ramp is completed.'],
-    rollback: ['Roll back', 'The flag returns to its state before the ramp, and the ramp ends.'],
-    acknowledge: ['Acknowledge', 'The flag can be changed again.'],
-    cancel: ['Cancel ramp', 'The ramp ends, and the flag keeps its share.'],
-  },
   question: (action: string, key: string, environment: string) => `${action}: ramp of ${key} in ${environment}?`,
   done: (action: string, state: string, percent: number) => `${action}: the ramp is ${state} at ${percent} %.`,
   schedules: 'Scheduled changes',
@@ -347,22 +342,37 @@ export const rampTexts = {
   omitted: (omitted: string) => `${omitted} older changes are not shown.`,
 };
 
+export const alarmStates = {
+  ok: 'OK', alarm: 'in alarm', insufficientData: 'not enough data', missing: 'no such alarm', unknown: 'state unknown: CloudWatch does not answer',
+};
+
+export const stepMarks = { done: 'done', now: 'now', planned: 'planned' };
+
+export const rampActions = {
+  pause: ['Pause', 'The flag keeps its share, and no step begins until the ramp is resumed.'],
+  resume: ['Resume', 'The current step is watched again for its whole bake time.'],
+  advance: ['Advance', 'The next step begins now. After the last step the ramp is completed.'],
+  rollback: ['Roll back', 'The flag returns to its state before the ramp, and the ramp ends.'],
+  acknowledge: ['Acknowledge', 'The flag can be changed again.'],
+  cancel: ['Cancel ramp', 'The ramp ends, and the flag keeps its share.'],
+};
+
+export const alarmActions = { start: 'go back to the share before the ramp', previous: 'go back to the step before', off: 'turn the flag off', pause: 'pause the ramp' };
+
+export const missingActions = { hold: 'wait', rollback: 'roll back', ignore: 'ignore it' };
+
+export const rampTemplates = { careful: '1 · 5 · 25 · 100 %', quick: '10 · 50 · 100 %' };
+
+export const rampStates = {
+  pending: 'waits for an approval', baking: 'running', holding: 'on hold', paused: 'paused', completed: 'completed',
+  rolledBack: 'rolled back', superseded: 'ended by another change', cancelled: 'cancelled',
+};
+
 export const historyTexts = {
   title: (environment: string) => `Activity in ${environment}`,
   none: 'Nothing has been changed yet.',
   noMatch: 'No change on this page matches.',
   filter: 'Filter this page by person, flag or action',
-  verbs: {
-    'flag.create': 'created', 'flag.update': 'changed', 'flag.archive': 'archived', 'flag.restore': 'restored', 'flag.delete': 'deleted',
-    'flag.revert': 'reverted', 'flag.import': 'imported', 'flag.copy': 'copied', 'flag.schedule': 'changed on schedule', 'flag.ramp': 'ramped',
-    'flag.rollback': 'rolled back', 'ramp.create': 'started a ramp of', 'ramp.change': 'changed the ramp of',
-    'override.set': 'set an override of', 'override.delete': 'removed an override of', 'overrides.set': 'set overrides of',
-    'overrides.delete': 'removed overrides of', 'schedule.create': 'scheduled a change of', 'schedule.cancel': 'cancelled a scheduled change of',
-    'schedule.fail': 'could not make the scheduled change of', 'environment.create': 'created the environment',
-    'environment.settings': 'changed the settings', 'environment.purge': 'purged the cache', 'key.create': 'created an API key',
-    'key.revoke': 'revoked an API key', 'webhook.create': 'created a webhook', 'webhook.disable': 'disabled a webhook',
-    'webhook.enable': 'enabled a webhook', 'webhook.delete': 'deleted a webhook',
-  } as Record<string, string | undefined>,
   user: (user: string) => `User ${user}`,
   diff: 'Difference',
   difference: (id: number) => `Difference of change ${id}`,
@@ -380,6 +390,18 @@ export const historyTexts = {
   link: 'Link',
 };
 
+export const auditVerbs = {
+  'flag.create': 'created', 'flag.update': 'changed', 'flag.archive': 'archived', 'flag.restore': 'restored', 'flag.delete': 'deleted',
+  'flag.revert': 'reverted', 'flag.import': 'imported', 'flag.copy': 'copied', 'flag.schedule': 'changed on schedule', 'flag.ramp': 'ramped',
+  'flag.rollback': 'rolled back', 'ramp.create': 'started a ramp of', 'ramp.change': 'changed the ramp of',
+  'override.set': 'set an override of', 'override.delete': 'removed an override of', 'overrides.set': 'set overrides of',
+  'overrides.delete': 'removed overrides of', 'schedule.create': 'scheduled a change of', 'schedule.cancel': 'cancelled a scheduled change of',
+  'schedule.fail': 'could not make the scheduled change of', 'environment.create': 'created the environment',
+  'environment.settings': 'changed the settings', 'environment.purge': 'purged the cache', 'key.create': 'created an API key',
+  'key.revoke': 'revoked an API key', 'webhook.create': 'created a webhook', 'webhook.disable': 'disabled a webhook',
+  'webhook.enable': 'enabled a webhook', 'webhook.delete': 'deleted a webhook',
+} as Record<string, string | undefined>;
+
 export const explainTexts = {
   title: 'Why does someone get this value?',
   json: 'Context as JSON',
@@ -395,10 +417,6 @@ export const explainTexts = {
   badJson: 'The context must be a JSON object, such as {"targetingKey": "alice"}.',
   result: (value: string, variant: string | null) => `${value}${variant === null ? '' : ` (variant ${variant})`}`,
   appDefault: "the application's default value",
-  reasons: {
-    STATIC: 'the same for everyone', DEFAULT: 'no rule applied', TARGETING_MATCH: 'a rule or an override decided',
-    SPLIT: 'the bucket of the user decided', DISABLED: 'the flag is off', ERROR: 'the evaluation failed',
-  } as Record<string, string | undefined>,
   path: 'The steps that decided',
   archived: (is: boolean) => (is ? 'The flag is archived: applications do not see it.' : 'The flag is not archived.'),
   serverOnly: (is: boolean) => (is ? 'Only applications with a server key see the flag.' : 'Applications with any key see the flag.'),
@@ -415,6 +433,11 @@ export const explainTexts = {
   omitted: (operations: number) => `${plural(operations, 'more operation')}.`,
   skipped: '(not evaluated)',
 };
+
+export const evaluationReasons = {
+  STATIC: 'the same for everyone', DEFAULT: 'no rule applied', TARGETING_MATCH: 'a rule or an override decided',
+  SPLIT: 'the bucket of the user decided', DISABLED: 'the flag is off', ERROR: 'the evaluation failed',
+} as Record<string, string | undefined>;
 
 export const environmentTexts = {
   compare: 'Compare environments',
@@ -455,12 +478,10 @@ export const environmentTexts = {
   import: 'flagd file',
   paste: 'Contents',
   mode: 'Flags that the file lacks',
-  modes: { merge: 'stay', replace: 'are archived' },
   dryRun: 'Show what would change',
   importTitle: (environment: string) => `Import into ${environment}?`,
   doImport: 'Import',
   imported: (environment: string) => `The file was imported into ${environment}.`,
-  kinds: { created: 'Created', changed: 'Changed', archived: 'Archived' },
   unchanged: (flags: number) => `${plural(flags, 'flag')} unchanged.`,
   omitted: (entries: number) => `${plural(entries, 'more change')} not shown.`,
   kept: 'Unknown fields that are kept',
@@ -473,14 +494,19 @@ export const environmentTexts = {
   purged: 'The cache was purged.',
 };
 
+export const importModes = { merge: 'stay', replace: 'are archived' };
+
+export const differenceKinds = { created: 'Created', changed: 'Changed', archived: 'Archived' };
+
 export const snippetTexts = {
   intro: 'An application reads the flag with an OpenFeature SDK and an API key of the environment. Without a response, it continues with its own default.',
   toKeys: 'API keys',
   placeholder: 'YOUR_API_KEY',
   language: 'Language',
-  languages: { node: 'Node.js', browser: 'Browser (client key)', python: 'Python', rust: 'Rust' },
   copy: 'Copy program',
 };
+
+export const languageNames = { node: 'Node.js', browser: 'Browser (client key)', python: 'Python', rust: 'Rust' };
 
 export const keysTexts = {
   title: (environment: string) => `API keys of ${environment}`,

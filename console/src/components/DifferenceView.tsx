@@ -1,6 +1,6 @@
 // What an import changes, or would change.
 import type { Schemas } from '../api/client.ts';
-import { environmentTexts as t } from '../strings.ts';
+import { differenceKinds, environmentTexts as t } from '../strings.ts';
 import { Diff } from './Diff.tsx';
 import { Banner } from './feedback.tsx';
 
@@ -12,7 +12,7 @@ export function DifferenceView({ difference }: { difference: Schemas['Difference
     <div class="stack">
       {(['created', 'changed', 'archived'] as const).map((kind) => difference[kind].length > 0 && (
         <section key={kind}>
-          <h3>{t.kinds[kind]}: {difference[kind].length}</h3>
+          <h3>{differenceKinds[kind]}: {difference[kind].length}</h3>
           {(difference[kind] as Entry[]).map((entry) => {
             const { key, before, after } = typeof entry === 'string' ? { key: entry } : entry;
             return before === undefined && after === undefined

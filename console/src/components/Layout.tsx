@@ -7,7 +7,7 @@ import { trouble } from '../connection.ts';
 import { address, environmentInAddress, href, navigate } from '../router.ts';
 import { environment, environments, mayEdit, me } from '../session.ts';
 import { shownKeys, useCommands } from '../shortcuts.ts';
-import { texts } from '../strings.ts';
+import { pageNames, texts, troubleTexts } from '../strings.ts';
 import { Button } from './controls.tsx';
 import { Banner } from './feedback.tsx';
 import { Login } from './Login.tsx';
@@ -15,8 +15,8 @@ import { ConfirmationDialog, Dialog, Toasts } from './overlays.tsx';
 import { openPalette, Palette } from './Palette.tsx';
 import { useCurrentLink } from './Tabs.tsx';
 
-type PageName = keyof typeof texts.nav;
-const PAGES = Object.keys(texts.nav) as PageName[];
+type PageName = keyof typeof pageNames;
+const PAGES = Object.keys(pageNames) as PageName[];
 
 function pagePath(page: PageName, env: string): string {
   return page === 'compare' || page === 'cleanup' ? `/${page}` : `/${encodeURIComponent(env)}/${page}`;
@@ -45,7 +45,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
           select.current?.showPicker?.();
         },
       },
-      ...PAGES.map((page) => ({ id: `page.${page}`, title: `Open ${texts.nav[page]}`, run: () => navigate(pagePath(page, environment.peek())) })),
+      ...PAGES.map((page) => ({ id: `page.${page}`, title: `Open ${pageNames[page]}`, run: () => navigate(pagePath(page, environment.peek())) })),
       ...names.filter((name) => name !== env).map((name) => ({ id: `environment.${name}`, title: `Switch to ${name}`, run: () => switchEnvironment(name) })),
     ],
     [env, names.join()],
@@ -65,7 +65,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
           {PAGES.map((page) => {
             const path = pagePath(page, env);
             const here = address.value.path === path || address.value.path.startsWith(`${path}/`);
-            return <a key={page} href={href(path)} aria-current={here ? 'page' : undefined}>{texts.nav[page]}</a>;
+            return <a key={page} href={href(path)} aria-current={here ? 'page' : undefined}>{pageNames[page]}</a>;
           })}
         </nav>
         <span class="who">
@@ -76,7 +76,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
         {isProduction(env) && <p class="band">{texts.production}</p>}
       </header>
       <main id="content" tabIndex={-1}>
-        {trouble.value && <Banner tone="warn">{texts.trouble[trouble.value]}</Banner>}
+        {trouble.value && <Banner tone="warn">{troubleTexts[trouble.value]}</Banner>}
         {me.value && shown !== null && !mayEdit(shown) && <Banner>{texts.readOnly(shown)}</Banner>}
         {children}
       </main>

@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import { apiUrl } from '../base.ts';
 import { INSTALL, LANGUAGES, snippet, type Language, type SnippetType } from '../snippets.ts';
-import { snippetTexts } from '../strings.ts';
+import { languageNames, snippetTexts } from '../strings.ts';
 import { CopyButton, SelectField } from './controls.tsx';
 
 interface Props {
@@ -19,7 +19,7 @@ export function Snippets({ apiKey, flagKey, type, first = 'node' }: Props) {
     <>
       <SelectField
         label={snippetTexts.language} value={language} onChange={setLanguage}
-        options={LANGUAGES.map((name) => [name, snippetTexts.languages[name]] as const)}
+        options={LANGUAGES.map((name) => [name, languageNames[name]] as const)}
       />
       <pre class="snippet fill" tabIndex={0}>{INSTALL[language]}</pre>
       <pre class="snippet fill" tabIndex={0}>{text()}</pre>

@@ -11,7 +11,7 @@ import { useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
 import { environments, whyNotEdit } from '../session.ts';
-import { cleanupTexts, flagTexts, listTexts } from '../strings.ts';
+import { cleanupTexts, flagTexts, listTexts, staleReasons } from '../strings.ts';
 import { flagsChanged, restoreFlag, toastWithUndo } from './flag/save.tsx';
 
 type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
@@ -57,10 +57,9 @@ function StaleList({ names }: { names: readonly string[] }) {
     curl: () => chosen.map((row) => curlOf('delete', FLAG, { ...targetOf(row), ifMatch: '*' })).join('\n'),
     run: archive,
   });
-  const { columns } = cleanupTexts;
   const tableColumns: Column<Stale>[] = [
     {
-      title: columns.flag,
+      title: cleanupTexts.columns.flag,
       class: 'flag-column',
       cell: (row) => (
         <>
@@ -72,9 +71,9 @@ function StaleList({ names }: { names: readonly string[] }) {
         </>
       ),
     },
-    { title: columns.environment, class: 'time-column', cell: (row) => row.env },
-    { title: columns.reason, cell: (row) => row.reasons.map((reason) => <Tag key={reason} tone="warn">{listTexts.reasons[reason]}</Tag>) },
-    { title: columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
+    { title: cleanupTexts.columns.environment, class: 'time-column', cell: (row) => row.env },
+    { title: cleanupTexts.columns.reason, cell: (row) => row.reasons.map((reason) => <Tag key={reason} tone="warn">{staleReasons[reason]}</Tag>) },
+    { title: cleanupTexts.columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
   ];
   return (
     <Loaded from={resource}>

@@ -8,10 +8,10 @@ import { SidePanel, toast } from '../components/overlays.tsx';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { whyNotEdit } from '../session.ts';
-import { createTexts } from '../strings.ts';
+import { createTexts, flagKinds } from '../strings.ts';
 import { flagsChanged, savedText } from './flag/save.tsx';
 
-type Kind = keyof typeof createTexts.kinds;
+type Kind = keyof typeof flagKinds;
 
 /** A definition to start from; the rules follow on the flag's own page. */
 const DEFINITIONS: Record<Exclude<Kind, 'simple'>, unknown> = {
@@ -49,7 +49,7 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
       >
         <TextField class="fill" label={createTexts.key} hint={createTexts.keyHint} value={key} onInput={setKey} errors={errorsAt(action.error, 'key')} spellcheck={false} />
         <TextField class="fill" label={createTexts.description} value={description} onInput={setDescription} errors={errorsAt(action.error, 'description')} />
-        <SelectField label={createTexts.kind} value={kind} onChange={setKind} options={Object.entries(createTexts.kinds) as [Kind, string][]} />
+        <SelectField label={createTexts.kind} value={kind} onChange={setKind} options={Object.entries(flagKinds) as [Kind, string][]} />
         {kind === 'simple' && (
           <TextField type="number" label={createTexts.percentage} value={percentage} onInput={setPercentage} errors={errorsAt(action.error, 'rolloutPercentage')} />
         )}

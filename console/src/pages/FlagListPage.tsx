@@ -12,13 +12,13 @@ import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
-import { count, flagTexts, listTexts, rampTexts } from '../strings.ts';
+import { count, flagFilters, flagTexts, listTexts, rampStates, staleReasons } from '../strings.ts';
 import { CreateFlag } from './CreateFlag.tsx';
 import { isTyped, summaryOf, useFlagRows, type FlagRow } from './flagRows.ts';
 import { ToggleButton } from './toggle.tsx';
 
-type Filter = keyof typeof listTexts.filters;
-const FILTERS = Object.keys(listTexts.filters) as Filter[];
+type Filter = keyof typeof flagFilters;
+const FILTERS = Object.keys(flagFilters) as Filter[];
 
 /** Archived flags are shown by their own filter only. */
 function passes(row: FlagRow, filter: Filter): boolean {
@@ -36,10 +36,9 @@ function passes(row: FlagRow, filter: Filter): boolean {
 }
 
 function columns(env: string): Column<FlagRow>[] {
-  const { columns: titles } = listTexts;
   return [
     {
-      title: titles.flag,
+      title: listTexts.columns.flag,
       class: 'flag-column',
       cell: (row) => (
         <>
@@ -48,26 +47,26 @@ function columns(env: string): Column<FlagRow>[] {
       ),
     },
     {
-      title: titles.state,
+      title: listTexts.columns.state,
       class: 'state-column',
       cell: (row) => (
         <>
           {row.type === 'unreadable' ? <Tag tone="bad">{listTexts.unreadable}</Tag> : stateSentence(summaryOf(row))}{' '}
-          {row.stale && <Tag tone="warn" title={listTexts.reasons[row.stale.reason]}>{listTexts.stale}</Tag>}
+          {row.stale && <Tag tone="warn" title={staleReasons[row.stale.reason]}>{listTexts.stale}</Tag>}
         </>
       ),
     },
     {
-      title: titles.planned,
+      title: listTexts.columns.planned,
       class: 'wide planned-column',
       cell: (row) => row.ramp
-        ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(rampTexts.states[row.ramp.state], row.ramp.percent)}</Tag>
+        ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(rampStates[row.ramp.state], row.ramp.percent)}</Tag>
         : row.nextSchedule && <>{listTexts.scheduled} <Time at={row.nextSchedule.at} /></>,
     },
-    { title: titles.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
-    { title: titles.hour, class: 'wide number hour-column', cell: (row) => count(row.evaluationsLastHour) },
+    { title: listTexts.columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
+    { title: listTexts.columns.hour, class: 'wide number hour-column', cell: (row) => count(row.evaluationsLastHour) },
     {
-      title: titles.change,
+      title: listTexts.columns.change,
       class: 'change-column',
       cell: (row) => !row.archived && (
         <ToggleButton
@@ -134,7 +133,7 @@ export function FlagListPage({ env }: { env: string }) {
                 <div class="row" role="group" aria-label={listTexts.filter}>
                   {FILTERS.map((name) => (
                     <Button key={name} tone="quiet" pressed={name === filter} onClick={() => setQuery({ show: name === 'all' ? null : name })}>
-                      {listTexts.filters[name]}
+                      {flagFilters[name]}
                     </Button>
                   ))}
                 </div>

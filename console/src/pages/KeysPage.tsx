@@ -55,20 +55,19 @@ export function KeysPage({ env }: { env: string }) {
 }
 
 function columnsOf(env: string): Column<Key>[] {
-  const { columns } = keysTexts;
   return [
-    { title: columns.name, cell: (key) => <strong title={key.id}>{key.name}</strong> },
+    { title: keysTexts.columns.name, cell: (key) => <strong title={key.id}>{key.name}</strong> },
     {
-      title: columns.kind,
+      title: keysTexts.columns.kind,
       cell: (key) => key.revokedAt !== null ? <Tag>{keysTexts.revoked}</Tag>
         : key.kind === 'unreadable' ? <Tag tone="bad" title={key.broken ?? ''}>{keysTexts.kinds.unreadable}</Tag>
           : <Tag tone="accent">{key.kind}</Tag>,
     },
-    { title: columns.created, class: 'wide time-column', cell: (key) => <Time at={key.createdAt} /> },
-    { title: columns.by, class: 'wide', cell: (key) => key.createdBy },
-    { title: columns.used, class: 'time-column', cell: (key) => <Time at={key.lastUsedOn} /> },
+    { title: keysTexts.columns.created, class: 'wide time-column', cell: (key) => <Time at={key.createdAt} /> },
+    { title: keysTexts.columns.by, class: 'wide', cell: (key) => key.createdBy },
+    { title: keysTexts.columns.used, class: 'time-column', cell: (key) => <Time at={key.lastUsedOn} /> },
     {
-      title: columns.change,
+      title: keysTexts.columns.change,
       class: 'change-column',
       cell: (key) => key.revokedAt === null && (
         <Button tone="quiet" label={`${keysTexts.revoke}: ${key.name}`} disabledBecause={whyNotAdmin()} onClick={() => revoke(env, key)}>

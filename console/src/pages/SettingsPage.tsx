@@ -13,7 +13,7 @@ import { Page } from '../components/Page.tsx';
 import { reloadAll, useResource, type Resource } from '../data.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
-import { environmentTexts as t, texts } from '../strings.ts';
+import { environmentTexts as t, importModes, texts } from '../strings.ts';
 import { attempt, savedText } from './flag/save.tsx';
 
 const SETTINGS = '/api/admin/environments/{environment}/settings';
@@ -159,7 +159,7 @@ function FileSection({ env }: { env: string }) {
       </div>
       <label>{t.import} <input type="file" accept=".json" onChange={(event) => void event.currentTarget.files?.[0]?.text().then(setText)} /></label>
       <TextField label={t.paste} rows={6} spellcheck={false} value={text} onInput={setText} />
-      <SelectField label={t.mode} value={mode} options={Object.entries(t.modes) as ['merge' | 'replace', string][]} onChange={setMode} />
+      <SelectField label={t.mode} value={mode} options={Object.entries(importModes) as ['merge' | 'replace', string][]} onChange={setMode} />
     </ActionForm>
   );
 }

@@ -12,7 +12,7 @@ import { stepSentence, textOf, valueOf } from '../../explanation.ts';
 import { flagPath } from '../../route.ts';
 import { href, queryValue } from '../../router.ts';
 import { environments } from '../../session.ts';
-import { explainTexts, texts } from '../../strings.ts';
+import { evaluationReasons, explainTexts, texts } from '../../strings.ts';
 import type { TabProps } from './tabs.tsx';
 
 const PATTERN = '/api/admin/flags/{flagKey}/explain';
@@ -105,7 +105,7 @@ export function ExplainTab({ env, flag }: TabProps) {
           <section class="stack">
             <p>
               <strong>{found.error ? found.error.message : found.value === null && found.variant === null ? explainTexts.appDefault : explainTexts.result(JSON.stringify(found.value), found.variant)}</strong>
-              {' '}· {found.reason}: {explainTexts.reasons[found.reason]}
+              {' '}· {found.reason}: {evaluationReasons[found.reason]}
             </p>
             <h3>{explainTexts.path}</h3>
             <ol class="trace fill">{found.path.map((step, index) => (

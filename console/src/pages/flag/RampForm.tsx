@@ -7,7 +7,7 @@ import { AddButton, Button, Check, SelectField, TextField } from '../../componen
 import { confirmThen, toast } from '../../components/overlays.tsx';
 import { numberOf, withItem } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
-import { rampTexts } from '../../strings.ts';
+import { alarmActions, missingActions, rampTemplates, rampTexts } from '../../strings.ts';
 import { definitionOf } from './FlagPage.tsx';
 import { flagsChanged, savedText } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
@@ -79,7 +79,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
         run: start,
       })}
     >
-      <SelectField label={rampTexts.template} value={template} options={entries(rampTexts.templates)} onChange={(name) => { setTemplate(name); setSteps(above(TEMPLATES[name])); }} />
+      <SelectField label={rampTexts.template} value={template} options={entries(rampTemplates)} onChange={(name) => { setTemplate(name); setSteps(above(TEMPLATES[name])); }} />
       {variants.length > 0 && (
         <div class="form-row">
           <SelectField label={rampTexts.from} value={pair[0] ?? ''} options={variants} onChange={(name) => setPair([name, pair[1] ?? ''])} errors={errorsAt(error, 'from')} />
@@ -103,12 +103,12 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
       {guards.map((guard, index) => (
         <div key={index} class="form-row">
           <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(withItem(guards, index, { ...guard, alarm }))} errors={errorsAt(error, `guards/${index}`)} />
-          <SelectField label={rampTexts.onMissing} value={guard.onMissing} options={entries(rampTexts.missing)} onChange={(onMissing) => setGuards(withItem(guards, index, { ...guard, onMissing }))} />
+          <SelectField label={rampTexts.onMissing} value={guard.onMissing} options={entries(missingActions)} onChange={(onMissing) => setGuards(withItem(guards, index, { ...guard, onMissing }))} />
           {removing(guard.alarm || rampTexts.alarm, () => setGuards(withItem(guards, index, undefined)))}
         </div>
       ))}
       {guards.length > 0 && <p class="hint">{rampTexts.alarmHint}</p>}
-      {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(rampTexts.alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
+      {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
       <div><AddButton onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</AddButton></div>
     </ActionForm>
   );

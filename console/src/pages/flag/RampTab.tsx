@@ -8,14 +8,14 @@ import { Time } from '../../components/Time.tsx';
 import { useResource } from '../../data.ts';
 import { duration, time } from '../../format.ts';
 import { whyNotEdit } from '../../session.ts';
-import { rampTexts } from '../../strings.ts';
+import { alarmActions, alarmStates, missingActions, rampActions, rampStates, rampTexts, stepMarks } from '../../strings.ts';
 import { RampForm } from './RampForm.tsx';
 import { flagsChanged, savedText } from './save.tsx';
 import { Schedules } from './Schedules.tsx';
 import type { TabProps } from './tabs.tsx';
 
 type Ramp = Schemas['RampWithEarlier'];
-type Action = keyof typeof rampTexts.actions;
+type Action = keyof typeof rampActions;
 
 /** What the API allows in each state. */
 const ACTIONS: Record<Ramp['state'], readonly Action[]> = {
@@ -54,7 +54,7 @@ export function RampTab(props: TabProps) {
                   <details>
                     <summary>{rampTexts.earlier}</summary>
                     <ul>{ramp.earlier.map((old) => (
-                      <li key={old.id}>{time(old.createdAt ?? '')}: {rampTexts.states[old.state]}, {old.percent} % · {old.createdBy}{old.reason && ` · ${old.reason}`}</li>
+                      <li key={old.id}>{time(old.createdAt ?? '')}: {rampStates[old.state]}, {old.percent} % · {old.createdBy}{old.reason && ` · ${old.reason}`}</li>
                     ))}</ul>
                   </details>
                 )}
@@ -69,7 +69,7 @@ export function RampTab(props: TabProps) {
 }
 
 function sentence(ramp: Ramp): string {
-  return rampTexts.now(rampTexts.states[ramp.state], ramp.percent);
+  return rampTexts.now(rampStates[ramp.state], ramp.percent);
 }
 
 function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: string; reload: () => Promise<void> }) {
@@ -82,7 +82,7 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
     try {
       const reply = await requestOf(action).send();
       const { state, percent } = reply.data;
-      toast(savedText(rampTexts.done(rampTexts.actions[action][0] ?? '', rampTexts.states[state], percent), reply.invalidated));
+      toast(savedText(rampTexts.done(rampActions[action][0] ?? '', rampStates[state], percent), reply.invalidated));
     } catch (cause) {
       const error = asApiError(cause);
       if (error.conflict) setConflict(action);
@@ -92,7 +92,7 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
     flagsChanged(env, ramp.flagKey);
   };
   const ask = (action: Action) => {
-    const [name = '', effect] = rampTexts.actions[action];
+    const [name = '', effect] = rampActions[action];
     confirmThen({
       env,
       title: rampTexts.question(name, ramp.flagKey, env),
@@ -107,11 +107,11 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
   return (
     <>
       <p role="status"><strong>{sentence(ramp)}</strong> {ramp.reason} {ramp.acknowledgedBy !== null && rampTexts.acknowledgedBy(ramp.acknowledgedBy)}</p>
-      {conflict && <ConflictView theirs={[sentence(ramp)]} mine={[rampTexts.actions[conflict][0]]} apply={() => void perform(conflict)} discard={() => setConflict(null)} />}
+      {conflict && <ConflictView theirs={[sentence(ramp)]} mine={[rampActions[conflict][0]]} apply={() => void perform(conflict)} discard={() => setConflict(null)} />}
       {actions.length > 0 && (
         <div class="row">
           {actions.map((action) => (
-            <Button key={action} disabledBecause={whyNotEdit(env)} tone={action === 'rollback' ? 'danger' : 'plain'} onClick={() => ask(action)}>{rampTexts.actions[action][0]}</Button>
+            <Button key={action} disabledBecause={whyNotEdit(env)} tone={action === 'rollback' ? 'danger' : 'plain'} onClick={() => ask(action)}>{rampActions[action][0]}</Button>
           ))}
         </div>
       )}
@@ -121,7 +121,7 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
           const begun = ramp.transitions.find((change) => change.step === index + 1)?.at;
           return (
             <li key={index} class={at}>
-              {at && <Tag tone={at === 'done' ? 'good' : at === 'now' ? 'accent' : 'neutral'}>{rampTexts.marks[at]}</Tag>}{' '}
+              {at && <Tag tone={at === 'done' ? 'good' : at === 'now' ? 'accent' : 'neutral'}>{stepMarks[at]}</Tag>}{' '}
               {[
                 rampTexts.step(step.percent, duration(step.bakeSeconds)),
                 step.minEvaluations && rampTexts.needs(step.minEvaluations),
@@ -140,18 +140,18 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
           const trouble = ramp.reason?.includes(`'${alarm.replace(/^arn:.*?:alarm:/, '')}'`) ? ramp.reason : null;
           return (
             <li key={alarm}>
-              <code>{alarm}</code> <Tag tone={state === 'ok' ? 'good' : state === 'alarm' ? 'bad' : 'warn'}>{rampTexts.alarmStates[state]}</Tag> {trouble && <Tag tone="bad">{trouble}</Tag>}{' '}
-              <span class="muted">{rampTexts.onMissing}: {rampTexts.missing[onMissing]}</span>
+              <code>{alarm}</code> <Tag tone={state === 'ok' ? 'good' : state === 'alarm' ? 'bad' : 'warn'}>{alarmStates[state]}</Tag> {trouble && <Tag tone="bad">{trouble}</Tag>}{' '}
+              <span class="muted">{rampTexts.onMissing}: {missingActions[onMissing]}</span>
               {warning && <Banner tone="warn">{warning}</Banner>}
             </li>
           );
         })}</ul>
       )}
-      {ramp.guards.length > 0 && <p>{rampTexts.onAlarm}: {rampTexts.alarmActions[ramp.onAlarm ?? 'start']}</p>}
+      {ramp.guards.length > 0 && <p>{rampTexts.onAlarm}: {alarmActions[ramp.onAlarm ?? 'start']}</p>}
       <details>
         <summary>{rampTexts.history}</summary>
         <ol>{ramp.transitions.map((change, index) => (
-          <li key={index}>{time(change.at ?? '')}: {rampTexts.states[change.state]}, {change.percent} % · {change.actor}{change.reason && ` · ${change.reason}`}</li>
+          <li key={index}>{time(change.at ?? '')}: {rampStates[change.state]}, {change.percent} % · {change.actor}{change.reason && ` · ${change.reason}`}</li>
         ))}</ol>
       </details>
     </>

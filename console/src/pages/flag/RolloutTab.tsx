@@ -133,7 +133,6 @@ function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag
   moves.sort((a, b) => Number(a.before === a.after) - Number(b.before === b.after));
   const gain = moves.filter((move) => move.after && !move.before).length;
   const lose = moves.filter((move) => move.before && !move.after).length;
-  const { columns } = rolloutTexts;
   return (
     <section class="card">
       <h2>{rolloutTexts.known}</h2>
@@ -156,8 +155,8 @@ function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag
           <table class="table">
             <thead>
               <tr>
-                <th scope="col">{columns.user}</th><th scope="col" class="number">{columns.bucket}</th>
-                <th scope="col">{columns.before}</th><th scope="col">{columns.after}</th>
+                <th scope="col">{rolloutTexts.columns.user}</th><th scope="col" class="number">{rolloutTexts.columns.bucket}</th>
+                <th scope="col">{rolloutTexts.columns.before}</th><th scope="col">{rolloutTexts.columns.after}</th>
               </tr>
             </thead>
             <tbody>

@@ -11,7 +11,7 @@ import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, type Def
 import { useDraft } from '../../drafts.ts';
 import { withItem } from '../../forms.ts';
 import { parseRules, writeRules } from '../../rules.ts';
-import { rulesTexts, texts } from '../../strings.ts';
+import { problemTexts, rulesTexts, texts } from '../../strings.ts';
 import { useToday, useWhyNot } from './facts.ts';
 import { RulesForm } from './RulesForm.tsx';
 import { changeCurl, SaveProblems, useSaving, type Flag } from './save.tsx';
@@ -104,9 +104,8 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
 }
 
 function problemText({ kind, detail = '' }: Problem): string {
-  const { problems } = rulesTexts;
-  if (kind === 'twice') return problems.twice(detail);
-  return kind === 'json' && detail !== '' ? rulesTexts.badJson(detail) : problems[kind];
+  if (kind === 'twice') return problemTexts.twice(detail);
+  return kind === 'json' && detail !== '' ? rulesTexts.badJson(detail) : problemTexts[kind];
 }
 
 interface VariantsProps {

@@ -17,7 +17,6 @@ export function UsageTab({ env, flag }: TabProps) {
   const target = { path: { flagKey: flag.key }, query: { environment: env, days: Number(period) } };
   const resource = useResource(PATTERN, target, 30_000);
   const days = lastDays(Number(period));
-  const { columns } = usageTexts;
   return (
     <section class="stack">
       <div class="form-row">
@@ -37,10 +36,10 @@ export function UsageTab({ env, flag }: TabProps) {
               <table class="table" aria-label={usageTexts.label(flag.key)}>
                 <thead>
                   <tr>
-                    <th scope="col">{columns.variant}</th>
-                    <th scope="col">{columns.course}</th>
-                    <th scope="col" class="number">{columns.count}</th>
-                    <th scope="col" class="number">{columns.share}</th>
+                    <th scope="col">{usageTexts.columns.variant}</th>
+                    <th scope="col">{usageTexts.columns.course}</th>
+                    <th scope="col" class="number">{usageTexts.columns.count}</th>
+                    <th scope="col" class="number">{usageTexts.columns.share}</th>
                   </tr>
                 </thead>
                 <tbody>

@@ -119,15 +119,14 @@ function shownValue(flag: Flag, { overrideType, variant }: Override): string {
 }
 
 function columnsOf(env: string, flag: Flag): Column<Override>[] {
-  const { columns } = usersTexts;
   return [
-    { title: columns.user, cell: (row) => <strong title={row.userId}>{row.userId}</strong> },
-    { title: columns.value, cell: (row) => <Tag tone={row.overrideType === 'unreadable' ? 'bad' : 'neutral'} title={row.broken ?? ''}>{shownValue(flag, row)}</Tag> },
-    { title: columns.reason, class: 'wide', cell: (row) => <span title={row.reason ?? ''}>{row.reason}</span> },
-    { title: columns.by, class: 'wide', cell: (row) => row.createdBy },
-    { title: columns.at, class: 'wide time-column', cell: (row) => <Time at={row.createdAt} /> },
+    { title: usersTexts.columns.user, cell: (row) => <strong title={row.userId}>{row.userId}</strong> },
+    { title: usersTexts.columns.value, cell: (row) => <Tag tone={row.overrideType === 'unreadable' ? 'bad' : 'neutral'} title={row.broken ?? ''}>{shownValue(flag, row)}</Tag> },
+    { title: usersTexts.columns.reason, class: 'wide', cell: (row) => <span title={row.reason ?? ''}>{row.reason}</span> },
+    { title: usersTexts.columns.by, class: 'wide', cell: (row) => row.createdBy },
+    { title: usersTexts.columns.at, class: 'wide time-column', cell: (row) => <Time at={row.createdAt} /> },
     {
-      title: columns.change,
+      title: usersTexts.columns.change,
       class: 'change-column',
       cell: (row) => (
         <Button tone="quiet" label={`${usersTexts.remove}: ${row.userId}`} disabledBecause={whyNotEdit(env)} onClick={() => removeOverride(env, flag, row)}>
