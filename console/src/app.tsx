@@ -8,7 +8,7 @@ import { Login } from './components/Login.tsx';
 import { Page } from './components/Page.tsx';
 import { onRecovery } from './connection.ts';
 import { reloadAll } from './data.ts';
-import { matchPath } from './route.ts';
+import { matchPath, pagePath } from './route.ts';
 import { address, environmentInAddress, navigate } from './router.ts';
 import { routes } from './routes.tsx';
 import { environment, environments, loadSession, me, sessionError } from './session.ts';
@@ -43,7 +43,7 @@ export function App() {
 function CurrentPage() {
   const { path } = address.value;
   useEffect(() => {
-    if (path === '/' || path === '/callback') navigate(`/${encodeURIComponent(environment.value)}/flags`, { replace: true });
+    if (path === '/' || path === '/callback') navigate(pagePath(environment.value, 'flags'), { replace: true });
   }, [path]);
   if (sessionError.value?.status === 403) return <Page title={texts.product}><Banner tone="bad">{texts.mayNotRead}</Banner></Page>;
   if (sessionError.value && !me.value) {
@@ -56,7 +56,7 @@ function CurrentPage() {
     );
   }
   const env = environmentInAddress.value;
-  if (env !== null && environments.value.length > 0 && !environments.value.some((item) => item.environment === env)) {
+  if (env !== null && environments.value.length > 0 && !environments.value.includes(env)) {
     return <Page title={env}><Empty title={texts.unknownEnvironment(env)} /></Page>;
   }
   for (const { pattern, page } of routes) {

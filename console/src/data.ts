@@ -2,7 +2,7 @@
 // response is on its way, and when that fails.
 import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals';
 import { useEffect, useMemo } from 'preact/hooks';
-import { asApiError, send, urlOf, type Answer, type PathOf, type RequestOptions } from './api/client.ts';
+import { asApiError, send, urlOf, type Answer, type Params, type PathOf, type RequestOptions } from './api/client.ts';
 import type { ApiError } from './api/error.ts';
 import { onRecovery } from './connection.ts';
 
@@ -111,10 +111,10 @@ function entryOf<T>(url: string, read: Read<T>): Entry<T> {
  */
 export function useResource<P extends PathOf<'get'>>(
   pattern: P,
-  options: RequestOptions = {},
+  params?: Params,
   every?: number,
 ): Resource<Answer<P, 'get'>> {
-  return useLoader(urlOf(pattern, options), (more) => send('get', pattern, { ...options, ...more }), every);
+  return useLoader(urlOf(pattern, params), (options) => send('get', pattern, params, options), every);
 }
 
 /** Like `useResource`, for data of several responses. `url` identifies it; `reloadAll` compares its beginning. */
@@ -136,8 +136,8 @@ export function useLoader<T>(url: string, read: Read<T>, every?: number): Resour
 }
 
 /** Requests everything on the page again whose address begins with the path of a route, such as after a change. */
-export function reloadAll(pattern: string = '/', options: RequestOptions = {}): void {
-  const prefix = urlOf(pattern, options).split('?')[0] ?? '';
+export function reloadAll(pattern: string = '/', params: Params = {}): void {
+  const prefix = urlOf(pattern, params).split('?')[0] ?? '';
   for (const [key, entry] of cache) {
     if (!entry.url.startsWith(prefix)) continue;
     if (entry.users > 0) void entry.reload();

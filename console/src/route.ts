@@ -47,12 +47,17 @@ export function withQuery(path: string, query: Query): string {
   return text === '' ? path : `${path}?${text}`;
 }
 
+/** The address of a page of an environment, such as `flags`. */
+export function pagePath(environment: string, page: string): string {
+  return `/${encodeURIComponent(environment)}/${page}`;
+}
+
 /** Keys that a server or a proxy could take for another path, or for a file of the console. */
 const UNSAFE = /[/\\?#%]|^\.{1,2}$|^-$|\.(js|css|svg|ico|png|map|json|txt|html?)$/i;
 
 /** The address of a flag's page below the console's folder. */
 export function flagPath(environment: string, key: string, query: Query = {}): string {
-  const folder = `/${encodeURIComponent(environment)}/flags`;
+  const folder = pagePath(environment, 'flags');
   return UNSAFE.test(key)
     ? withQuery(`${folder}/-`, { ...query, key })
     : withQuery(`${folder}/${encodeURIComponent(key)}`, query);

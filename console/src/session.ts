@@ -8,7 +8,8 @@ import { environmentInAddress } from './router.ts';
 import { texts } from './strings.ts';
 
 export const me = signal<Schemas['Me'] | null>(null);
-export const environments = signal<{ environment: string }[]>([]);
+/** The names of all environments. */
+export const environments = signal<string[]>([]);
 /** Why `me` or `environments` could not be read. */
 export const sessionError = signal<ApiError | null>(null);
 
@@ -61,8 +62,7 @@ export async function reloadEnvironments(): Promise<void> {
 }
 
 /** The API lists production from its first flag on; until then it can be opened and compared too. */
-async function readEnvironments(): Promise<{ environment: string }[]> {
-  const known = (await send('get', '/api/admin/environments')).data.environments;
-  const missing = productionNames().filter((name) => !known.some(({ environment }) => environment === name));
-  return [...known, ...missing.map((environment) => ({ environment }))];
+async function readEnvironments(): Promise<string[]> {
+  const { data } = await send('get', '/api/admin/environments');
+  return [...new Set([...data.environments.map((known) => known.environment), ...productionNames()])];
 }

@@ -2,6 +2,7 @@
 import { apiUrl } from '../base.ts';
 import { accessToken, renewToken, sessionEnded, tokenAccepted } from '../auth.ts';
 import { connectionFailed, connectionWorks } from '../connection.ts';
+import { withQuery } from '../route.ts';
 import { texts } from '../strings.ts';
 import { curl } from './curl.ts';
 import { ApiError, errorOf } from './error.ts';
@@ -27,9 +28,10 @@ export type Answer<P extends keyof Paths, M extends Method> =
         : undefined
     : never;
 
+/** Values of a request: those that its path names stand there, the others in the query. */
+export type Params = Record<string, string | number | undefined>;
+
 export interface RequestOptions {
-  path?: Record<string, string>;
-  query?: Record<string, string | number | undefined>;
   body?: unknown;
   /** An ETag, or `*`. */
   ifMatch?: string | undefined;
@@ -50,40 +52,35 @@ export interface Reply<T> {
 const UNSAFE = /[/\\?#%]|^\.{1,2}$|^-$|^stale$/;
 
 /** The address of a request. */
-export function urlOf(pattern: string, { path = {}, query = {} }: Pick<RequestOptions, 'path' | 'query'> = {}): string {
-  const search = new URLSearchParams();
-  const url = pattern.replace(/\{(\w+)\}/g, (_, name: string) => {
-    const value = path[name] ?? '';
-    if ((name === 'flagKey' || name === 'userId') && UNSAFE.test(value)) {
-      search.set(name, value);
-      return '-';
-    }
+export function urlOf(pattern: string, params: Params = {}): string {
+  const query = { ...params };
+  const path = pattern.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = String(params[name]);
+    if ((name === 'flagKey' || name === 'userId') && UNSAFE.test(value)) return '-';
+    delete query[name];
     return encodeURIComponent(value);
   });
-  for (const [name, value] of Object.entries(query)) {
-    if (value !== undefined) search.set(name, String(value));
-  }
-  const text = search.toString();
-  return apiUrl(text === '' ? url : `${url}?${text}`);
+  return apiUrl(withQuery(path, query));
 }
 
 /** The request as a curl command. */
-export function curlOf<M extends Method>(method: M, pattern: PathOf<M>, options: RequestOptions = {}): string {
-  return curl({ method: method.toUpperCase(), url: urlOf(pattern, options), ifMatch: options.ifMatch, body: options.body });
+export function curlOf<M extends Method>(method: M, pattern: PathOf<M>, params: Params, { ifMatch, body }: RequestOptions = {}): string {
+  return curl({ method: method.toUpperCase(), url: urlOf(pattern, params), ifMatch, body });
 }
 
 /** A request that can be sent, and shown as a command. */
-export function request<M extends Method, P extends PathOf<M>>(method: M, pattern: P, options: RequestOptions = {}) {
-  return { send: () => send(method, pattern, options), curl: () => curlOf(method, pattern, options) };
+export function request<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options: RequestOptions = {}) {
+  return { send: () => send(method, pattern, params, options), curl: () => curlOf(method, pattern, params, options) };
 }
 
 /** Sends a request. Fails with an `ApiError`, or with the signal's reason if it was aborted. */
 export async function send<M extends Method, P extends PathOf<M>>(
   method: M,
   pattern: P,
+  params: Params = {},
   options: RequestOptions = {},
 ): Promise<Reply<Answer<P, M>>> {
-  const url = urlOf(pattern, options);
+  const url = urlOf(pattern, params);
   let response = await attempt(method, url, options);
   if (response.status === 401 && (await renewToken())) response = await attempt(method, url, options);
   if (response.status === 401) sessionEnded();

@@ -4,6 +4,7 @@ import { useRef } from 'preact/hooks';
 import { logout, session } from '../auth.ts';
 import { isProduction } from '../config.ts';
 import { trouble } from '../connection.ts';
+import { pagePath } from '../route.ts';
 import { address, environmentInAddress, href, navigate } from '../router.ts';
 import { environment, environments, mayEdit, me } from '../session.ts';
 import { shownKeys, useCommands } from '../shortcuts.ts';
@@ -18,23 +19,23 @@ import { useCurrentLink } from './Tabs.tsx';
 type PageName = keyof typeof pageNames;
 const PAGES = Object.keys(pageNames) as PageName[];
 
-function pagePath(page: PageName, env: string): string {
-  return page === 'compare' || page === 'cleanup' ? `/${page}` : `/${encodeURIComponent(env)}/${page}`;
+function pathOf(page: PageName, env: string): string {
+  return page === 'compare' || page === 'cleanup' ? `/${page}` : pagePath(env, page);
 }
 
 /** The same page of another environment; from a page about several, its flags. */
 export function switchEnvironment(to: string): void {
   const { path, query } = address.value;
   const from = environmentInAddress.value;
-  const rest = from === null ? '/flags' : path.replace(/^\/[^/]+/, '');
-  navigate(`/${encodeURIComponent(to)}${rest}`, { query: from === null ? {} : Object.fromEntries(query) });
+  const page = from === null ? 'flags' : path.replace(/^\/[^/]+\//, '');
+  navigate(pagePath(to, page), { query: from === null ? {} : Object.fromEntries(query) });
 }
 
 export function Layout({ children }: { children: ComponentChildren }) {
   const env = environment.value;
   const shown = environmentInAddress.value;
   const select = useRef<HTMLSelectElement>(null);
-  const names = environments.value.map((item) => item.environment);
+  const names = environments.value;
   const known = names.includes(env) ? names : [env, ...names];
   useCommands(
     [
@@ -45,7 +46,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
           select.current?.showPicker?.();
         },
       },
-      ...PAGES.map((page) => ({ id: `page.${page}`, title: `Open ${pageNames[page]}`, run: () => navigate(pagePath(page, environment.peek())) })),
+      ...PAGES.map((page) => ({ id: `page.${page}`, title: `Open ${pageNames[page]}`, run: () => navigate(pathOf(page, environment.peek())) })),
       ...names.filter((name) => name !== env).map((name) => ({ id: `environment.${name}`, title: `Switch to ${name}`, run: () => switchEnvironment(name) })),
     ],
     [env, names.join()],
@@ -54,7 +55,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
     <>
       <a class="skip" href="#content">{texts.skip}</a>
       <header class="top">
-        <a class="brand" href={href(pagePath('flags', env))}>{texts.product}</a>
+        <a class="brand" href={href(pagePath(env, 'flags'))}>{texts.product}</a>
         <span>
           <label for="environment">{texts.environment}</label>
           <select ref={select} id="environment" value={env} onChange={(event) => switchEnvironment(event.currentTarget.value)}>
@@ -63,7 +64,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
         </span>
         <nav ref={useCurrentLink(address.value.path)} aria-label={texts.navigation}>
           {PAGES.map((page) => {
-            const path = pagePath(page, env);
+            const path = pathOf(page, env);
             const here = address.value.path === path || address.value.path.startsWith(`${path}/`);
             return <a key={page} href={href(path)} aria-current={here ? 'page' : undefined}>{pageNames[page]}</a>;
           })}

@@ -12,11 +12,11 @@ import { AuditList, pageOptions } from './AuditList.tsx';
 const PATTERN = '/api/admin/environments/{environment}/audit';
 
 export function ActivityPage({ env }: { env: string }) {
-  const options = { path: { environment: env }, query: pageOptions() };
-  const from = useResource(PATTERN, options);
+  const params = { environment: env, ...pageOptions() };
+  const from = useResource(PATTERN, params);
   const matches = wordsOf(queryValue('q'));
   return (
-    <Page title={historyTexts.title(env)} actions={<CurlButton command={() => curlOf('get', PATTERN, options)} />}>
+    <Page title={historyTexts.title(env)} actions={<CurlButton command={() => curlOf('get', PATTERN, params)} />}>
       <TextField type="search" label={historyTexts.filter} value={queryValue('q')} onInput={(q) => setQuery({ q })} />
       <AuditList
         from={from}

@@ -73,7 +73,7 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
 /** Asks with the difference to the state of this moment, which is also the one that the API requires. */
 async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'): Promise<void> {
   const key = entry.flagKey ?? '';
-  const target = { path: { flagKey: key }, query: { environment: env } };
+  const target = { flagKey: key, environment: env };
   const current = await attempt(async () => {
     try {
       return await send('get', '/api/admin/flags/{flagKey}', target);
@@ -83,7 +83,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
     }
   });
   if (!current) return;
-  const reverting = request('post', '/api/admin/flags/{flagKey}/revert', { ...target, body: { auditId: entry.id, state: side }, ifMatch: current.etag });
+  const reverting = request('post', '/api/admin/flags/{flagKey}/revert', target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
   const flag = entry.action.startsWith('flag.');
   const [now, then] = flag
     ? [fieldsOf(current.data, entry[side]), fieldsOf(entry[side], entry[side])]

@@ -20,21 +20,21 @@ const PATTERN = '/api/admin/flags/stale';
 const FLAG = '/api/admin/flags/{flagKey}';
 
 const idOf = (row: Stale) => `${row.env} ${row.key}`;
-const targetOf = (row: Stale) => ({ path: { flagKey: row.key }, query: { environment: row.env } });
+const targetOf = (row: Stale) => ({ flagKey: row.key, environment: row.env });
 
 async function readStale(names: readonly string[], more: RequestOptions) {
-  const replies = await Promise.all(names.map((environment) => send('get', PATTERN, { query: { environment }, signal: more.signal })));
+  const replies = await Promise.all(names.map((environment) => send('get', PATTERN, { environment }, { signal: more.signal })));
   const data = replies.flatMap(({ data: { environment, flags } }) => flags.map((flag) => ({ ...flag, env: environment })));
   return { status: 200, data, etag: undefined };
 }
 
 export function CleanupPage() {
-  const names = environments.value.map(({ environment }) => environment);
+  const names = environments.value;
   return <Page title={cleanupTexts.title}>{names.length > 0 && <StaleList key={names.join()} names={names} />}</Page>;
 }
 
 function StaleList({ names }: { names: readonly string[] }) {
-  const resource = useLoader<Stale[]>(urlOf(PATTERN, { query: { environments: names.join() } }), (more) => readStale(names, more));
+  const resource = useLoader<Stale[]>(urlOf(PATTERN, { environments: names.join() }), (more) => readStale(names, more));
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [busy, setBusy] = useState(false);
   const toggle = (id: string) => setSelected((old) => {
@@ -54,7 +54,7 @@ function StaleList({ names }: { names: readonly string[] }) {
     body: <><p>{flagTexts.archiveText}</p><ul>{chosen.map((row) => <li key={idOf(row)}>{cleanupTexts.one(row.key, row.env)}</li>)}</ul></>,
     action: flagTexts.archive,
     danger: true,
-    curl: () => chosen.map((row) => curlOf('delete', FLAG, { ...targetOf(row), ifMatch: '*' })).join('\n'),
+    curl: () => chosen.map((row) => curlOf('delete', FLAG, targetOf(row), { ifMatch: '*' })).join('\n'),
     run: archive,
   });
   const tableColumns: Column<Stale>[] = [
@@ -83,7 +83,7 @@ function StaleList({ names }: { names: readonly string[] }) {
             <Button tone="danger" busy={busy} disabledBecause={chosen.length === 0 ? cleanupTexts.nothing : undefined} onClick={ask}>
               {cleanupTexts.archive(chosen.length)}
             </Button>
-            <CurlButton command={() => names.map((environment) => curlOf('get', PATTERN, { query: { environment } })).join('\n')} />
+            <CurlButton command={() => names.map((environment) => curlOf('get', PATTERN, { environment })).join('\n')} />
             <span class="muted" role="status">{listTexts.shown(rows.length, rows.length)}</span>
           </div>
           <VirtualTable label={cleanupTexts.title} rows={rows} columns={tableColumns} keyOf={idOf} />
@@ -102,7 +102,7 @@ async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): 
     try {
       const current = await send('get', FLAG, target);
       if (current.data.updatedAt !== row.updatedAt) throw new Error(cleanupTexts.changed);
-      const reply = await send('delete', FLAG, { ...target, ifMatch: current.etag });
+      const reply = await send('delete', FLAG, target, { ifMatch: current.etag });
       undo.push(() => restoreFlag(row.env, current.data, reply.etag));
     } catch (error) {
       problems.push(`${cleanupTexts.one(row.key, row.env)}: ${asApiError(error).message}`);

@@ -11,7 +11,7 @@ import { Page } from '../components/Page.tsx';
 import { VirtualTable } from '../components/VirtualTable.tsx';
 import { isProduction } from '../config.ts';
 import { reloadAll, useLoader, type Resource } from '../data.ts';
-import { flagPath } from '../route.ts';
+import { flagPath, pagePath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
 import { environment, environments, whyNotEdit } from '../session.ts';
@@ -29,11 +29,11 @@ const COPY = '/api/admin/environments/{environment}/copy';
 
 /** All flags of an environment with their definitions, archived ones too: a copy must not overwrite them unseen. */
 function useFlags(env: string): Resource<Flags> {
-  return useLoader<Flags>(urlOf(LIST, { query: { environment: env, all: 1 } }), async ({ signal }) => {
+  return useLoader<Flags>(urlOf(LIST, { environment: env, all: 1 }), async ({ signal }) => {
     const flags: Flags = new Map();
     for (const archived of ['false', 'true']) {
       for (let page = 1, pages = 1; page <= pages; page += 1) {
-        const { data } = await send('get', LIST, { query: { environment: env, archived, page, pageSize: 1_000 }, signal });
+        const { data } = await send('get', LIST, { environment: env, archived, page, pageSize: 1_000 }, { signal });
         for (const flag of data.flags) flags.set(flag.key, flag);
         pages = Math.ceil(data.pagination.total / data.pagination.pageSize);
       }
@@ -54,7 +54,7 @@ function rowsOf(from: Flags, to: Flags): Row[] {
 }
 
 export function ComparePage() {
-  const names = environments.value.map((item) => item.environment);
+  const names = environments.value;
   // Flags are tried elsewhere first, and then copied to production.
   const to = queryValue('to') || (names.find((name) => isProduction(name)) ?? environment.value);
   const from = queryValue('from') || (environment.value !== to ? environment.value : names.find((name) => name !== to) ?? to);
@@ -70,7 +70,7 @@ export function ComparePage() {
       {from === to
         ? names.length > 1
           ? <Empty title={t.sameName} />
-          : <Empty title={t.oneOnly}><a href={href(`/${encodeURIComponent(from)}/settings`)}>{t.create}</a></Empty>
+          : <Empty title={t.oneOnly}><a href={href(pagePath(from, 'settings'))}>{t.create}</a></Empty>
         : <Comparison key={`${from} ${to} ${only}`} from={from} to={to} only={only} />}
     </Page>
   );
@@ -85,9 +85,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
   const [error, setError] = useState<ApiError | null>(null);
   /** The rows as they were when a copy was rejected because of changes. */
   const [clash, setClash] = useState<Row[] | null>(null);
-  const copying = (rows: Row[], dryRun?: 'true') => request('post', COPY, {
-    path: { environment: to },
-    query: { dryRun },
+  const copying = (rows: Row[], dryRun?: 'true') => request('post', COPY, { environment: to, dryRun }, {
     body: { from, flags: rows.map((row) => ({ flagKey: row.key, ifMatch: row.to ? etagOf(row.to) : null })) },
   });
   const attempt = async (rows: Row[], dryRun?: 'true') => {
@@ -208,10 +206,10 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
 function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): (() => Promise<unknown>)[] {
   const flag = now?.get(key);
   if (!flag || !same(flag, from)) return [];
-  const target = { path: { flagKey: key }, query: { environment: env } };
+  const target = { flagKey: key, environment: env };
   return [async () => {
     let ifMatch: string | undefined = etagOf(flag);
-    if (before) ifMatch = (await send('patch', FLAG, { ...target, ifMatch, body: fieldsOf(before) })).etag;
-    if (before?.archivedAt !== null) await send('delete', FLAG, { ...target, ifMatch });
+    if (before) ifMatch = (await send('patch', FLAG, target, { ifMatch, body: fieldsOf(before) })).etag;
+    if (before?.archivedAt !== null) await send('delete', FLAG, target, { ifMatch });
   }];
 }

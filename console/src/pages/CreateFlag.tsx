@@ -34,7 +34,7 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
     ...(description !== '' && { description }),
     ...(kind === 'simple' ? { rolloutPercentage: percentage === '' ? 0 : Number(percentage) } : { definition: DEFINITIONS[kind] }),
   };
-  const creating = request('post', '/api/admin/flags', { query: { environment: env }, body });
+  const creating = request('post', '/api/admin/flags', { environment: env }, { body });
   const create = () => void action.run(async () => {
     const reply = await creating.send();
     flagsChanged(env, key);

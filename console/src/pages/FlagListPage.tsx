@@ -100,13 +100,13 @@ export function FlagListPage({ env }: { env: string }) {
   }, [rows, query, filter]);
   const tableColumns = useMemo(() => columns(env), [env, why]);
   const first = { key: 'new-checkout', rolloutPercentage: 5, enabled: true };
-  const command = () => curlOf('post', '/api/admin/flags', { query: { environment: env }, body: first });
+  const command = () => curlOf('post', '/api/admin/flags', { environment: env }, { body: first });
   return (
     <Page
       title={listTexts.title(env)}
       actions={
         <>
-          <CurlButton command={() => curlOf('get', '/api/admin/environments/{environment}/flags', { path: { environment: env } })} />
+          <CurlButton command={() => curlOf('get', '/api/admin/environments/{environment}/flags', { environment: env })} />
           <Button tone="primary" disabledBecause={why} onClick={create}>{listTexts.create}</Button>
         </>
       }

@@ -23,8 +23,8 @@ const PATTERN = '/api/admin/keys';
 const ONE = '/api/admin/keys/{keyId}';
 
 export function KeysPage({ env }: { env: string }) {
-  const query = { environment: env };
-  const resource = useResource(PATTERN, { query });
+  const params = { environment: env };
+  const resource = useResource(PATTERN, params);
   const creating = queryValue('create') === '1';
   const why = whyNotAdmin();
   const create = () => setQuery({ create: 1 }, { replace: false });
@@ -34,7 +34,7 @@ export function KeysPage({ env }: { env: string }) {
       title={keysTexts.title(env)}
       actions={
         <>
-          <CurlButton command={() => curlOf('get', PATTERN, { query })} />
+          <CurlButton command={() => curlOf('get', PATTERN, params)} />
           <Button tone="primary" disabledBecause={why} onClick={create}>{keysTexts.create}</Button>
         </>
       }
@@ -44,7 +44,7 @@ export function KeysPage({ env }: { env: string }) {
           ? (
             <Empty title={keysTexts.none}>
               <p>{keysTexts.noneHint}</p>
-              <pre class="snippet" tabIndex={0}>{curlOf('post', PATTERN, { query, body: { kind: 'server', name: 'shop backend' } })}</pre>
+              <pre class="snippet" tabIndex={0}>{curlOf('post', PATTERN, params, { body: { kind: 'server', name: 'shop backend' } })}</pre>
             </Empty>
           )
           : <VirtualTable label={keysTexts.title(env)} rows={keys} columns={columnsOf(env)} keyOf={(key) => key.id} />}
@@ -79,7 +79,7 @@ function columnsOf(env: string): Column<Key>[] {
 }
 
 function revoke(env: string, key: Key): void {
-  const revoking = request('delete', ONE, { path: { keyId: key.id }, query: { environment: env } });
+  const revoking = request('delete', ONE, { keyId: key.id, environment: env });
   confirmThen({
     env,
     title: keysTexts.revokeTitle(key.name, env),
@@ -100,7 +100,7 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   const [kind, setKind] = useState<Schemas['KeyKind']>('server');
   const [created, setCreated] = useState<Schemas['CreatedKey'] | null>(null);
   const action = useAction();
-  const creating = request('post', PATTERN, { query: { environment: env }, body: { kind, name } });
+  const creating = request('post', PATTERN, { environment: env }, { body: { kind, name } });
   const create = () => void action.run(async () => {
     const reply = await creating.send();
     reloadAll(PATTERN);

@@ -11,6 +11,7 @@ import { Banner, ConflictView, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { reloadAll, useResource, type Resource } from '../data.ts';
+import { pagePath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
 import { environmentTexts as t, importModes, texts } from '../strings.ts';
@@ -23,7 +24,7 @@ const PURGE = '/api/admin/environments/{environment}/purge';
 type Settings = Schemas['Settings'];
 
 export function SettingsPage({ env }: { env: string }) {
-  const from = useResource(SETTINGS, { path: { environment: env } });
+  const from = useResource(SETTINGS, { environment: env });
   return (
     <Page title={t.settings(env)}>
       <Loaded from={from}>{(settings) => <Form key={env} env={env} settings={settings} resource={from} />}</Loaded>
@@ -60,7 +61,7 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
   const draft = edited?.draft ?? draftOf(settings);
   const etag = edited?.etag ?? resource.etag.value ?? '*';
   const set = (change: Partial<Draft>) => setEdited({ draft: { ...draft, ...change }, base, etag });
-  const saving = (ifMatch: string, wanted = draft) => request('put', SETTINGS, { path: { environment: env }, body: bodyOf(wanted), ifMatch });
+  const saving = (ifMatch: string, wanted = draft) => request('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
   const save = (ifMatch: string, wanted = draft) => action.run(async () => {
     setTheirs(null);
     try {
@@ -71,7 +72,7 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
       await reloadEnvironments();
     } catch (cause) {
       if (!asApiError(cause).conflict) throw cause;
-      const now = await send('get', SETTINGS, { path: { environment: env } });
+      const now = await send('get', SETTINGS, { environment: env });
       setTheirs({ data: now.data, etag: now.etag ?? '*' });
     }
   });
@@ -125,10 +126,9 @@ function FileSection({ env }: { env: string }) {
   const [text, setText] = useState('');
   const [mode, setMode] = useState<'merge' | 'replace'>('merge');
   const action = useAction();
-  const path = { environment: env };
-  const exporting = request('get', EXPORT, { path });
+  const exporting = request('get', EXPORT, { environment: env });
   const file = tryJson(text);
-  const importing = (ifMatch?: string) => request('post', IMPORT, { path, query: { mode, dryRun: ifMatch === undefined ? 'true' : undefined }, body: file, ifMatch });
+  const importing = (ifMatch?: string) => request('post', IMPORT, { environment: env, mode, dryRun: ifMatch === undefined ? 'true' : undefined }, { body: file, ifMatch });
   const review = () => void action.run(async () => {
     const dry = await importing().send();
     const real = importing(dry.etag ?? '*');
@@ -165,7 +165,7 @@ function FileSection({ env }: { env: string }) {
 }
 
 function Purge({ env }: { env: string }) {
-  const purging = request('post', PURGE, { path: { environment: env } });
+  const purging = request('post', PURGE, { environment: env });
   const run = async () => {
     if (await attempt(purging.send)) toast(t.purged);
   };
@@ -184,12 +184,12 @@ function Purge({ env }: { env: string }) {
 function Create() {
   const [name, setName] = useState('');
   const action = useAction();
-  const creating = request('post', '/api/admin/environments', { body: { environment: name } });
+  const creating = request('post', '/api/admin/environments', {}, { body: { environment: name } });
   const create = () => void action.run(async () => {
     await creating.send();
     await reloadEnvironments();
     toast(t.created(name));
-    navigate(`/${encodeURIComponent(name)}/flags`);
+    navigate(pagePath(name, 'flags'));
   });
   return (
     <ActionForm class="card" action={action} submit={create} label={t.create} why={whyNotAdmin()} curl={creating.curl} fields={['environment']}>

@@ -7,7 +7,7 @@ export type FlagRow = Schemas['FlagOverview'];
 
 /** The rows are in `flags` of the data. */
 export function useFlagRows(env: string): Resource<Schemas['FlagOverviews']> {
-  return useResource('/api/admin/environments/{environment}/flags', { path: { environment: env } }, 30_000);
+  return useResource('/api/admin/environments/{environment}/flags', { environment: env }, 30_000);
 }
 
 export function isTyped(row: FlagRow): boolean {

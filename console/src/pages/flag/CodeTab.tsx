@@ -1,5 +1,6 @@
 // How an application reads the flag.
 import { Snippets } from '../../components/Snippets.tsx';
+import { pagePath } from '../../route.ts';
 import { href } from '../../router.ts';
 import { snippetType } from '../../snippets.ts';
 import { snippetTexts } from '../../strings.ts';
@@ -11,7 +12,7 @@ export function CodeTab({ env, flag }: TabProps) {
   return (
     <section class="stack">
       <p>
-        {snippetTexts.intro} <a href={href(`/${encodeURIComponent(env)}/keys`)}>{snippetTexts.toKeys}</a>
+        {snippetTexts.intro} <a href={href(pagePath(env, 'keys'))}>{snippetTexts.toKeys}</a>
       </p>
       <Snippets apiKey={snippetTexts.placeholder} flagKey={flag.key} type={snippetType(variants)} />
     </section>

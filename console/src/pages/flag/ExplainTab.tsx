@@ -50,7 +50,7 @@ export function ExplainTab({ env, flag }: TabProps) {
   }, [found]);
   const parsed = json === null ? contextOf(rows) : valueOf(json);
   const context = isObject(parsed) ? parsed : null;
-  const explaining = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: where }, body: { context } });
+  const explaining = request('post', PATTERN, { flagKey: flag.key, environment: where }, { body: { context } });
   const show = (next: object) => {
     setRows(rowsOf(next));
     setJson(null);
@@ -76,7 +76,7 @@ export function ExplainTab({ env, flag }: TabProps) {
         }
       >
         <h2>{explainTexts.title}</h2>
-        <SelectField label={texts.environment} value={where} options={environments.value.map(({ environment }) => environment)} onChange={setWhere} />
+        <SelectField label={texts.environment} value={where} options={environments.value} onChange={setWhere} />
         {json === null ? (
           <>
             {rows.map(([name, text], index) => {

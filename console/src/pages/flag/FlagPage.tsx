@@ -11,7 +11,7 @@ import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
 import { isProduction } from '../../config.ts';
 import { useResource, type Resource } from '../../data.ts';
-import { flagPath } from '../../route.ts';
+import { flagPath, pagePath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
 import { environments, whyNotEdit } from '../../session.ts';
@@ -43,11 +43,11 @@ export function flagSummary(flag: Flag): FlagSummary {
 
 export function FlagPage({ env, path }: { env: string; path: string }) {
   const key = queryValue('key') || path;
-  const target = { path: { flagKey: key }, query: { environment: env } };
+  const target = { flagKey: key, environment: env };
   const resource = useResource(FLAG, target, 30_000);
   const { sentence: today, lastEvaluatedAt } = useToday(env, key);
   const { blocks } = useRampState(env, key);
-  const list = href(`/${encodeURIComponent(env)}/flags`);
+  const list = href(pagePath(env, 'flags'));
   if (resource.error.value?.status === 404) {
     return (
       <Page title={key}>
@@ -129,9 +129,9 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
 function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: string; today: string }) {
   const why = whyNotEdit(env);
   const { key } = flag;
-  const target = { path: { flagKey: key }, query: { environment: env }, ifMatch: etag };
-  const archiving = request('delete', FLAG, target);
-  const removing = request('delete', FLAG, { ...target, query: { environment: env, permanently: 'true' } });
+  const target = { flagKey: key, environment: env };
+  const archiving = request('delete', FLAG, target, { ifMatch: etag });
+  const removing = request('delete', FLAG, { ...target, permanently: 'true' }, { ifMatch: etag });
   const blocked = useWhyNot(env, key);
   const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
   useCommands(
@@ -141,7 +141,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
     [flag, etag, toggle.why, today],
   );
   const restore = () => attempt(async () => {
-    const reply = await send('post', `${FLAG}/restore`, target);
+    const reply = await send('post', `${FLAG}/restore`, target, { ifMatch: etag });
     flagsChanged(env, key);
     toast(savedText(flagTexts.restored(key), reply.invalidated));
   });
@@ -161,10 +161,10 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
   const remove = () => attempt(async () => {
     const reply = await removing.send();
     toast(savedText(flagTexts.removed(key), reply.invalidated));
-    navigate(`/${encodeURIComponent(env)}/flags`);
+    navigate(pagePath(env, 'flags'));
     flagsChanged(env, key);
   });
-  const curl = <CurlButton command={() => curlOf('get', FLAG, { path: target.path, query: target.query })} />;
+  const curl = <CurlButton command={() => curlOf('get', FLAG, target)} />;
   if (flag.archivedAt !== null) {
     return (
       <>
@@ -187,7 +187,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
       </>
     );
   }
-  const others = environments.value.map(({ environment }) => environment).filter((name) => name !== env);
+  const others = environments.value.filter((name) => name !== env);
   const to = others.find(isProduction) ?? others[0];
   return (
     <>

@@ -4,6 +4,6 @@ import { AuditList, pageOptions } from '../AuditList.tsx';
 import type { TabProps } from './tabs.tsx';
 
 export function HistoryTab({ env, flag }: TabProps) {
-  const from = useResource('/api/admin/flags/{flagKey}/audit', { path: { flagKey: flag.key }, query: { environment: env, ...pageOptions() } });
+  const from = useResource('/api/admin/flags/{flagKey}/audit', { flagKey: flag.key, environment: env, ...pageOptions() });
   return <AuditList from={from} env={env} />;
 }

@@ -32,9 +32,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
   const [pair, setPair] = useState([variants[0] ?? '', variants[1] ?? '']);
   const action = useAction();
   const { error } = action;
-  const starting = request('post', '/api/admin/flags/{flagKey}/ramp', {
-    path: { flagKey: flag.key },
-    query: { environment: env },
+  const starting = request('post', '/api/admin/flags/{flagKey}/ramp', { flagKey: flag.key, environment: env }, {
     ifMatch: etag,
     body: {
       steps: steps.map(({ percent, minutes, evaluations, approval }) => ({

@@ -36,7 +36,7 @@ function actionsOf(ramp: Ramp): readonly Action[] {
 export function RampTab(props: TabProps) {
   const { env, flag } = props;
   const [again, setAgain] = useState(false);
-  const from = useResource('/api/admin/flags/{flagKey}/ramp', { path: { flagKey: flag.key }, query: { environment: env } }, 10_000);
+  const from = useResource('/api/admin/flags/{flagKey}/ramp', { flagKey: flag.key, environment: env }, 10_000);
   const none = from.error.value?.status === 404;
   return (
     <>
@@ -76,7 +76,7 @@ function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: 
   const [conflict, setConflict] = useState<Action | null>(null);
   const actions = actionsOf(ramp);
   const live = actions.length > 0 && ramp.state !== 'rolledBack';
-  const requestOf = (action: Action) => request('post', `/api/admin/flags/{flagKey}/ramp/${action}`, { path: { flagKey: ramp.flagKey }, query: { environment: env }, ifMatch: etag });
+  const requestOf = (action: Action) => request('post', `/api/admin/flags/{flagKey}/ramp/${action}`, { flagKey: ramp.flagKey, environment: env }, { ifMatch: etag });
   const perform = async (action: Action) => {
     setConflict(null);
     try {

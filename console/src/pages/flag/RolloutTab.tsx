@@ -106,7 +106,7 @@ interface Known {
 function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag']; to: number; salt: string | null }) {
   const [text, setText] = useState(localStorage.getItem(IDS) ?? '');
   const [known, setKnown] = useState<Known[]>([]);
-  const settings = useResource('/api/admin/environments/{environment}/settings', { path: { environment: env } }).data.value;
+  const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
   const overrides = useOverrides(env, flag.key).data.value;
   useEffect(() => {
     if (!settings?.bucketing) return;

@@ -27,7 +27,7 @@ interface Work {
 export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
   const [work, setWork] = useDraft<Work>(`${env} ${latest.key}`);
   const saving = useSaving(env, resource, () => setWork(null));
-  const settings = useResource('/api/admin/environments/{environment}/settings', { path: { environment: env } }).data.value;
+  const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
   const { flag, etag } = work ?? { flag: latest, etag: latestEtag };
   const why = useWhyNot(env, latest.key);
   const today = useToday(env, latest.key).sentence;

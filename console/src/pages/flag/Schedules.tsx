@@ -19,9 +19,9 @@ const PATTERN = '/api/admin/flags/{flagKey}/schedule';
 type Schedule = Schemas['Schedule'];
 
 export function Schedules({ env, flag }: TabProps) {
-  const target = { path: { flagKey: flag.key }, query: { environment: env } };
-  const from = useLoader(urlOf(PATTERN, target), async (more) => {
-    const reply = await send('get', PATTERN, { ...target, ...more });
+  const target = { flagKey: flag.key, environment: env };
+  const from = useLoader(urlOf(PATTERN, target), async (options) => {
+    const reply = await send('get', PATTERN, target, options);
     return { ...reply, data: { list: reply.data, omitted: reply.headers.get('x-omitted-schedules') } };
   }, 10_000);
   const changed = async () => {
@@ -47,7 +47,7 @@ export function Schedules({ env, flag }: TabProps) {
 
 function Item({ env, item, changed }: { env: string; item: Schedule; changed: () => Promise<void> }) {
   const [what, at] = [updateSentence(item.updates), time(item.scheduledAt ?? '')];
-  const cancelling = request('delete', `${PATTERN}/{id}`, { path: { flagKey: item.flagKey, id: item.id }, query: { environment: env } });
+  const cancelling = request('delete', `${PATTERN}/{id}`, { flagKey: item.flagKey, id: item.id, environment: env });
   const open = item.status === 'pending' || item.status === 'unreadable';
   return (
     <li>
@@ -86,7 +86,7 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
   const date = new Date(at);
   const updates = kind === 'share' ? { rolloutPercentage: numberOf(percent) as number } : { enabled: kind === 'on' };
   const scheduledAt = Number.isNaN(date.getTime()) ? '' : date.toISOString();
-  const adding = request('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: env }, body: { scheduledAt, updates } });
+  const adding = request('post', PATTERN, { flagKey: flag.key, environment: env }, { body: { scheduledAt, updates } });
   const why = whyNotEdit(env);
   const add = () => action.run(async () => {
     const { data } = await adding.send();

@@ -14,7 +14,7 @@ const PATTERN = '/api/admin/flags/{flagKey}/usage';
 
 export function UsageTab({ env, flag }: TabProps) {
   const period = PERIODS.find((days) => days === queryValue('days')) ?? '30';
-  const target = { path: { flagKey: flag.key }, query: { environment: env, days: Number(period) } };
+  const target = { flagKey: flag.key, environment: env, days: Number(period) };
   const resource = useResource(PATTERN, target, 30_000);
   const days = lastDays(Number(period));
   return (

@@ -71,13 +71,13 @@ export function UsersTab({ env, flag }: TabProps) {
     return (overrides ?? []).filter(({ userId, reason }) => matches(`${userId} ${reason ?? ''}`));
   }, [overrides, query]);
   const columns = useMemo(() => columnsOf(env, flag), [env, flag, why]);
-  const example = () => curlOf('post', PATTERN, { path: { flagKey: flag.key }, query: { environment: env }, body: bodyOf('alice', valuesOf(flag)[0]?.[0] ?? 'include', 'Tries it out') });
+  const example = () => curlOf('post', PATTERN, { flagKey: flag.key, environment: env }, { body: bodyOf('alice', valuesOf(flag)[0]?.[0] ?? 'include', 'Tries it out') });
   return (
     <section class="stack">
       <div class="row">
         <Button tone="primary" disabledBecause={why} onClick={() => open('add')}>{usersTexts.add}</Button>
         <Button disabledBecause={why} onClick={() => open('paste')}>{usersTexts.paste}</Button>
-        <CurlButton command={() => curlOf('get', PATTERN, { path: { flagKey: flag.key }, query: { environment: env } })} />
+        <CurlButton command={() => curlOf('get', PATTERN, { flagKey: flag.key, environment: env })} />
       </div>
       <div class="fill stack">
         <Loaded from={resource}>
@@ -138,9 +138,9 @@ function columnsOf(env: string, flag: Flag): Column<Override>[] {
 }
 
 function removeOverride(env: string, flag: Flag, override: Override): void {
-  const target = { path: { flagKey: flag.key, userId: override.userId }, query: { environment: env } };
-  const removing = request('delete', ONE, target);
-  const undo = () => undoAndReport(env, flag, () => send('post', PATTERN, { ...target, body: entryOf(override) }));
+  const target = { flagKey: flag.key, environment: env };
+  const removing = request('delete', ONE, { ...target, userId: override.userId });
+  const undo = () => undoAndReport(env, flag, () => send('post', PATTERN, target, { body: entryOf(override) }));
   confirmProduction({
     env,
     title: usersTexts.removeTitle(override.userId, flag.key, env),
@@ -175,16 +175,16 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
   const [value, setValue] = useState<Value>(values[0]?.[0] ?? 'include');
   const [reason, setReason] = useState('');
   const action = useAction();
-  const target = { path: { flagKey: flag.key }, query: { environment: env } };
-  const adding = request('post', PATTERN, { ...target, body: bodyOf(user, value, reason) });
+  const target = { flagKey: flag.key, environment: env };
+  const adding = request('post', PATTERN, target, { body: bodyOf(user, value, reason) });
   const save = () => void action.run(async () => {
     const before = resource.data.peek()?.find((override) => override.userId === user);
     const reply = await adding.send();
     flagsChanged(env, flag.key);
     toast(savedText(usersTexts.added(user), reply.invalidated), {
       undo: () => undoAndReport(env, flag, () => before
-        ? send('post', PATTERN, { ...target, body: entryOf(before) })
-        : send('delete', ONE, { ...target, path: { flagKey: flag.key, userId: user } })),
+        ? send('post', PATTERN, target, { body: entryOf(before) })
+        : send('delete', ONE, { ...target, userId: user })),
     });
     onClose();
   });
@@ -219,7 +219,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const changed = overrides.filter(({ userId }) => known.has(userId)).length - same;
   const removed = replace ? existing.length - same - changed : 0;
   const put = (mode: 'replace' | 'merge', ifMatch: string | undefined, list: unknown[]) =>
-    request('put', PATTERN, { path: { flagKey: flag.key }, query: { environment: env, mode }, body: { overrides: list }, ifMatch });
+    request('put', PATTERN, { flagKey: flag.key, environment: env, mode }, { body: { overrides: list }, ifMatch });
   const pasting = put(replace ? 'replace' : 'merge', resource.etag.value ?? '*', overrides);
   const save = () => action.run(async () => {
     try {

@@ -8,12 +8,12 @@ const PATTERN = '/api/admin/flags/{flagKey}/users';
 const PAGE = 1_000;
 
 export function useOverrides(env: string, flagKey: string): Resource<Override[]> {
-  const target = { path: { flagKey }, query: { environment: env } };
-  return useLoader(urlOf(PATTERN, target), async (more) => {
+  const target = { flagKey, environment: env };
+  return useLoader(urlOf(PATTERN, target), async ({ signal }) => {
     const overrides: Override[] = [];
     let etag: string | undefined;
     for (let page = 1; ; page += 1) {
-      const { data, ...reply } = await send('get', PATTERN, { path: { flagKey }, query: { environment: env, page, pageSize: PAGE }, signal: more.signal });
+      const { data, ...reply } = await send('get', PATTERN, { ...target, page, pageSize: PAGE }, { signal });
       overrides.push(...data.includes, ...data.excludes);
       // All pages of one state have the same tag; pages of different states belong to no tag.
       etag = page === 1 || etag === reply.etag ? reply.etag : undefined;

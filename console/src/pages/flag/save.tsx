@@ -21,13 +21,13 @@ export interface FlagChange {
 }
 
 const PATTERN = '/api/admin/flags/{flagKey}';
-const target = (env: string, key: string) => ({ path: { flagKey: key }, query: { environment: env } });
+const target = (env: string, key: string) => ({ flagKey: key, environment: env });
 
 /** Requests again whatever shows the flags of an environment. */
 export function flagsChanged(env: string, key: string): void {
-  reloadAll(PATTERN, { path: { flagKey: key } });
-  reloadAll('/api/admin/environments/{environment}/flags', { path: { environment: env } });
-  reloadAll('/api/admin/environments/{environment}/audit', { path: { environment: env } });
+  reloadAll(PATTERN, { flagKey: key });
+  reloadAll('/api/admin/environments/{environment}/flags', { environment: env });
+  reloadAll('/api/admin/environments/{environment}/audit', { environment: env });
 }
 
 /** The message after a change: what was saved, and whether every instance sees it. */
@@ -47,7 +47,7 @@ export async function attempt<T>(run: () => Promise<T>): Promise<T | null> {
 }
 
 export function changeCurl(env: string, key: string, change: FlagChange, ifMatch?: string): string {
-  return curlOf('patch', PATTERN, { ...target(env, key), body: change, ifMatch });
+  return curlOf('patch', PATTERN, target(env, key), { body: change, ifMatch });
 }
 
 /**
@@ -55,12 +55,12 @@ export function changeCurl(env: string, key: string, change: FlagChange, ifMatch
  * after `saved`, which gets the form ready for the next change.
  */
 export async function changeFlag(env: string, key: string, change: FlagChange, before: FlagChange, ifMatch: string, what: string, saved?: () => Promise<void>): Promise<void> {
-  const reply: Reply<unknown> = await send('patch', PATTERN, { ...target(env, key), body: change, ifMatch });
+  const reply: Reply<unknown> = await send('patch', PATTERN, target(env, key), { body: change, ifMatch });
   flagsChanged(env, key);
   await saved?.();
   toast(savedText(what, reply.invalidated), {
     undo: async () => {
-      const undone = await attempt(() => send('patch', PATTERN, { ...target(env, key), body: before, ifMatch: reply.etag }));
+      const undone = await attempt(() => send('patch', PATTERN, target(env, key), { body: before, ifMatch: reply.etag }));
       flagsChanged(env, key);
       if (undone) toast(savedText(texts.undone, undone.invalidated));
     },
@@ -81,8 +81,8 @@ export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[], d
 
 /** Restores an archived flag, which leaves it off; it is turned on again if it was on before. */
 export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<void> {
-  const { etag } = await send('post', `${PATTERN}/restore`, { ...target(env, key), ifMatch });
-  if (enabled) await send('patch', PATTERN, { ...target(env, key), ifMatch: etag, body: { enabled } });
+  const { etag } = await send('post', `${PATTERN}/restore`, target(env, key), { ifMatch });
+  if (enabled) await send('patch', PATTERN, target(env, key), { ifMatch: etag, body: { enabled } });
 }
 
 /** The previous values of the fields that a change sets. */
