@@ -21,7 +21,7 @@ export function App() {
     if (state !== 'in') return;
     void loadSession();
     // It may be somebody else.
-    reloadAll();
+    void reloadAll();
   }, [state]);
   if (state === 'out') {
     return (

@@ -2,7 +2,7 @@
 // response is on its way, and when that fails.
 import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals';
 import { useEffect, useMemo } from 'preact/hooks';
-import { asApiError, send, urlOf, type Answer, type Params, type PathOf, type RequestOptions } from './api/client.ts';
+import { asApiError, curlOf, send, urlOf, type Answer, type Method, type Params, type PathOf, type RequestOptions } from './api/client.ts';
 import type { ApiError } from './api/error.ts';
 import { onRecovery } from './connection.ts';
 
@@ -117,7 +117,7 @@ export function useResource<P extends PathOf<'get'>>(
   return useLoader(urlOf(pattern, params), (options) => send('get', pattern, params, options), every);
 }
 
-/** Like `useResource`, for data of several responses. `url` identifies it; `reloadAll` compares its beginning. */
+/** Like `useResource`, for data of several responses. `url` identifies it. */
 export function useLoader<T>(url: string, read: Read<T>, every?: number): Resource<T> {
   const entry = useMemo(() => entryOf(url, read), [url]);
   useEffect(() => {
@@ -135,18 +135,35 @@ export function useLoader<T>(url: string, read: Read<T>, every?: number): Resour
   return entry;
 }
 
-/** Requests everything on the page again whose address begins with the path of a route, such as after a change. */
-export function reloadAll(pattern: string = '/', params: Params = {}): void {
-  const prefix = urlOf(pattern, params).split('?')[0] ?? '';
+/** Requests everything on the page again, and forgets everything else. */
+export async function reloadAll(): Promise<void> {
+  const reloads: Promise<void>[] = [];
   for (const [key, entry] of cache) {
-    if (!entry.url.startsWith(prefix)) continue;
-    if (entry.users > 0) void entry.reload();
+    if (entry.users > 0) reloads.push(entry.reload());
     else cache.delete(key);
+  }
+  await Promise.all(reloads);
+}
+
+/** Sends a change. When it has ended, the page shows the new state; so it does after a conflict with another change. */
+export async function change<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options?: RequestOptions) {
+  try {
+    const reply = await send(method, pattern, params, options);
+    await reloadAll();
+    return reply;
+  } catch (error) {
+    if (asApiError(error).conflict) await reloadAll();
+    throw error;
   }
 }
 
+/** A change that can be sent, and shown as a command. */
+export function changing<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options?: RequestOptions) {
+  return { send: () => change(method, pattern, params, options), curl: () => curlOf(method, pattern, params, options) };
+}
+
 export function startData(): void {
-  onRecovery(() => reloadAll());
+  onRecovery(() => void reloadAll());
   addEventListener('visibilitychange', () => {
     if (document.visibilityState === 'visible') for (const entry of cache.values()) if (entry.users > 0) entry.refresh();
   });

@@ -11,7 +11,7 @@ import type { components, paths as Paths } from './types.ts';
 
 export type Schemas = components['schemas'];
 
-type Method = 'get' | 'put' | 'post' | 'patch' | 'delete';
+export type Method = 'get' | 'put' | 'post' | 'patch' | 'delete';
 type Json<T> = T extends { content: { 'application/json': infer B } } ? B : never;
 
 /** The paths that have a method. */

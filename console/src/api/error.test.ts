@@ -20,6 +20,16 @@ test('messages are found at their pointer and at the pointers above', () => {
   assert.match(error.message, /definition\/targeting\/if\/1: is not a variant/);
 });
 
+test('a form shows an error as a whole unless fields show all of it', () => {
+  const error = errorOf(400, { error: 'Validation failed', details: { formErrors: [], fieldErrors: { key: ['is taken'], 'steps/0/percent': ['is over 100'] } } });
+  errorsAt(error, 'key');
+  errorsAt(error, 'step');
+  assert.equal(error.isAtFields, false);
+  errorsAt(error, 'steps/0');
+  assert.equal(error.isAtFields, true);
+  assert.equal(errorOf(403, { error: 'Forbidden' }).isAtFields, false);
+});
+
 test('a response that is not an error of the API still names the status', () => {
   assert.match(errorOf(502, undefined).message, /502/);
 });

@@ -3,6 +3,8 @@ import { isObject } from './json.ts';
 
 export class ApiError extends Error {
   override readonly name = 'ApiError';
+  /** The fields whose messages a form shows at their place. */
+  readonly shown = new Set<string>();
 
   constructor(
     /** The status of the response; 0 without one. */
@@ -17,6 +19,11 @@ export class ApiError extends Error {
   /** Whether the state has changed since it was read. */
   get conflict(): boolean {
     return this.status === 412;
+  }
+
+  /** Whether a form shows everything that it says at the place of a field. */
+  get isAtFields(): boolean {
+    return this.shown.size > 0 && Object.keys(this.fields).every((field) => this.shown.has(field));
   }
 
   /** Whether the service or the network is at fault, so that the same request may succeed later. */
@@ -44,11 +51,13 @@ export function errorOf(status: number, body: unknown): ApiError {
   return new ApiError(status, text, fields);
 }
 
-/** The messages at a field or a JSON pointer, and below it. */
+/** The messages at a field or a JSON pointer, and below it, for a form that shows them there. */
 export function errorsAt(error: ApiError | null | undefined, field: string): string[] {
   if (!error) return [];
   return Object.entries(error.fields).flatMap(([name, messages]) => {
-    if (name === field) return messages;
-    return name.startsWith(`${field}/`) ? messages.map((message) => `${name.slice(field.length + 1)}: ${message}`) : [];
+    const below = name.startsWith(`${field}/`);
+    if (!below && name !== field) return [];
+    error.shown.add(name);
+    return below ? messages.map((message) => `${name.slice(field.length + 1)}: ${message}`) : messages;
   });
 }

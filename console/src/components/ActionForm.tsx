@@ -38,16 +38,13 @@ interface Props {
   /** Why the form cannot be sent. */
   why: string | undefined;
   curl: () => string;
-  /** Fields that show their own errors; all other errors stand above the buttons. */
-  fields?: readonly string[];
   class?: string;
   /** More buttons. */
   more?: ComponentChildren;
   children: ComponentChildren;
 }
 
-export function ActionForm({ action: { busy, error }, submit, label, why, curl, fields = [], class: name = 'stack', more, children }: Props) {
-  const wrong = Object.keys(error?.fields ?? {});
+export function ActionForm({ action: { busy, error }, submit, label, why, curl, class: name = 'stack', more, children }: Props) {
   return (
     <form
       class={name}
@@ -58,7 +55,7 @@ export function ActionForm({ action: { busy, error }, submit, label, why, curl, 
       }}
     >
       {children}
-      {error && (wrong.length === 0 || !wrong.every((field) => fields.includes(field))) && (
+      {error && !error.isAtFields && (
         <Banner tone="bad">{error.conflict ? texts.conflict.reloaded : <ErrorText error={error} />}</Banner>
       )}
       <div class="row">

@@ -75,7 +75,7 @@ export function SidePanel({ title, onClose, children }: { title: string; onClose
   );
 }
 
-interface Confirmation {
+export interface Confirmation {
   /** The environment that changes; the question says if it is production. */
   env?: string;
   title: string;
@@ -139,7 +139,7 @@ interface Message {
   id: number;
   text: string;
   tone: 'good' | 'bad';
-  undo?: (() => Promise<void>) | undefined;
+  undo?: (() => Promise<unknown>) | undefined;
 }
 
 const messages = signal<Message[]>([]);
@@ -149,7 +149,7 @@ let nextId = 1;
  * Shows a message: an error until it is closed, one with Undo for a minute, any other for ten seconds. The next message
  * of the same kind replaces it: a change that was followed by another is undone in the history.
  */
-export function toast(text: string, options: { tone?: 'good' | 'bad'; undo?: () => Promise<void> } = {}): void {
+export function toast(text: string, options: Partial<Pick<Message, 'tone' | 'undo'>> = {}): void {
   const id = nextId++;
   const { tone = 'good', undo } = options;
   const others = messages.value.filter((message) => message.tone !== tone || !message.undo !== !undo);

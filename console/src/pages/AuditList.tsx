@@ -1,18 +1,18 @@
 // Audit entries, newest first: sentences, the difference, and the way back.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { asApiError, request, send, type Answer } from '../api/client.ts';
+import { asApiError, send, type Answer } from '../api/client.ts';
 import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
 import { Button } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
-import { confirmThen, toast } from '../components/overlays.tsx';
+import { confirmThen } from '../components/overlays.tsx';
 import { Time } from '../components/Time.tsx';
-import type { Resource } from '../data.ts';
+import { changing, type Resource } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { address, href, queryValue } from '../router.ts';
 import { whyNotEdit } from '../session.ts';
 import { historyTexts } from '../strings.ts';
-import { attempt, flagsChanged, savedText } from './flag/save.tsx';
+import { attempt, FLAG, flagParams, withReport } from './flag/save.tsx';
 
 type Page = Answer<'/api/admin/environments/{environment}/audit', 'get'>;
 
@@ -73,17 +73,17 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
 /** Asks with the difference to the state of this moment, which is also the one that the API requires. */
 async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'): Promise<void> {
   const key = entry.flagKey ?? '';
-  const target = { flagKey: key, environment: env };
+  const target = flagParams(env, key);
   const current = await attempt(async () => {
     try {
-      return await send('get', '/api/admin/flags/{flagKey}', target);
+      return await send('get', FLAG, target);
     } catch (error) {
       if (asApiError(error).status === 404) return { data: null, etag: '*' };
       throw error;
     }
   });
   if (!current) return;
-  const reverting = request('post', '/api/admin/flags/{flagKey}/revert', target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
+  const reverting = changing('post', `${FLAG}/revert`, target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
   const flag = entry.action.startsWith('flag.');
   const [now, then] = flag
     ? [fieldsOf(current.data, entry[side]), fieldsOf(entry[side], entry[side])]
@@ -98,12 +98,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
       </>
     ),
     action: historyTexts.action,
-    curl: reverting.curl,
-    run: async () => {
-      const reply = await attempt(reverting.send);
-      flagsChanged(env, key);
-      if (reply) toast(savedText(historyTexts.done(key), reply.invalidated));
-    },
+    ...withReport(reverting, historyTexts.done(key)),
   });
 }
 

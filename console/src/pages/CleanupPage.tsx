@@ -7,20 +7,19 @@ import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
-import { useLoader } from '../data.ts';
+import { reloadAll, useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
 import { environments, whyNotEdit } from '../session.ts';
 import { cleanupTexts, flagTexts, listTexts, staleReasons } from '../strings.ts';
-import { flagsChanged, restoreFlag, toastWithUndo } from './flag/save.tsx';
+import { FLAG, flagParams, restoreFlag, toastWithUndo } from './flag/save.tsx';
 
 type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
 
 const PATTERN = '/api/admin/flags/stale';
-const FLAG = '/api/admin/flags/{flagKey}';
 
 const idOf = (row: Stale) => `${row.env} ${row.key}`;
-const targetOf = (row: Stale) => ({ flagKey: row.key, environment: row.env });
+const targetOf = (row: Stale) => flagParams(row.env, row.key);
 
 async function readStale(names: readonly string[], more: RequestOptions) {
   const replies = await Promise.all(names.map((environment) => send('get', PATTERN, { environment }, { signal: more.signal })));
@@ -45,7 +44,7 @@ function StaleList({ names }: { names: readonly string[] }) {
   const chosen = (resource.data.value ?? []).filter((row) => selected.has(idOf(row)));
   const archive = async () => {
     setBusy(true);
-    await archiveAll(chosen, () => resource.reload());
+    await archiveAll(chosen);
     setSelected(new Set());
     setBusy(false);
   };
@@ -94,8 +93,8 @@ function StaleList({ names }: { names: readonly string[] }) {
 }
 
 /** Archives the flags that have not changed since the list was loaded. Undo restores those that were archived. */
-async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): Promise<void> {
-  const undo: (() => Promise<void>)[] = [];
+async function archiveAll(rows: readonly Stale[]): Promise<void> {
+  const undo: (() => Promise<unknown>)[] = [];
   const problems: string[] = [];
   for (const row of rows) {
     const target = targetOf(row);
@@ -107,13 +106,8 @@ async function archiveAll(rows: readonly Stale[], reload: () => Promise<void>): 
     } catch (error) {
       problems.push(`${cleanupTexts.one(row.key, row.env)}: ${asApiError(error).message}`);
     }
-    flagsChanged(row.env, row.key);
   }
-  await reload();
+  await reloadAll();
   if (problems.length > 0) toast(problems.join(' '), { tone: 'bad' });
-  if (undo.length === 0) return;
-  toastWithUndo(cleanupTexts.archived(undo.length), undo, () => {
-    for (const row of rows) flagsChanged(row.env, row.key);
-    void reload();
-  });
+  if (undo.length > 0) toastWithUndo(cleanupTexts.archived(undo.length), undo);
 }

@@ -17,14 +17,13 @@ import { stateSentence } from '../sentences.ts';
 import { environment, environments, whyNotEdit } from '../session.ts';
 import { environmentTexts as t, paletteTexts } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
-import { savedText, toastWithUndo } from './flag/save.tsx';
+import { FLAG, flagParams, savedText, toastWithUndo } from './flag/save.tsx';
 
 type Flag = Schemas['FlagDefinition'];
 type Flags = Map<string, Flag>;
 interface Row { key: string; from: Flag | undefined; to: Flag | undefined }
 
 const LIST = '/api/admin/flags';
-const FLAG = '/api/admin/flags/{flagKey}';
 const COPY = '/api/admin/environments/{environment}/copy';
 
 /** All flags of an environment with their definitions, archived ones too: a copy must not overwrite them unseen. */
@@ -96,7 +95,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
       return await copying(rows, dryRun).send();
     } catch (cause) {
       const failure = asApiError(cause);
-      await Promise.all([left.reload(), right.reload()]);
+      await reloadAll();
       // Without a change that this page can show, the message of the API has to explain it.
       if (failure.conflict && rows.some((row) => isNew(row))) setClash(rows);
       else setError(failure);
@@ -110,9 +109,8 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
     const reply = await attempt(rows);
     if (!reply) return;
     setSelected(new Set());
-    await right.reload();
-    toastWithUndo(savedText(t.copied(rows.length, to), reply.invalidated), rows.flatMap((row) => undoOf(row, to, right.data.peek())), () => reloadAll());
-    reloadAll();
+    await reloadAll();
+    toastWithUndo(savedText(t.copied(rows.length, to), reply), rows.flatMap((row) => undoOf(row, to, right.data.peek())));
   };
   const review = async (rows: Row[]) => {
     const dry = await attempt(rows, 'true');
@@ -206,7 +204,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
 function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): (() => Promise<unknown>)[] {
   const flag = now?.get(key);
   if (!flag || !same(flag, from)) return [];
-  const target = { flagKey: key, environment: env };
+  const target = flagParams(env, key);
   return [async () => {
     let ifMatch: string | undefined = etagOf(flag);
     if (before) ifMatch = (await send('patch', FLAG, target, { ifMatch, body: fieldsOf(before) })).etag;

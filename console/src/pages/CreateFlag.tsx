@@ -1,15 +1,15 @@
 // The form for a new flag.
 import { useState } from 'preact/hooks';
-import { request } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Check, SelectField, TextField } from '../components/controls.tsx';
-import { SidePanel, toast } from '../components/overlays.tsx';
+import { SidePanel } from '../components/overlays.tsx';
+import { changing } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { whyNotEdit } from '../session.ts';
 import { createTexts, flagKinds } from '../strings.ts';
-import { flagsChanged, savedText } from './flag/save.tsx';
+import { saved } from './flag/save.tsx';
 
 type Kind = keyof typeof flagKinds;
 
@@ -34,18 +34,16 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
     ...(description !== '' && { description }),
     ...(kind === 'simple' ? { rolloutPercentage: percentage === '' ? 0 : Number(percentage) } : { definition: DEFINITIONS[kind] }),
   };
-  const creating = request('post', '/api/admin/flags', { environment: env }, { body });
+  const creating = changing('post', '/api/admin/flags', { environment: env }, { body });
   const create = () => void action.run(async () => {
     const reply = await creating.send();
-    flagsChanged(env, key);
-    toast(savedText(createTexts.done(key, env), reply.invalidated));
+    saved(createTexts.done(key, env), reply);
     navigate(flagPath(env, key, kind === 'simple' ? {} : { tab: 'rules' }));
   });
   return (
     <SidePanel title={createTexts.title(env)} onClose={onClose}>
       <ActionForm
         action={action} submit={create} label={createTexts.submit} why={whyNotEdit(env)} curl={creating.curl}
-        fields={['key', 'description', 'rolloutPercentage']}
       >
         <TextField class="fill" label={createTexts.key} hint={createTexts.keyHint} value={key} onInput={setKey} errors={errorsAt(action.error, 'key')} spellcheck={false} />
         <TextField class="fill" label={createTexts.description} value={description} onInput={setDescription} errors={errorsAt(action.error, 'description')} />

@@ -1,21 +1,21 @@
 // The API keys of an environment. A new key is shown once, and is in neither the address nor any storage.
 import { useState } from 'preact/hooks';
-import { curlOf, request, type Schemas } from '../api/client.ts';
+import { curlOf, type Schemas } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../components/controls.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
-import { confirmThen, SidePanel, toast } from '../components/overlays.tsx';
+import { confirmThen, SidePanel } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { Snippets } from '../components/Snippets.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
-import { reloadAll, useResource } from '../data.ts';
+import { changing, useResource } from '../data.ts';
 import { queryValue, setQuery } from '../router.ts';
 import { whyNotAdmin } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
 import { keysTexts, texts } from '../strings.ts';
-import { attempt, savedText } from './flag/save.tsx';
+import { withReport } from './flag/save.tsx';
 
 type Key = Schemas['Key'];
 
@@ -79,19 +79,14 @@ function columnsOf(env: string): Column<Key>[] {
 }
 
 function revoke(env: string, key: Key): void {
-  const revoking = request('delete', ONE, { keyId: key.id, environment: env });
+  const revoking = changing('delete', ONE, { keyId: key.id, environment: env });
   confirmThen({
     env,
     title: keysTexts.revokeTitle(key.name, env),
     body: <p>{keysTexts.revokeText} {key.lastUsedOn && <>{keysTexts.columns.used} <Time at={key.lastUsedOn} />.</>}</p>,
     action: keysTexts.revoke,
     danger: true,
-    curl: revoking.curl,
-    run: () => attempt(async () => {
-      const reply = await revoking.send();
-      reloadAll(PATTERN);
-      toast(savedText(keysTexts.revokedDone(key.name), reply.invalidated));
-    }),
+    ...withReport(revoking, keysTexts.revokedDone(key.name)),
   });
 }
 
@@ -100,11 +95,9 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   const [kind, setKind] = useState<Schemas['KeyKind']>('server');
   const [created, setCreated] = useState<Schemas['CreatedKey'] | null>(null);
   const action = useAction();
-  const creating = request('post', PATTERN, { environment: env }, { body: { kind, name } });
+  const creating = changing('post', PATTERN, { environment: env }, { body: { kind, name } });
   const create = () => void action.run(async () => {
-    const reply = await creating.send();
-    reloadAll(PATTERN);
-    setCreated(reply.data);
+    setCreated((await creating.send()).data);
   });
   if (created) {
     return (
@@ -121,7 +114,7 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   return (
     <SidePanel title={keysTexts.createTitle(env)} onClose={onClose}>
       <ActionForm
-        action={action} submit={create} label={keysTexts.create} why={whyNotAdmin()} curl={creating.curl} fields={['name']}
+        action={action} submit={create} label={keysTexts.create} why={whyNotAdmin()} curl={creating.curl}
         more={<Button onClick={onClose}>{texts.cancel}</Button>}
       >
         <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsAt(action.error, 'name')} />

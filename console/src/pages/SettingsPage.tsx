@@ -1,6 +1,6 @@
 // An environment as a whole: settings, file, cache; and creating another one.
 import { useState } from 'preact/hooks';
-import { asApiError, request, send, type Schemas } from '../api/client.ts';
+import { asApiError, request, type Schemas } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
 import { pretty, tryJson } from '../api/json.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
@@ -10,12 +10,12 @@ import { DifferenceView } from '../components/DifferenceView.tsx';
 import { Banner, ConflictView, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
-import { reloadAll, useResource, type Resource } from '../data.ts';
+import { changing, reloadAll, useResource, type Resource } from '../data.ts';
 import { pagePath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
 import { environmentTexts as t, importModes, texts } from '../strings.ts';
-import { attempt, savedText } from './flag/save.tsx';
+import { attempt, saved } from './flag/save.tsx';
 
 const SETTINGS = '/api/admin/environments/{environment}/settings';
 const IMPORT = '/api/admin/environments/{environment}/import';
@@ -61,19 +61,18 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
   const draft = edited?.draft ?? draftOf(settings);
   const etag = edited?.etag ?? resource.etag.value ?? '*';
   const set = (change: Partial<Draft>) => setEdited({ draft: { ...draft, ...change }, base, etag });
-  const saving = (ifMatch: string, wanted = draft) => request('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
+  const saving = (ifMatch: string, wanted = draft) => changing('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
   const save = (ifMatch: string, wanted = draft) => action.run(async () => {
     setTheirs(null);
     try {
       const reply = await saving(ifMatch, wanted).send();
       setEdited(null);
-      toast(savedText(t.saved, reply.invalidated));
-      reloadAll();
+      saved(t.saved, reply);
       await reloadEnvironments();
     } catch (cause) {
-      if (!asApiError(cause).conflict) throw cause;
-      const now = await send('get', SETTINGS, { environment: env });
-      setTheirs({ data: now.data, etag: now.etag ?? '*' });
+      const data = resource.data.peek();
+      if (!asApiError(cause).conflict || !data) throw cause;
+      setTheirs({ data, etag: resource.etag.peek() ?? '*' });
     }
   });
   const body = bodyOf(draft);
@@ -107,7 +106,7 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
             setEdited({ draft: merged, base: theirs.data, etag: theirs.etag });
             void save(theirs.etag, merged);
           }}
-          discard={() => { resource.set(theirs.data, theirs.etag); setEdited(null); setTheirs(null); }}
+          discard={() => { setEdited(null); setTheirs(null); }}
         />
       )}
     </ActionForm>
@@ -142,8 +141,8 @@ function FileSection({ env }: { env: string }) {
       run: () => action.run(async () => {
         const reply = await real.send();
         setText('');
-        reloadAll();
-        toast(savedText(t.imported(env), reply.invalidated));
+        await reloadAll();
+        saved(t.imported(env), reply);
       }),
     });
   });
@@ -184,7 +183,7 @@ function Purge({ env }: { env: string }) {
 function Create() {
   const [name, setName] = useState('');
   const action = useAction();
-  const creating = request('post', '/api/admin/environments', {}, { body: { environment: name } });
+  const creating = changing('post', '/api/admin/environments', {}, { body: { environment: name } });
   const create = () => void action.run(async () => {
     await creating.send();
     await reloadEnvironments();
@@ -192,7 +191,7 @@ function Create() {
     navigate(pagePath(name, 'flags'));
   });
   return (
-    <ActionForm class="card" action={action} submit={create} label={t.create} why={whyNotAdmin()} curl={creating.curl} fields={['environment']}>
+    <ActionForm class="card" action={action} submit={create} label={t.create} why={whyNotAdmin()} curl={creating.curl}>
       <h2>{t.create}</h2>
       <TextField label={t.name} value={name} onInput={setName} errors={errorsAt(action.error, 'environment')} />
     </ActionForm>

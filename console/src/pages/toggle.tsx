@@ -4,7 +4,7 @@ import { confirmThen } from '../components/overlays.tsx';
 import { evaluationsSentence, stateSentence, type FlagSummary } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
 import { toggleTexts } from '../strings.ts';
-import { attempt, changeCurl, changeFlag, flagsChanged } from './flag/save.tsx';
+import { attempt, changeCurl, changeFlag } from './flag/save.tsx';
 
 interface Props {
   env: string;
@@ -33,11 +33,7 @@ export function toggleFlag({ env, flagKey, summary, etag, use }: Props): void {
     action: enabled ? toggleTexts.on : toggleTexts.off,
     danger: !enabled,
     curl: () => changeCurl(env, flagKey, change, etag),
-    run: async () => {
-      await attempt(() => changeFlag(env, flagKey, change, { enabled: !enabled }, etag, toggleTexts.done(flagKey, enabled, env)));
-      // After a conflict, the list shows what the other person did.
-      flagsChanged(env, flagKey);
-    },
+    run: () => attempt(() => changeFlag(env, flagKey, change, { enabled: !enabled }, etag, toggleTexts.done(flagKey, enabled, env))),
   });
 }
 

@@ -13,9 +13,9 @@ import { flagPath } from '../../route.ts';
 import { href, queryValue } from '../../router.ts';
 import { environments } from '../../session.ts';
 import { evaluationReasons, explainTexts, texts } from '../../strings.ts';
+import { FLAG, flagParams } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-const PATTERN = '/api/admin/flags/{flagKey}/explain';
 const RECENT = 'pennon.contexts';
 const KEPT = 8;
 
@@ -50,7 +50,7 @@ export function ExplainTab({ env, flag }: TabProps) {
   }, [found]);
   const parsed = json === null ? contextOf(rows) : valueOf(json);
   const context = isObject(parsed) ? parsed : null;
-  const explaining = request('post', PATTERN, { flagKey: flag.key, environment: where }, { body: { context } });
+  const explaining = request('post', `${FLAG}/explain`, flagParams(where, flag.key), { body: { context } });
   const show = (next: object) => {
     setRows(rowsOf(next));
     setJson(null);

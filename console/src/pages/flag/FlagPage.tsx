@@ -1,16 +1,16 @@
 // One flag: what it does now, and tabs for every change of it.
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
-import { curlOf, request, send, type Schemas } from '../../api/client.ts';
+import { curlOf, request, type Schemas } from '../../api/client.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
 import { Button, CurlButton, Tag, TextField } from '../../components/controls.tsx';
 import { Banner, Empty, Loaded } from '../../components/feedback.tsx';
-import { confirmThen, toast } from '../../components/overlays.tsx';
+import { confirmThen } from '../../components/overlays.tsx';
 import { Page } from '../../components/Page.tsx';
 import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
 import { isProduction } from '../../config.ts';
-import { useResource, type Resource } from '../../data.ts';
+import { changing, reloadAll, useResource, type Resource } from '../../data.ts';
 import { flagPath, pagePath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
@@ -20,10 +20,8 @@ import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
-import { attempt, changeCurl, flagsChanged, restoreFlag, savedText, SaveProblems, useBase, useSaving, type Flag } from './save.tsx';
+import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, SaveProblems, withReport, useBase, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
-
-const FLAG = '/api/admin/flags/{flagKey}';
 
 export function definitionOf(flag: Flag): Schemas['Definition'] | null {
   return flag.definition as Schemas['Definition'] | null;
@@ -43,7 +41,7 @@ export function flagSummary(flag: Flag): FlagSummary {
 
 export function FlagPage({ env, path }: { env: string; path: string }) {
   const key = queryValue('key') || path;
-  const target = { flagKey: key, environment: env };
+  const target = flagParams(env, key);
   const resource = useResource(FLAG, target, 30_000);
   const { sentence: today, lastEvaluatedAt } = useToday(env, key);
   const { blocks } = useRampState(env, key);
@@ -115,7 +113,7 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
             curl={() => changeCurl(env, flag.key, change, etag)} more={<Button onClick={() => setDraft(null)}>{texts.cancel}</Button>}
           >
             <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error.value, 'description')} />
-            <SaveProblems saving={saving} resource={resource} discard={() => setDraft(null)} />
+            <SaveProblems saving={saving} discard={() => setDraft(null)} />
           </ActionForm>
         )}
       <p>
@@ -129,8 +127,8 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
 function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: string; today: string }) {
   const why = whyNotEdit(env);
   const { key } = flag;
-  const target = { flagKey: key, environment: env };
-  const archiving = request('delete', FLAG, target, { ifMatch: etag });
+  const target = flagParams(env, key);
+  const archiving = changing('delete', FLAG, target, { ifMatch: etag });
   const removing = request('delete', FLAG, { ...target, permanently: 'true' }, { ifMatch: etag });
   const blocked = useWhyNot(env, key);
   const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
@@ -140,36 +138,18 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
       : [],
     [flag, etag, toggle.why, today],
   );
-  const restore = () => attempt(async () => {
-    const reply = await send('post', `${FLAG}/restore`, target, { ifMatch: etag });
-    flagsChanged(env, key);
-    toast(savedText(flagTexts.restored(key), reply.invalidated));
-  });
-  const archive = () => attempt(async () => {
-    const reply = await archiving.send();
-    flagsChanged(env, key);
-    toast(savedText(flagTexts.archivedDone(key), reply.invalidated), {
-      undo: async () => {
-        await attempt(async () => {
-          await restoreFlag(env, flag, reply.etag);
-          toast(texts.undone);
-        });
-        flagsChanged(env, key);
-      },
-    });
-  });
+  const restore = withReport(changing('post', `${FLAG}/restore`, target, { ifMatch: etag }), flagTexts.restored(key));
   const remove = () => attempt(async () => {
-    const reply = await removing.send();
-    toast(savedText(flagTexts.removed(key), reply.invalidated));
+    saved(flagTexts.removed(key), await removing.send());
     navigate(pagePath(env, 'flags'));
-    flagsChanged(env, key);
+    await reloadAll();
   });
   const curl = <CurlButton command={() => curlOf('get', FLAG, target)} />;
   if (flag.archivedAt !== null) {
     return (
       <>
         {curl}
-        <Button disabledBecause={why} onClick={() => void restore()}>{flagTexts.restore}</Button>
+        <Button disabledBecause={why} onClick={() => void restore.run()}>{flagTexts.restore}</Button>
         <Button
           disabledBecause={why}
           onClick={() => confirmThen({
@@ -201,8 +181,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
           body: <><p>{flagTexts.archiveText}</p><p>{today}</p></>,
           action: flagTexts.archive,
           danger: true,
-          curl: archiving.curl,
-          run: archive,
+          ...withReport(archiving, flagTexts.archivedDone(key), (reply) => restoreFlag(env, flag, reply.etag)),
         })}
       >
         {flagTexts.archive}

@@ -1,15 +1,15 @@
 // Starting a ramp: steps from a template, guards, and what an alarm does.
 import { useState } from 'preact/hooks';
-import { asApiError, request } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { AddButton, Button, Check, SelectField, TextField } from '../../components/controls.tsx';
-import { confirmThen, toast } from '../../components/overlays.tsx';
+import { confirmThen } from '../../components/overlays.tsx';
+import { changing } from '../../data.ts';
 import { numberOf, withItem } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
 import { alarmActions, missingActions, rampTemplates, rampTexts } from '../../strings.ts';
 import { definitionOf } from './FlagPage.tsx';
-import { flagsChanged, savedText } from './save.tsx';
+import { FLAG, flagParams, saved } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
 interface Step { percent: string; minutes: string; evaluations: string; approval: boolean }
@@ -22,7 +22,7 @@ const TEMPLATES = {
 };
 const entries = <K extends string>(names: Record<K, string>) => Object.entries(names) as [K, string][];
 
-export function RampForm({ env, flag, etag, resource, started }: TabProps & { started: () => Promise<void> }) {
+export function RampForm({ env, flag, etag, started }: TabProps & { started?: () => void }) {
   const above = (steps: Step[]) => (flag.definition ? steps : steps.filter(({ percent }) => Number(percent) > flag.rolloutPercentage));
   const variants = Object.keys(definitionOf(flag)?.variants ?? {});
   const [template, setTemplate] = useState<keyof typeof TEMPLATES>('careful');
@@ -32,7 +32,7 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
   const [pair, setPair] = useState([variants[0] ?? '', variants[1] ?? '']);
   const action = useAction();
   const { error } = action;
-  const starting = request('post', '/api/admin/flags/{flagKey}/ramp', { flagKey: flag.key, environment: env }, {
+  const starting = changing('post', `${FLAG}/ramp`, flagParams(env, flag.key), {
     ifMatch: etag,
     body: {
       steps: steps.map(({ percent, minutes, evaluations, approval }) => ({
@@ -47,16 +47,8 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
     },
   });
   const start = () => action.run(async () => {
-    try {
-      const reply = await starting.send();
-      toast(savedText(rampTexts.started(flag.key), reply.invalidated));
-      await started();
-      flagsChanged(env, flag.key);
-    } catch (cause) {
-      // The flag above the form becomes the new one, so that starting again is informed.
-      if (asApiError(cause).conflict) await resource.reload();
-      throw cause;
-    }
+    saved(rampTexts.started(flag.key), await starting.send());
+    started?.();
   });
   const why = whyNotEdit(env) ?? (flag.enabled ? steps.length > 0 ? undefined : rampTexts.noSteps(flag.definition ? 0 : flag.rolloutPercentage) : rampTexts.needsOn);
   const removing = (what: string, run: () => void) => <Button tone="quiet" label={rampTexts.remove(what)} onClick={run}>×</Button>;
@@ -64,10 +56,6 @@ export function RampForm({ env, flag, etag, resource, started }: TabProps & { st
     <ActionForm
       class="card fill" action={action} label={rampTexts.start} why={why} curl={starting.curl}
       more={why && <span class="muted">{why}</span>}
-      fields={[
-        ...steps.flatMap((_, index) => ['percent', 'bakeSeconds', 'minEvaluations'].map((name) => `steps/${index}/${name}`)),
-        ...guards.map((_, index) => `guards/${index}/alarm`), 'onAlarm', 'from', 'to',
-      ]}
       submit={() => confirmThen({
         env,
         title: rampTexts.start,

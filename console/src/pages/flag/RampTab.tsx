@@ -1,16 +1,16 @@
 // The ramp of a flag and its scheduled changes.
 import { useState } from 'preact/hooks';
-import { asApiError, request, type Schemas } from '../../api/client.ts';
+import { asApiError, type Schemas } from '../../api/client.ts';
 import { Button, Tag } from '../../components/controls.tsx';
 import { Banner, ConflictView, Loaded } from '../../components/feedback.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
 import { Time } from '../../components/Time.tsx';
-import { useResource } from '../../data.ts';
+import { changing, useResource } from '../../data.ts';
 import { duration, time } from '../../format.ts';
 import { whyNotEdit } from '../../session.ts';
 import { alarmActions, alarmStates, missingActions, rampActions, rampStates, rampTexts, stepMarks } from '../../strings.ts';
 import { RampForm } from './RampForm.tsx';
-import { flagsChanged, savedText } from './save.tsx';
+import { FLAG, flagParams, saved } from './save.tsx';
 import { Schedules } from './Schedules.tsx';
 import type { TabProps } from './tabs.tsx';
 
@@ -36,19 +36,19 @@ function actionsOf(ramp: Ramp): readonly Action[] {
 export function RampTab(props: TabProps) {
   const { env, flag } = props;
   const [again, setAgain] = useState(false);
-  const from = useResource('/api/admin/flags/{flagKey}/ramp', { flagKey: flag.key, environment: env }, 10_000);
+  const from = useResource(`${FLAG}/ramp`, flagParams(env, flag.key), 10_000);
   const none = from.error.value?.status === 404;
   return (
     <>
       <section class="stack">
         <h2>{rampTexts.ramp}</h2>
-        {none ? <><p>{rampTexts.none}</p><RampForm {...props} started={() => from.reload()} /></> : (
+        {none ? <><p>{rampTexts.none}</p><RampForm {...props} /></> : (
           <Loaded from={from}>
             {(ramp) => (
               <>
-                <RampView env={env} ramp={ramp} etag={from.etag.value ?? '*'} reload={() => from.reload()} />
+                <RampView env={env} ramp={ramp} etag={from.etag.value ?? '*'} />
                 {actionsOf(ramp).length === 0 && (again
-                  ? <RampForm {...props} started={() => { setAgain(false); return from.reload(); }} />
+                  ? <RampForm {...props} started={() => setAgain(false)} />
                   : <Button onClick={() => setAgain(true)} disabledBecause={whyNotEdit(env)}>{rampTexts.again}</Button>)}
                 {ramp.earlier.length > 0 && (
                   <details>
@@ -72,24 +72,22 @@ function sentence(ramp: Ramp): string {
   return rampTexts.now(rampStates[ramp.state], ramp.percent);
 }
 
-function RampView({ env, ramp, etag, reload }: { env: string; ramp: Ramp; etag: string; reload: () => Promise<void> }) {
+function RampView({ env, ramp, etag }: { env: string; ramp: Ramp; etag: string }) {
   const [conflict, setConflict] = useState<Action | null>(null);
   const actions = actionsOf(ramp);
   const live = actions.length > 0 && ramp.state !== 'rolledBack';
-  const requestOf = (action: Action) => request('post', `/api/admin/flags/{flagKey}/ramp/${action}`, { flagKey: ramp.flagKey, environment: env }, { ifMatch: etag });
+  const requestOf = (action: Action) => changing('post', `${FLAG}/ramp/${action}`, flagParams(env, ramp.flagKey), { ifMatch: etag });
   const perform = async (action: Action) => {
     setConflict(null);
     try {
       const reply = await requestOf(action).send();
       const { state, percent } = reply.data;
-      toast(savedText(rampTexts.done(rampActions[action][0] ?? '', rampStates[state], percent), reply.invalidated));
+      saved(rampTexts.done(rampActions[action][0] ?? '', rampStates[state], percent), reply);
     } catch (cause) {
       const error = asApiError(cause);
       if (error.conflict) setConflict(action);
       else toast(error.message, { tone: 'bad' });
     }
-    await reload();
-    flagsChanged(env, ramp.flagKey);
   };
   const ask = (action: Action) => {
     const [name = '', effect] = rampActions[action];

@@ -83,7 +83,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
           label={rolloutTexts.salt} value={salt ?? flag.salt ?? ''} onInput={setSalt} errors={errorsAt(saving.error.value, 'salt')}
           hint={'salt' in change ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
         />
-        <SaveProblems saving={saving} resource={resource} discard={reset} />
+        <SaveProblems saving={saving} discard={reset} />
       </ActionForm>
       <KnownUsers env={env} flag={flag} to={to} salt={newSalt} />
     </div>

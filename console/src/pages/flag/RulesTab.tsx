@@ -58,7 +58,7 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
   const merge: Parameters<typeof SaveProblems>[0]['merge'] = ({ base, theirs, change }) => ({
     definition: mergeDefinitions(base.definition as Definition | null, theirs.definition as Definition | null, change.definition as Definition | null),
   });
-  const problems = <SaveProblems saving={saving} resource={resource} discard={discard} merge={merge} />;
+  const problems = <SaveProblems saving={saving} discard={discard} merge={merge} />;
   if (!draft) {
     return (
       <div class="stack">

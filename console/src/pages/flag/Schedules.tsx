@@ -1,33 +1,29 @@
 // Changes of a flag at a time: list, add, cancel.
 import { useState } from 'preact/hooks';
-import { request, send, urlOf, type Schemas } from '../../api/client.ts';
+import { send, urlOf, type Schemas } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { updateSentence } from '../../audit.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, SelectField, Tag, TextField } from '../../components/controls.tsx';
 import { Banner, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction, confirmThen, toast } from '../../components/overlays.tsx';
-import { useLoader } from '../../data.ts';
+import { changing, useLoader } from '../../data.ts';
 import { time, zone } from '../../format.ts';
 import { numberOf } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
 import { rampTexts } from '../../strings.ts';
-import { attempt, flagsChanged } from './save.tsx';
+import { attempt, FLAG, flagParams } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-const PATTERN = '/api/admin/flags/{flagKey}/schedule';
+const PATTERN = `${FLAG}/schedule` as const;
 type Schedule = Schemas['Schedule'];
 
 export function Schedules({ env, flag }: TabProps) {
-  const target = { flagKey: flag.key, environment: env };
+  const target = flagParams(env, flag.key);
   const from = useLoader(urlOf(PATTERN, target), async (options) => {
     const reply = await send('get', PATTERN, target, options);
     return { ...reply, data: { list: reply.data, omitted: reply.headers.get('x-omitted-schedules') } };
   }, 10_000);
-  const changed = async () => {
-    await from.reload();
-    flagsChanged(env, flag.key);
-  };
   return (
     <section class="stack">
       <h2>{rampTexts.schedules}</h2>
@@ -36,18 +32,18 @@ export function Schedules({ env, flag }: TabProps) {
           <>
             {list.length === 0 && <p class="muted">{rampTexts.noSchedules}</p>}
             {omitted && <p>{rampTexts.omitted(omitted)}</p>}
-            <ul class="audit fill">{list.map((item) => <Item key={item.id} env={env} item={item} changed={changed} />)}</ul>
+            <ul class="audit fill">{list.map((item) => <Item key={item.id} env={env} item={item} />)}</ul>
           </>
         )}
       </Loaded>
-      <Form env={env} flag={flag} changed={changed} />
+      <Form env={env} flag={flag} />
     </section>
   );
 }
 
-function Item({ env, item, changed }: { env: string; item: Schedule; changed: () => Promise<void> }) {
+function Item({ env, item }: { env: string; item: Schedule }) {
   const [what, at] = [updateSentence(item.updates), time(item.scheduledAt ?? '')];
-  const cancelling = request('delete', `${PATTERN}/{id}`, { flagKey: item.flagKey, id: item.id, environment: env });
+  const cancelling = changing('delete', `${PATTERN}/{id}`, { ...flagParams(env, item.flagKey), id: item.id });
   const open = item.status === 'pending' || item.status === 'unreadable';
   return (
     <li>
@@ -65,7 +61,6 @@ function Item({ env, item, changed }: { env: string; item: Schedule; changed: ()
               curl: cancelling.curl,
               run: async () => {
                 if (await attempt(cancelling.send)) toast(rampTexts.cancelled);
-                await changed();
               },
             })}
           >
@@ -78,7 +73,7 @@ function Item({ env, item, changed }: { env: string; item: Schedule; changed: ()
   );
 }
 
-function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; changed: () => Promise<void> }) {
+function Form({ env, flag }: { env: string; flag: TabProps['flag'] }) {
   const [at, setAt] = useState('');
   const [kind, setKind] = useState<'on' | 'off' | 'share'>(flag.enabled ? 'off' : 'on');
   const [percent, setPercent] = useState('100');
@@ -86,17 +81,16 @@ function Form({ env, flag, changed }: { env: string; flag: TabProps['flag']; cha
   const date = new Date(at);
   const updates = kind === 'share' ? { rolloutPercentage: numberOf(percent) as number } : { enabled: kind === 'on' };
   const scheduledAt = Number.isNaN(date.getTime()) ? '' : date.toISOString();
-  const adding = request('post', PATTERN, { flagKey: flag.key, environment: env }, { body: { scheduledAt, updates } });
+  const adding = changing('post', PATTERN, flagParams(env, flag.key), { body: { scheduledAt, updates } });
   const why = whyNotEdit(env);
   const add = () => action.run(async () => {
     const { data } = await adding.send();
     toast(rampTexts.added(updateSentence(data.updates), time(data.scheduledAt ?? '')));
     setAt('');
-    await changed();
   });
   return (
     <ActionForm
-      class="card fill" action={action} label={rampTexts.add} why={why} curl={adding.curl} fields={['scheduledAt', 'updates/enabled', 'updates/rolloutPercentage']}
+      class="card fill" action={action} label={rampTexts.add} why={why} curl={adding.curl}
       submit={() => confirmProduction({
         env,
         title: rampTexts.addTitle,

@@ -7,14 +7,15 @@ import { useResource } from '../../data.ts';
 import { queryValue, setQuery } from '../../router.ts';
 import { count, usageTexts } from '../../strings.ts';
 import { lastDays, seriesOf } from '../../usage.ts';
+import { FLAG, flagParams } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
 const PERIODS = ['7', '30', '90'] as const;
-const PATTERN = '/api/admin/flags/{flagKey}/usage';
+const PATTERN = `${FLAG}/usage` as const;
 
 export function UsageTab({ env, flag }: TabProps) {
   const period = PERIODS.find((days) => days === queryValue('days')) ?? '30';
-  const target = { flagKey: flag.key, environment: env, days: Number(period) };
+  const target = { ...flagParams(env, flag.key), days: Number(period) };
   const resource = useResource(PATTERN, target, 30_000);
   const days = lastDays(Number(period));
   return (

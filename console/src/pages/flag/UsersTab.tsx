@@ -1,14 +1,14 @@
 // Overrides: users whose value is set by name.
 import { useMemo, useRef, useState } from 'preact/hooks';
-import { asApiError, curlOf, request, send } from '../../api/client.ts';
+import { curlOf } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, Check, CopyButton, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
 import { Empty, Loaded } from '../../components/feedback.tsx';
-import { confirmProduction, confirmThen, SidePanel, toast } from '../../components/overlays.tsx';
+import { confirmProduction, confirmThen, SidePanel } from '../../components/overlays.tsx';
 import { Time } from '../../components/Time.tsx';
 import { VirtualTable, type Column } from '../../components/VirtualTable.tsx';
-import type { Resource } from '../../data.ts';
+import { change, changing, type Resource } from '../../data.ts';
 import { wordsOf } from '../../forms.ts';
 import { parseIds } from '../../ids.ts';
 import { queryValue, setQuery } from '../../router.ts';
@@ -17,11 +17,11 @@ import { useCommands } from '../../shortcuts.ts';
 import { texts, usersTexts } from '../../strings.ts';
 import { definitionOf } from './FlagPage.tsx';
 import { useOverrides, type Override } from './overrides.ts';
-import { attempt, flagsChanged, savedText, type Flag } from './save.tsx';
+import { FLAG, flagParams, saved, withReport, type Flag } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-const PATTERN = '/api/admin/flags/{flagKey}/users';
-const ONE = '/api/admin/flags/{flagKey}/users/{userId}';
+const PATTERN = `${FLAG}/users` as const;
+const ONE = `${PATTERN}/{userId}` as const;
 
 /** What an override gives its user. */
 type Value = 'include' | 'exclude' | `variant:${string}`;
@@ -71,13 +71,13 @@ export function UsersTab({ env, flag }: TabProps) {
     return (overrides ?? []).filter(({ userId, reason }) => matches(`${userId} ${reason ?? ''}`));
   }, [overrides, query]);
   const columns = useMemo(() => columnsOf(env, flag), [env, flag, why]);
-  const example = () => curlOf('post', PATTERN, { flagKey: flag.key, environment: env }, { body: bodyOf('alice', valuesOf(flag)[0]?.[0] ?? 'include', 'Tries it out') });
+  const example = () => curlOf('post', PATTERN, flagParams(env, flag.key), { body: bodyOf('alice', valuesOf(flag)[0]?.[0] ?? 'include', 'Tries it out') });
   return (
     <section class="stack">
       <div class="row">
         <Button tone="primary" disabledBecause={why} onClick={() => open('add')}>{usersTexts.add}</Button>
         <Button disabledBecause={why} onClick={() => open('paste')}>{usersTexts.paste}</Button>
-        <CurlButton command={() => curlOf('get', PATTERN, { flagKey: flag.key, environment: env })} />
+        <CurlButton command={() => curlOf('get', PATTERN, flagParams(env, flag.key))} />
       </div>
       <div class="fill stack">
         <Loaded from={resource}>
@@ -138,28 +138,17 @@ function columnsOf(env: string, flag: Flag): Column<Override>[] {
 }
 
 function removeOverride(env: string, flag: Flag, override: Override): void {
-  const target = { flagKey: flag.key, environment: env };
-  const removing = request('delete', ONE, { ...target, userId: override.userId });
-  const undo = () => undoAndReport(env, flag, () => send('post', PATTERN, target, { body: entryOf(override) }));
+  const target = flagParams(env, flag.key);
+  const removing = changing('delete', ONE, { ...target, userId: override.userId });
+  const undo = override.overrideType === 'unreadable' ? undefined : () => change('post', PATTERN, target, { body: entryOf(override) });
   confirmProduction({
     env,
     title: usersTexts.removeTitle(override.userId, flag.key, env),
     body: <p>{usersTexts.removeText}</p>,
     action: usersTexts.remove,
     danger: true,
-    curl: removing.curl,
-    run: () => attempt(async () => {
-      const reply = await removing.send();
-      flagsChanged(env, flag.key);
-      toast(savedText(usersTexts.removed(override.userId), reply.invalidated), override.overrideType === 'unreadable' ? {} : { undo });
-    }),
+    ...withReport(removing, usersTexts.removed(override.userId), undo),
   });
-}
-
-/** Runs an undo and reports it. */
-async function undoAndReport(env: string, flag: Flag, run: () => Promise<unknown>): Promise<void> {
-  if (await attempt(run)) toast(texts.undone);
-  flagsChanged(env, flag.key);
 }
 
 interface PanelProps {
@@ -175,23 +164,19 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
   const [value, setValue] = useState<Value>(values[0]?.[0] ?? 'include');
   const [reason, setReason] = useState('');
   const action = useAction();
-  const target = { flagKey: flag.key, environment: env };
-  const adding = request('post', PATTERN, target, { body: bodyOf(user, value, reason) });
+  const target = flagParams(env, flag.key);
+  const adding = changing('post', PATTERN, target, { body: bodyOf(user, value, reason) });
   const save = () => void action.run(async () => {
     const before = resource.data.peek()?.find((override) => override.userId === user);
-    const reply = await adding.send();
-    flagsChanged(env, flag.key);
-    toast(savedText(usersTexts.added(user), reply.invalidated), {
-      undo: () => undoAndReport(env, flag, () => before
-        ? send('post', PATTERN, target, { body: entryOf(before) })
-        : send('delete', ONE, { ...target, userId: user })),
-    });
+    saved(usersTexts.added(user), await adding.send(), () => before
+      ? change('post', PATTERN, target, { body: entryOf(before) })
+      : change('delete', ONE, { ...target, userId: user }));
     onClose();
   });
   return (
     <SidePanel title={usersTexts.add} onClose={onClose}>
       <ActionForm
-        action={action} submit={save} label={texts.save} why={whyNotEdit(env)} curl={adding.curl} fields={['userId', 'reason', 'variant']}
+        action={action} submit={save} label={texts.save} why={whyNotEdit(env)} curl={adding.curl}
       >
         <TextField class="fill" label={usersTexts.user} value={user} onInput={setUser} errors={errorsAt(action.error, 'userId')} spellcheck={false} />
         <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} errors={errorsAt(action.error, 'variant')} />
@@ -219,20 +204,13 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const changed = overrides.filter(({ userId }) => known.has(userId)).length - same;
   const removed = replace ? existing.length - same - changed : 0;
   const put = (mode: 'replace' | 'merge', ifMatch: string | undefined, list: unknown[]) =>
-    request('put', PATTERN, { flagKey: flag.key, environment: env, mode }, { body: { overrides: list }, ifMatch });
+    changing('put', PATTERN, { ...flagParams(env, flag.key), mode }, { body: { overrides: list }, ifMatch });
   const pasting = put(replace ? 'replace' : 'merge', resource.etag.value ?? '*', overrides);
   const save = () => action.run(async () => {
-    try {
-      const reply = await pasting.send();
-      const unreadable = existing.some(({ overrideType }) => overrideType === 'unreadable');
-      const undo = () => undoAndReport(env, flag, put('replace', reply.etag, existing.map(entryOf)).send);
-      flagsChanged(env, flag.key);
-      toast(savedText(usersTexts.saved(reply.data.total), reply.invalidated), unreadable ? {} : { undo });
-      onClose();
-    } catch (cause) {
-      if (asApiError(cause).conflict) await resource.reload();
-      throw cause;
-    }
+    const reply = await pasting.send();
+    const unreadable = existing.some(({ overrideType }) => overrideType === 'unreadable');
+    saved(usersTexts.saved(reply.data.total), reply, unreadable ? undefined : put('replace', reply.etag, existing.map(entryOf)).send);
+    onClose();
   });
   const why = whyNotEdit(env) ?? (ids.length === 0 && !replace ? usersTexts.noIds : undefined);
   const preview = usersTexts.preview(ids.length - same - changed, changed, same, removed);

@@ -2,12 +2,13 @@
 import { useResource } from '../../data.ts';
 import { whyNotEdit } from '../../session.ts';
 import { flagTexts } from '../../strings.ts';
+import { FLAG, flagParams } from './save.tsx';
 
 const RUNNING = ['pending', 'baking', 'holding', 'paused'];
 
 /** Whether a ramp runs, and whether one was rolled back, so that the API accepts no change but switching off. */
 export function useRampState(env: string, flagKey: string): { running: boolean; blocks: boolean } {
-  const ramp = useResource('/api/admin/flags/{flagKey}/ramp', { flagKey, environment: env }).data.value;
+  const ramp = useResource(`${FLAG}/ramp`, flagParams(env, flagKey)).data.value;
   return {
     running: ramp !== undefined && RUNNING.includes(ramp.state),
     blocks: ramp?.state === 'rolledBack' && ramp.acknowledgedBy === null,
@@ -22,6 +23,6 @@ export function useWhyNot(env: string, flagKey: string): string | undefined {
 
 /** How often the flag was evaluated today; empty while unknown. */
 export function useToday(env: string, flagKey: string): { sentence: string; lastEvaluatedAt: string | null | undefined } {
-  const usage = useResource('/api/admin/flags/{flagKey}/usage', { flagKey, environment: env, days: 1 }).data.value;
+  const usage = useResource(`${FLAG}/usage`, { ...flagParams(env, flagKey), days: 1 }).data.value;
   return { sentence: usage ? flagTexts.today(usage.evaluations) : '', lastEvaluatedAt: usage?.lastEvaluatedAt };
 }

@@ -1,14 +1,15 @@
 // All overrides of a flag, from as many pages as there are.
 import { send, urlOf, type Schemas } from '../../api/client.ts';
 import { useLoader, type Resource } from '../../data.ts';
+import { FLAG, flagParams } from './save.tsx';
 
 export type Override = Schemas['Override'];
 
-const PATTERN = '/api/admin/flags/{flagKey}/users';
+const PATTERN = `${FLAG}/users` as const;
 const PAGE = 1_000;
 
 export function useOverrides(env: string, flagKey: string): Resource<Override[]> {
-  const target = { flagKey, environment: env };
+  const target = flagParams(env, flagKey);
   return useLoader(urlOf(PATTERN, target), async ({ signal }) => {
     const overrides: Override[] = [];
     let etag: string | undefined;

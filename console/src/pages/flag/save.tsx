@@ -2,12 +2,12 @@
 import { useSignal, type Signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useRef } from 'preact/hooks';
-import { asApiError, curlOf, send, type Reply, type Schemas } from '../../api/client.ts';
+import { asApiError, curlOf, type Reply, type Schemas } from '../../api/client.ts';
 import { ApiError } from '../../api/error.ts';
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, ConflictView, ErrorText } from '../../components/feedback.tsx';
-import { toast } from '../../components/overlays.tsx';
-import { reloadAll, type Resource } from '../../data.ts';
+import { toast, type Confirmation } from '../../components/overlays.tsx';
+import { change, reloadAll, type Resource } from '../../data.ts';
 import { changeSentences } from '../../sentences.ts';
 import { flagTexts, texts } from '../../strings.ts';
 
@@ -20,20 +20,32 @@ export interface FlagChange {
   definition?: unknown;
 }
 
-const PATTERN = '/api/admin/flags/{flagKey}';
-const target = (env: string, key: string) => ({ flagKey: key, environment: env });
+export const FLAG = '/api/admin/flags/{flagKey}';
+/** The values of requests about a flag. */
+export const flagParams = (env: string, flagKey: string) => ({ flagKey, environment: env });
 
-/** Requests again whatever shows the flags of an environment. */
-export function flagsChanged(env: string, key: string): void {
-  reloadAll(PATTERN, { flagKey: key });
-  reloadAll('/api/admin/environments/{environment}/flags', { environment: env });
-  reloadAll('/api/admin/environments/{environment}/audit', { environment: env });
-}
+type Done = Pick<Reply<unknown>, 'invalidated'>;
 
-/** The message after a change: what was saved, and whether every instance sees it. */
-export function savedText(what: string, invalidated: boolean | null): string {
+/** What was saved, and whether every instance sees it. */
+export function savedText(what: string, { invalidated }: Done): string {
   const reach = invalidated === null ? texts.saved.withoutRedis : invalidated ? texts.saved.confirmed : texts.saved.unconfirmed;
   return `${what} ${reach}`;
+}
+
+/** The message after a change. `undo` makes the change that takes it back. */
+export function saved(what: string, reply: Done, undo?: () => Promise<Done>): void {
+  toast(savedText(what, reply), { undo: undo && (() => attempt(async () => saved(texts.undone, await undo()))) });
+}
+
+/** For a question: the change that it asks about, and what to say after it. */
+export function withReport<R extends Done>({ send, curl }: { send: () => Promise<R>; curl: () => string }, what: string, undo?: (reply: R) => Promise<Done>): Pick<Confirmation, 'curl' | 'run'> {
+  return {
+    curl,
+    run: () => attempt(async () => {
+      const reply = await send();
+      saved(what, reply, undo && (() => undo(reply)));
+    }),
+  };
 }
 
 /** Runs a change and says how it ended; an error is a message that stays. Null after an error. */
@@ -47,31 +59,21 @@ export async function attempt<T>(run: () => Promise<T>): Promise<T | null> {
 }
 
 export function changeCurl(env: string, key: string, change: FlagChange, ifMatch?: string): string {
-  return curlOf('patch', PATTERN, target(env, key), { body: change, ifMatch });
+  return curlOf('patch', FLAG, flagParams(env, key), { body: change, ifMatch });
 }
 
-/**
- * Sends a change. The message offers to put the previous values back, if nobody has changed the flag by then. It comes
- * after `saved`, which gets the form ready for the next change.
- */
-export async function changeFlag(env: string, key: string, change: FlagChange, before: FlagChange, ifMatch: string, what: string, saved?: () => Promise<void>): Promise<void> {
-  const reply: Reply<unknown> = await send('patch', PATTERN, target(env, key), { body: change, ifMatch });
-  flagsChanged(env, key);
-  await saved?.();
-  toast(savedText(what, reply.invalidated), {
-    undo: async () => {
-      const undone = await attempt(() => send('patch', PATTERN, target(env, key), { body: before, ifMatch: reply.etag }));
-      flagsChanged(env, key);
-      if (undone) toast(savedText(texts.undone, undone.invalidated));
-    },
-  });
+/** Sends a change. The message offers to put the previous values back, if nobody has changed the flag by then. */
+export async function changeFlag(env: string, key: string, body: FlagChange, before: FlagChange, ifMatch: string, what: string): Promise<void> {
+  const put = (values: FlagChange, tag: string | undefined) => change('patch', FLAG, flagParams(env, key), { body: values, ifMatch: tag });
+  const reply = await put(body, ifMatch);
+  saved(what, reply, () => put(before, reply.etag));
 }
 
-/** A message about several changes. Undo makes those of `steps` that succeed, then calls `done`. */
-export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[], done: () => void): void {
+/** A message about several changes. Undo makes those of `steps` that succeed. */
+export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[]): void {
   const undo = async () => {
     const results = await Promise.allSettled(steps.map((step) => step()));
-    done();
+    await reloadAll();
     const failed = results.flatMap((result) => (result.status === 'rejected' ? [asApiError(result.reason).message] : []));
     if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
     else toast(texts.undone);
@@ -80,9 +82,9 @@ export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[], d
 }
 
 /** Restores an archived flag, which leaves it off; it is turned on again if it was on before. */
-export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<void> {
-  const { etag } = await send('post', `${PATTERN}/restore`, target(env, key), { ifMatch });
-  if (enabled) await send('patch', PATTERN, target(env, key), { ifMatch: etag, body: { enabled } });
+export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<Done> {
+  const restored = await change('post', `${FLAG}/restore`, flagParams(env, key), { ifMatch });
+  return enabled ? change('patch', FLAG, flagParams(env, key), { ifMatch: restored.etag, body: { enabled } }) : restored;
 }
 
 /** The previous values of the fields that a change sets. */
@@ -114,8 +116,8 @@ export interface Saving {
   clear(): void;
 }
 
-/** `saved` ends the form that was saved, also after a conflict. */
-export function useSaving(env: string, resource: Resource<Flag>, saved: () => void): Saving {
+/** `ended` starts the form that was saved again, also after a conflict. */
+export function useSaving(env: string, resource: Resource<Flag>, ended: () => void): Saving {
   const busy = useSignal(false);
   const error = useSignal<ApiError | null>(null);
   const clash = useSignal<Clash | null>(null);
@@ -132,18 +134,13 @@ export function useSaving(env: string, resource: Resource<Flag>, saved: () => vo
       error.value = null;
       clash.value = null;
       try {
-        await changeFlag(env, flag.key, change, previous(flag, change), ifMatch, what, async () => {
-          // The form starts again from what is stored now.
-          await resource.reload();
-          saved();
-        });
+        await changeFlag(env, flag.key, change, previous(flag, change), ifMatch, what);
+        ended();
       } catch (cause) {
         const failure = asApiError(cause);
-        if (!failure.conflict) error.value = failure;
-        else {
-          const theirs = await attempt(() => send('get', PATTERN, target(env, flag.key)));
-          if (theirs) clash.value = { base: flag, theirs: theirs.data, etag: theirs.etag ?? '*', change, what };
-        }
+        const theirs = resource.data.peek();
+        if (failure.conflict && theirs) clash.value = { base: flag, theirs, etag: resource.etag.peek() ?? '*', change, what };
+        else error.value = failure;
       } finally {
         busy.value = false;
       }
@@ -153,7 +150,6 @@ export function useSaving(env: string, resource: Resource<Flag>, saved: () => vo
 
 interface ProblemsProps {
   saving: Saving;
-  resource: Resource<Flag>;
   /** Resets the form to the stored state. */
   discard: () => void;
   /** For changes that do not simply set fields, such as a definition that both sides have edited. */
@@ -161,7 +157,7 @@ interface ProblemsProps {
 }
 
 /** The result of a rejected change: an error to correct, or a conflict to resolve. */
-export function SaveProblems({ saving, resource, discard, merge }: ProblemsProps) {
+export function SaveProblems({ saving, discard, merge }: ProblemsProps) {
   const clash = saving.clash.value;
   if (saving.error.value) return <Banner tone="bad"><ErrorText error={saving.error.value} /></Banner>;
   if (!clash) return null;
@@ -174,7 +170,6 @@ export function SaveProblems({ saving, resource, discard, merge }: ProblemsProps
       apply={() => void saving.save(theirs, merge?.(clash) ?? change, clash.etag, clash.what)}
       discard={() => {
         saving.clear();
-        resource.set(theirs, clash.etag);
         discard();
       }}
     />
