@@ -53,9 +53,7 @@ export function RampTab(props: TabProps) {
                 {ramp.earlier.length > 0 && (
                   <details>
                     <summary>{rampTexts.earlier}</summary>
-                    <ul>{ramp.earlier.map((old) => (
-                      <li key={old.id}>{time(old.createdAt ?? '')}: {rampStates[old.state]}, {old.percent} % · {old.createdBy}{old.reason && ` · ${old.reason}`}</li>
-                    ))}</ul>
+                    <ul>{ramp.earlier.map((old) => <li key={old.id}>{line(old.createdAt, old.createdBy, old)}</li>)}</ul>
                   </details>
                 )}
               </>
@@ -66,6 +64,11 @@ export function RampTab(props: TabProps) {
       <Schedules {...props} />
     </>
   );
+}
+
+/** `21 Nov 2026, 06:54 GMT+2: on hold, 5 % · alice · …` */
+function line(at: string | null, who: string, { state, percent, reason }: Pick<Ramp, 'state' | 'percent'> & { reason?: string | null }): string {
+  return [`${time(at ?? '')}: ${rampStates[state]}, ${percent} %`, who, reason].filter(Boolean).join(' · ');
 }
 
 function sentence(ramp: Ramp): string {
@@ -148,9 +151,7 @@ function RampView({ env, ramp, etag }: { env: string; ramp: Ramp; etag: string }
       {ramp.guards.length > 0 && <p>{rampTexts.onAlarm}: {alarmActions[ramp.onAlarm ?? 'start']}</p>}
       <details>
         <summary>{rampTexts.history}</summary>
-        <ol>{ramp.transitions.map((change, index) => (
-          <li key={index}>{time(change.at ?? '')}: {rampStates[change.state]}, {change.percent} % · {change.actor}{change.reason && ` · ${change.reason}`}</li>
-        ))}</ol>
+        <ol>{ramp.transitions.map((change, index) => <li key={index}>{line(change.at, change.actor, change)}</li>)}</ol>
       </details>
     </>
   );

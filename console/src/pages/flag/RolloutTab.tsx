@@ -3,9 +3,10 @@ import { useEffect, useId, useState } from 'preact/hooks';
 import { errorsAt } from '../../api/error.ts';
 import { bucketOf } from '../../bucketing.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
-import { Button, Field, TextField } from '../../components/controls.tsx';
+import { Button, TextField } from '../../components/controls.tsx';
 import { Banner } from '../../components/feedback.tsx';
 import { confirmProduction } from '../../components/overlays.tsx';
+import { VirtualTable } from '../../components/VirtualTable.tsx';
 import { useResource } from '../../data.ts';
 import { numberOf } from '../../forms.ts';
 import { parseIds } from '../../ids.ts';
@@ -91,8 +92,6 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
 }
 
 const IDS = 'pennon.ids';
-/** Limit on the rows of the table; the counts include all users. */
-const SHOWN = 200;
 
 interface Known {
   user: string;
@@ -137,39 +136,26 @@ function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag
     <section class="card">
       <h2>{rolloutTexts.known}</h2>
       {settings && !settings.bucketing && <Banner tone="warn">{rolloutTexts.unknownBucketing}</Banner>}
-      <Field label={rolloutTexts.ids} hint={rolloutTexts.knownHint}>
-        {(props) => (
-          <textarea
-            {...props} rows={3} value={text} spellcheck={false}
-            onInput={(event) => {
-              setText(event.currentTarget.value);
-              localStorage.setItem(IDS, event.currentTarget.value);
-            }}
-          />
-        )}
-      </Field>
+      <TextField
+        label={rolloutTexts.ids} hint={rolloutTexts.knownHint} rows={3} value={text} spellcheck={false}
+        onInput={(ids) => {
+          setText(ids);
+          localStorage.setItem(IDS, ids);
+        }}
+      />
       <h3>{rolloutTexts.preview}</h3>
       {moves.length === 0 ? <p class="muted">{rolloutTexts.noIds}</p> : (
         <>
           <p role="status">{rolloutTexts.moves(gain, lose, moves.length - gain - lose)}</p>
-          <table class="table">
-            <thead>
-              <tr>
-                <th scope="col">{rolloutTexts.columns.user}</th><th scope="col" class="number">{rolloutTexts.columns.bucket}</th>
-                <th scope="col">{rolloutTexts.columns.before}</th><th scope="col">{rolloutTexts.columns.after}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {moves.slice(0, SHOWN).map(({ user, bucket, before, after }) => (
-                <tr key={user}>
-                  <td title={user}>{user}</td>
-                  <td class="number">{bucket ?? rolloutTexts.overridden}</td>
-                  <td>{String(before)}</td>
-                  <td>{before === after ? String(after) : <strong>{String(after)}</strong>}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+          <VirtualTable
+            label={rolloutTexts.preview} rows={moves} keyOf={({ user }) => user}
+            columns={[
+              { title: rolloutTexts.columns.user, cell: ({ user }) => <span title={user}>{user}</span> },
+              { title: rolloutTexts.columns.bucket, class: 'number', cell: ({ bucket }) => bucket ?? rolloutTexts.overridden },
+              { title: rolloutTexts.columns.before, cell: ({ before }) => String(before) },
+              { title: rolloutTexts.columns.after, cell: ({ before, after }) => (before === after ? String(after) : <strong>{String(after)}</strong>) },
+            ]}
+          />
         </>
       )}
     </section>

@@ -2,7 +2,7 @@
 import { useMemo } from 'preact/hooks';
 import { parseJson, pretty, sameJson, type Json } from '../../api/json.ts';
 import { errorsAt } from '../../api/error.ts';
-import { AddButton, Button, Check, CurlButton, Errors, Field, SelectField, TextField } from '../../components/controls.tsx';
+import { AddButton, Button, Check, CurlButton, Errors, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
@@ -187,9 +187,10 @@ function Targeting({ draft, segments, error, onChange }: TargetingProps) {
             />
           )
           : <Banner>{invalid === null ? rulesTexts.noForm : rulesTexts.badJson(invalid)}</Banner>}
-        <Field label={rulesTexts.json} errors={errors}>
-          {(props) => <textarea {...props} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))} value={draft.targeting} spellcheck={false} onInput={(event) => onChange(event.currentTarget.value)} />}
-        </Field>
+        <TextField
+          label={rulesTexts.json} errors={errors} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))}
+          value={draft.targeting} spellcheck={false} onInput={onChange}
+        />
       </div>
       <datalist id="attributes"><option value="targetingKey" /><option value="$flagd.timestamp" /></datalist>
     </section>

@@ -3,6 +3,7 @@ import { curlOf } from '../../api/client.ts';
 import { Sparkline } from '../../components/Sparkline.tsx';
 import { CurlButton, SelectField } from '../../components/controls.tsx';
 import { Empty, Loaded } from '../../components/feedback.tsx';
+import { VirtualTable } from '../../components/VirtualTable.tsx';
 import { useResource } from '../../data.ts';
 import { queryValue, setQuery } from '../../router.ts';
 import { count, usageTexts } from '../../strings.ts';
@@ -34,26 +35,15 @@ export function UsageTab({ env, flag }: TabProps) {
             const sum = series.reduce((total, { total: part }) => total + part, 0);
             if (sum === 0) return <Empty title={usageTexts.none}><p>{usageTexts.noneHint}</p></Empty>;
             return (
-              <table class="table" aria-label={usageTexts.label(flag.key)}>
-                <thead>
-                  <tr>
-                    <th scope="col">{usageTexts.columns.variant}</th>
-                    <th scope="col">{usageTexts.columns.course}</th>
-                    <th scope="col" class="number">{usageTexts.columns.count}</th>
-                    <th scope="col" class="number">{usageTexts.columns.share}</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {series.map(({ variant, values, total }) => (
-                    <tr key={variant}>
-                      <th scope="row" class="variant-name" title={variant}>{variant || usageTexts.codeDefault}</th>
-                      <td><Sparkline values={values} label={usageTexts.course(values)} /></td>
-                      <td class="number">{count(total)}</td>
-                      <td class="number">{Math.round((total / sum) * 1_000) / 10} %</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
+              <VirtualTable
+                label={usageTexts.label(flag.key)} rows={series} keyOf={({ variant }) => variant}
+                columns={[
+                  { title: usageTexts.columns.variant, cell: ({ variant }) => <strong title={variant}>{variant || usageTexts.codeDefault}</strong> },
+                  { title: usageTexts.columns.course, cell: ({ values }) => <Sparkline values={values} label={usageTexts.course(values)} /> },
+                  { title: usageTexts.columns.count, class: 'number', cell: ({ total }) => count(total) },
+                  { title: usageTexts.columns.share, class: 'number', cell: ({ total }) => `${Math.round((total / sum) * 1_000) / 10} %` },
+                ]}
+              />
             );
           }}
         </Loaded>
