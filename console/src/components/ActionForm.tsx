@@ -12,6 +12,8 @@ export interface Action {
   /** Of the last run. */
   error: ApiError | null;
   run(action: () => Promise<unknown>): Promise<void>;
+  /** Forgets the error. */
+  clear(): void;
 }
 
 /** The state of an action, such as sending a form. */
@@ -28,7 +30,7 @@ export function useAction(): Action {
     }
     setBusy(false);
   };
-  return { busy, error, run };
+  return { busy, error, run, clear: () => setError(null) };
 }
 
 interface Props {
@@ -38,13 +40,15 @@ interface Props {
   /** Why the form cannot be sent. */
   why: string | undefined;
   curl: () => string;
+  /** What resolves a conflict; without it, a sentence says that the data was loaded again. */
+  conflict?: ComponentChildren;
   class?: string;
   /** More buttons. */
   more?: ComponentChildren;
   children: ComponentChildren;
 }
 
-export function ActionForm({ action: { busy, error }, submit, label, why, curl, class: name = 'stack', more, children }: Props) {
+export function ActionForm({ action: { busy, error }, submit, label, why, curl, conflict, class: name = 'stack', more, children }: Props) {
   return (
     <form
       class={name}
@@ -55,9 +59,9 @@ export function ActionForm({ action: { busy, error }, submit, label, why, curl, 
       }}
     >
       {children}
-      {error && !error.isAtFields && (
+      {error && !error.isAtFields && ((error.conflict && conflict) || (
         <Banner tone="bad">{error.conflict ? texts.conflict.reloaded : <ErrorText error={error} />}</Banner>
-      )}
+      ))}
       <div class="row">
         <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{label}</Button>
         {more}

@@ -1,6 +1,6 @@
 // An environment as a whole: settings, file, cache; and creating another one.
 import { useState } from 'preact/hooks';
-import { asApiError, request, type Schemas } from '../api/client.ts';
+import { request, type Schemas } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
 import { pretty, tryJson } from '../api/json.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
@@ -56,33 +56,44 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
   const [edited, setEdited] = useState<{ draft: Draft; base: Settings; etag: string } | null>(null);
   const action = useAction();
   const { error } = action;
-  const [theirs, setTheirs] = useState<{ data: Settings; etag: string } | null>(null);
   const base = edited?.base ?? settings;
   const draft = edited?.draft ?? draftOf(settings);
-  const etag = edited?.etag ?? resource.etag.value ?? '*';
+  const latestEtag = resource.etag.value ?? '*';
+  const etag = edited?.etag ?? latestEtag;
   const set = (change: Partial<Draft>) => setEdited({ draft: { ...draft, ...change }, base, etag });
   const saving = (ifMatch: string, wanted = draft) => changing('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
   const save = (ifMatch: string, wanted = draft) => action.run(async () => {
-    setTheirs(null);
-    try {
-      const reply = await saving(ifMatch, wanted).send();
-      setEdited(null);
-      saved(t.saved, reply);
-      await reloadEnvironments();
-    } catch (cause) {
-      const data = resource.data.peek();
-      if (!asApiError(cause).conflict || !data) throw cause;
-      setTheirs({ data, etag: resource.etag.peek() ?? '*' });
-    }
+    const reply = await saving(ifMatch, wanted).send();
+    setEdited(null);
+    saved(t.saved, reply);
+    await reloadEnvironments();
   });
   const body = bodyOf(draft);
   const bad = (value: unknown) => (value === undefined ? [t.badJson] : []);
   const inherit = (value: unknown) => ['', t.inherit(String(value))] as const;
   const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : edited ? undefined : texts.conflict.none);
   const mine = <Diff before={bodyOf(draftOf(base))} after={body} label={texts.conflict.mine} />;
+  const conflict = (
+    <ConflictView
+      theirs={[<Diff before={bodyOf(draftOf(base))} after={bodyOf(draftOf(settings))} label={texts.conflict.theirs} />]}
+      mine={[mine]}
+      apply={() => {
+        const [was, now] = [draftOf(base), draftOf(settings)];
+        const fields = Object.keys(was) as (keyof Draft)[];
+        // Fields that only the other person changed keep their change.
+        const merged = { ...now, ...Object.fromEntries(fields.filter((name) => draft[name] !== was[name]).map((name) => [name, draft[name]])) };
+        setEdited({ draft: merged, base: settings, etag: latestEtag });
+        void save(latestEtag, merged);
+      }}
+      discard={() => {
+        setEdited(null);
+        action.clear();
+      }}
+    />
+  );
   return (
     <ActionForm
-      class="card" action={action} label={texts.save} why={why} curl={saving(etag).curl}
+      class="card" action={action} label={texts.save} why={why} curl={saving(etag).curl} conflict={conflict}
       submit={() => confirmThen({ env, title: t.saveTitle(env), body: mine, action: texts.save, curl: saving(etag).curl, run: () => save(etag) })}
     >
       {settings.broken && <Banner tone="bad">{settings.broken.reason}</Banner>}
@@ -94,21 +105,6 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
       <p class="hint">{t.rebuckets}</p>
       <TextField class="fill" label={t.evaluators} rows={8} spellcheck={false} value={draft.evaluators} onInput={(evaluators) => set({ evaluators })} errors={[...bad(body.evaluators), ...errorsAt(error, 'evaluators')]} />
       <TextField class="fill" label={t.metadata} rows={3} spellcheck={false} value={draft.metadata} onInput={(metadata) => set({ metadata })} errors={[...bad(body.metadata), ...errorsAt(error, 'metadata')]} />
-      {theirs && (
-        <ConflictView
-          theirs={[<Diff before={bodyOf(draftOf(base))} after={bodyOf(draftOf(theirs.data))} label={texts.conflict.theirs} />]}
-          mine={[mine]}
-          apply={() => {
-            const [was, now] = [draftOf(base), draftOf(theirs.data)];
-            const fields = Object.keys(was) as (keyof Draft)[];
-            // Fields that only the other person changed keep their change.
-            const merged = { ...now, ...Object.fromEntries(fields.filter((name) => draft[name] !== was[name]).map((name) => [name, draft[name]])) };
-            setEdited({ draft: merged, base: theirs.data, etag: theirs.etag });
-            void save(theirs.etag, merged);
-          }}
-          discard={() => { setEdited(null); setTheirs(null); }}
-        />
-      )}
     </ActionForm>
   );
 }

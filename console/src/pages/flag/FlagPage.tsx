@@ -10,7 +10,7 @@ import { Page } from '../../components/Page.tsx';
 import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
 import { isProduction } from '../../config.ts';
-import { changing, reloadAll, useResource, type Resource } from '../../data.ts';
+import { changing, reloadAll, useResource } from '../../data.ts';
 import { flagPath, pagePath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
@@ -20,7 +20,7 @@ import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
-import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, SaveProblems, withReport, useBase, useSaving, type Flag } from './save.tsx';
+import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, SaveConflict, withReport, useBase, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
 export function definitionOf(flag: Flag): Schemas['Definition'] | null {
@@ -64,7 +64,7 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
       <Loaded from={resource}>
         {(flag) => (
           <>
-            <Summary env={env} flag={flag} etag={etag} resource={resource}>
+            <Summary env={env} flag={flag} etag={etag}>
               {flagTexts.evaluated} <Time at={lastEvaluatedAt} />. {today}
             </Summary>
             {flag.archivedAt !== null && <Banner tone="warn">{flagTexts.archived}</Banner>}
@@ -73,7 +73,7 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
             )}
             {flag.broken?.reason && <Banner tone="bad">{flagTexts.broken(flag.broken.reason)}</Banner>}
             <Tabs label={flagTexts.tabs} tabs={offered.map(([tab, text]) => [tab, text] as const)} current={current} />
-            <Tab key={`${env} ${key} ${current}`} env={env} flag={flag} etag={etag} resource={resource} />
+            <Tab key={`${env} ${key} ${current}`} env={env} flag={flag} etag={etag} />
           </>
         )}
       </Loaded>
@@ -85,14 +85,13 @@ interface SummaryProps {
   env: string;
   flag: Flag;
   etag: string;
-  resource: Resource<Flag>;
   children: ComponentChildren;
 }
 
-function Summary({ env, flag: latest, etag: latestEtag, resource, children }: SummaryProps) {
+function Summary({ env, flag: latest, etag: latestEtag, children }: SummaryProps) {
   const [draft, setDraft] = useState<string | null>(null);
   const { flag, etag } = useBase(latest, latestEtag, draft !== null);
-  const saving = useSaving(env, resource, () => setDraft(null));
+  const saving = useSaving(env, () => setDraft(null));
   const why = useWhyNot(env, flag.key);
   const change = { description: draft === '' ? null : draft };
   return (
@@ -108,12 +107,12 @@ function Summary({ env, flag: latest, etag: latestEtag, resource, children }: Su
         )
         : (
           <ActionForm
-            class="stack fill" action={{ busy: saving.busy.value, error: null }} label={texts.save} why={undefined}
+            class="stack fill" action={saving} label={texts.save} why={undefined}
             submit={() => void saving.save(flag, change, etag, flagTexts.described(flag.key))}
             curl={() => changeCurl(env, flag.key, change, etag)} more={<Button onClick={() => setDraft(null)}>{texts.cancel}</Button>}
+            conflict={<SaveConflict saving={saving} flag={latest} etag={latestEtag} discard={() => setDraft(null)} />}
           >
-            <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error.value, 'description')} />
-            <SaveProblems saving={saving} discard={() => setDraft(null)} />
+            <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error, 'description')} />
           </ActionForm>
         )}
       <p>

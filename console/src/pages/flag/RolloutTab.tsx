@@ -16,10 +16,10 @@ import { cohortSentence, rolloutSentence } from '../../sentences.ts';
 import { flagTexts, rolloutTexts, rulesTexts } from '../../strings.ts';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { useOverrides } from './overrides.ts';
-import { changeCurl, SaveProblems, useBase, useSaving, type FlagChange } from './save.tsx';
+import { changeCurl, SaveConflict, useBase, useSaving, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
+export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
   const [draft, setDraft] = useState<string | null>(null);
   const [salt, setSalt] = useState<string | null>(null);
   const { flag, etag } = useBase(latest, latestEtag, draft !== null || salt !== null);
@@ -34,7 +34,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
     setDraft(null);
     setSalt(null);
   };
-  const saving = useSaving(env, resource, reset);
+  const saving = useSaving(env, reset);
   const change: FlagChange = {
     ...(text !== String(from) && { rolloutPercentage: numberOf(text) as number }),
     ...(newSalt !== flag.salt && { salt: newSalt }),
@@ -64,7 +64,8 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
       {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{flagTexts.toRamp}</a></Banner>}
       {!flag.enabled && <Banner>{rolloutTexts.off}</Banner>}
       <ActionForm
-        class="card fill" action={{ busy: saving.busy.value, error: null }} submit={ask} label={rolloutTexts.save} curl={curl}
+        class="card fill" action={saving} submit={ask} label={rolloutTexts.save} curl={curl}
+        conflict={<SaveConflict saving={saving} flag={latest} etag={latestEtag} discard={reset} />}
         why={why ?? (changed ? undefined : rulesTexts.unchanged)}
         more={
           <>
@@ -78,13 +79,12 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag, resource }: Ta
           id={slider} type="range" min={0} max={100} value={to} disabled={why !== undefined} aria-valuetext={`${to} %`}
           onInput={(event) => setDraft(event.currentTarget.value)}
         />
-        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={setDraft} errors={errorsAt(saving.error.value, 'rolloutPercentage')} />
+        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={setDraft} errors={errorsAt(saving.error, 'rolloutPercentage')} />
         <p role="status">{sentence} {cohortSentence(from, to)}</p>
         <TextField
-          label={rolloutTexts.salt} value={salt ?? flag.salt ?? ''} onInput={setSalt} errors={errorsAt(saving.error.value, 'salt')}
+          label={rolloutTexts.salt} value={salt ?? flag.salt ?? ''} onInput={setSalt} errors={errorsAt(saving.error, 'salt')}
           hint={'salt' in change ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
         />
-        <SaveProblems saving={saving} discard={reset} />
       </ActionForm>
       <KnownUsers env={env} flag={flag} to={to} salt={newSalt} />
     </div>

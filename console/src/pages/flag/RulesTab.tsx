@@ -1,8 +1,9 @@
 // Variants and rules: a form and the JSON beside it. The JSON text is what both edit, so nothing gets lost between them.
 import { useMemo } from 'preact/hooks';
 import { parseJson, pretty, sameJson, type Json } from '../../api/json.ts';
-import { errorsAt } from '../../api/error.ts';
-import { AddButton, Button, Check, CurlButton, Errors, SelectField, TextField } from '../../components/controls.tsx';
+import { errorsAt, type ApiError } from '../../api/error.ts';
+import { ActionForm } from '../../components/ActionForm.tsx';
+import { AddButton, Button, Check, Errors, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
@@ -14,7 +15,7 @@ import { parseRules, writeRules } from '../../rules.ts';
 import { problemTexts, rulesTexts, texts } from '../../strings.ts';
 import { useToday, useWhyNot } from './facts.ts';
 import { RulesForm } from './RulesForm.tsx';
-import { changeCurl, SaveProblems, useSaving, type Flag } from './save.tsx';
+import { changeCurl, SaveConflict, useSaving, type Flag } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
 /** What is being edited, and the flag that it started from: saving is refused if that has changed. */
@@ -24,9 +25,9 @@ interface Work {
   draft: Draft;
 }
 
-export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabProps) {
+export function RulesTab({ env, flag: latest, etag: latestEtag }: TabProps) {
   const [work, setWork] = useDraft<Work>(`${env} ${latest.key}`);
-  const saving = useSaving(env, resource, () => setWork(null));
+  const saving = useSaving(env, () => setWork(null));
   const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
   const { flag, etag } = work ?? { flag: latest, etag: latestEtag };
   const why = useWhyNot(env, latest.key);
@@ -55,10 +56,14 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
     curl: () => changeCurl(env, flag.key, { definition }, etag),
     run: () => saving.save(flag, { definition }, etag, rulesTexts.done(flag.key, env)),
   });
-  const merge: Parameters<typeof SaveProblems>[0]['merge'] = ({ base, theirs, change }) => ({
-    definition: mergeDefinitions(base.definition as Definition | null, theirs.definition as Definition | null, change.definition as Definition | null),
-  });
-  const problems = <SaveProblems saving={saving} discard={discard} merge={merge} />;
+  const conflict = (
+    <SaveConflict
+      saving={saving} flag={latest} etag={latestEtag} discard={discard}
+      merge={({ base, change }) => ({
+        definition: mergeDefinitions(base.definition as Definition | null, latest.definition as Definition | null, change.definition as Definition | null),
+      })}
+    />
+  );
   if (!draft) {
     return (
       <div class="stack">
@@ -70,36 +75,34 @@ export function RulesTab({ env, flag: latest, etag: latestEtag, resource }: TabP
             {rulesTexts.convert}
           </Button>
         </Empty></div>
-        {problems}
+        {conflict}
       </div>
     );
   }
   const result = definitionFrom(draft, original);
   const changed = stored === null || !('definition' in result) || !sameJson(result.definition, stored);
   const blocked = why ?? ('problem' in result ? problemText(result.problem) : changed ? undefined : rulesTexts.unchanged);
-  const error = saving.error.value;
+  const { error } = saving;
   const definition = 'definition' in result ? result.definition : null;
   return (
-    <div class="stack">
+    <ActionForm
+      action={saving} label={rulesTexts.review} why={blocked} conflict={conflict}
+      submit={() => definition && review(definition, rulesTexts.reviewTitle(flag.key, env))}
+      curl={() => changeCurl(env, flag.key, { definition: definition ?? stored }, etag)}
+      more={
+        <>
+          {blocked !== undefined && blocked !== rulesTexts.unchanged && <span class="muted">{blocked}</span>}
+          {stored && (
+            <Button tone="quiet" disabledBecause={why} onClick={() => review(null, rulesTexts.toSimpleTitle(flag.key), rulesTexts.toSimpleText)}>{rulesTexts.toSimple}</Button>
+          )}
+        </>
+      }
+    >
       {work && changed && <Banner actions={<Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}>{rulesTexts.unsaved}</Banner>}
       <Variants draft={draft} problem={'problem' in result ? result.problem : null} errors={[...errorsAt(error, 'definition/variants'), ...errorsAt(error, 'definition/defaultVariant')]} onChange={edit} />
-      <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} onChange={(targeting) => edit({ targeting })} />
+      <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} errors={errorsAt(error, 'definition/targeting')} onChange={(targeting) => edit({ targeting })} />
       <Check label={rulesTexts.serverOnly} checked={draft.serverOnly} onChange={(serverOnly) => edit({ serverOnly })} />
-      <div class="fill">{problems}</div>
-      <div class="row">
-        <Button
-          tone="primary" busy={saving.busy.value} disabledBecause={blocked}
-          onClick={() => definition && review(definition, rulesTexts.reviewTitle(flag.key, env))}
-        >
-          {rulesTexts.review}
-        </Button>
-        {blocked !== undefined && blocked !== rulesTexts.unchanged && <span class="muted">{blocked}</span>}
-        <CurlButton command={() => changeCurl(env, flag.key, { definition: definition ?? stored }, etag)} />
-        {stored && (
-          <Button tone="quiet" disabledBecause={why} onClick={() => review(null, rulesTexts.toSimpleTitle(flag.key), rulesTexts.toSimpleText)}>{rulesTexts.toSimple}</Button>
-        )}
-      </div>
-    </div>
+    </ActionForm>
   );
 }
 
@@ -160,11 +163,12 @@ function Variants({ draft, problem, errors, onChange }: VariantsProps) {
 interface TargetingProps {
   draft: Draft;
   segments: readonly string[];
-  error: Parameters<typeof errorsAt>[0];
+  error: ApiError | null;
+  errors: string[];
   onChange: (targeting: string) => void;
 }
 
-function Targeting({ draft, segments, error, onChange }: TargetingProps) {
+function Targeting({ draft, segments, error, errors, onChange }: TargetingProps) {
   const [json, invalid] = useMemo<[Json | undefined, string | null]>(() => {
     try {
       return [parseJson(draft.targeting.trim() === '' ? '{}' : draft.targeting) as Json, null];
@@ -173,7 +177,6 @@ function Targeting({ draft, segments, error, onChange }: TargetingProps) {
     }
   }, [draft.targeting]);
   const form = json === undefined ? null : parseRules(json);
-  const errors = [...(invalid === null ? [] : [rulesTexts.badJson(invalid)]), ...errorsAt(error, 'definition/targeting')];
   return (
     <section class="card">
       <h2>{rulesTexts.rules}</h2>
@@ -182,13 +185,13 @@ function Targeting({ draft, segments, error, onChange }: TargetingProps) {
         {form
           ? (
             <RulesForm
-              form={form} variants={draft.variants.map(({ name }) => name)} defaultVariant={draft.defaultVariant} segments={segments} error={error ?? null}
+              form={form} variants={draft.variants.map(({ name }) => name)} defaultVariant={draft.defaultVariant} segments={segments} error={error}
               onChange={(next) => onChange(pretty(writeRules(next)))}
             />
           )
           : <Banner>{invalid === null ? rulesTexts.noForm : rulesTexts.badJson(invalid)}</Banner>}
         <TextField
-          label={rulesTexts.json} errors={errors} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))}
+          label={rulesTexts.json} errors={invalid === null ? errors : [rulesTexts.badJson(invalid)]} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))}
           value={draft.targeting} spellcheck={false} onInput={onChange}
         />
       </div>

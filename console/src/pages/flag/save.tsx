@@ -1,13 +1,12 @@
 // Changing a flag: with its ETag, a message that offers Undo, and both sides after a conflict.
-import { useSignal, type Signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
-import { useRef } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { asApiError, curlOf, type Reply, type Schemas } from '../../api/client.ts';
-import { ApiError } from '../../api/error.ts';
+import { useAction, type Action } from '../../components/ActionForm.tsx';
 import { Diff } from '../../components/Diff.tsx';
-import { Banner, ConflictView, ErrorText } from '../../components/feedback.tsx';
+import { ConflictView } from '../../components/feedback.tsx';
 import { toast, type Confirmation } from '../../components/overlays.tsx';
-import { change, reloadAll, type Resource } from '../../data.ts';
+import { change, reloadAll } from '../../data.ts';
 import { changeSentences } from '../../sentences.ts';
 import { flagTexts, texts } from '../../strings.ts';
 
@@ -99,75 +98,58 @@ export function useBase(flag: Flag, etag: string, changed: boolean): { flag: Fla
   return base.current;
 }
 
-interface Clash {
+interface Tried {
   base: Flag;
-  theirs: Flag;
-  etag: string;
   change: FlagChange;
   what: string;
 }
 
 /** The state of saving one form. */
-export interface Saving {
-  busy: Signal<boolean>;
-  error: Signal<ApiError | null>;
-  clash: Signal<Clash | null>;
-  save(flag: Flag, change: FlagChange, ifMatch: string, what: string): Promise<void>;
-  clear(): void;
+export interface Saving extends Action {
+  /** The last change that was sent. */
+  tried: Tried | null;
+  save(base: Flag, change: FlagChange, ifMatch: string, what: string): Promise<void>;
 }
 
 /** `ended` starts the form that was saved again, also after a conflict. */
-export function useSaving(env: string, resource: Resource<Flag>, ended: () => void): Saving {
-  const busy = useSignal(false);
-  const error = useSignal<ApiError | null>(null);
-  const clash = useSignal<Clash | null>(null);
+export function useSaving(env: string, ended: () => void): Saving {
+  const action = useAction();
+  const [tried, setTried] = useState<Tried | null>(null);
   return {
-    busy,
-    error,
-    clash,
-    clear: () => {
-      error.value = null;
-      clash.value = null;
-    },
-    async save(flag, change, ifMatch, what) {
-      busy.value = true;
-      error.value = null;
-      clash.value = null;
-      try {
-        await changeFlag(env, flag.key, change, previous(flag, change), ifMatch, what);
+    ...action,
+    tried,
+    save(base, change, ifMatch, what) {
+      setTried({ base, change, what });
+      return action.run(async () => {
+        await changeFlag(env, base.key, change, previous(base, change), ifMatch, what);
         ended();
-      } catch (cause) {
-        const failure = asApiError(cause);
-        const theirs = resource.data.peek();
-        if (failure.conflict && theirs) clash.value = { base: flag, theirs, etag: resource.etag.peek() ?? '*', change, what };
-        else error.value = failure;
-      } finally {
-        busy.value = false;
-      }
+      });
     },
   };
 }
 
-interface ProblemsProps {
+interface ConflictProps {
   saving: Saving;
+  /** The stored state, which another person has changed. */
+  flag: Flag;
+  etag: string;
   /** Resets the form to the stored state. */
   discard: () => void;
   /** For changes that do not simply set fields, such as a definition that both sides have edited. */
-  merge?: (clash: Clash) => FlagChange;
+  merge?: (tried: Tried) => FlagChange;
 }
 
-/** The result of a rejected change: an error to correct, or a conflict to resolve. */
-export function SaveProblems({ saving, discard, merge }: ProblemsProps) {
-  const clash = saving.clash.value;
-  if (saving.error.value) return <Banner tone="bad"><ErrorText error={saving.error.value} /></Banner>;
-  if (!clash) return null;
-  const { base, theirs, change } = clash;
+/** A change that was rejected because of another one. */
+export function SaveConflict({ saving, flag: theirs, etag, discard, merge }: ConflictProps) {
+  const { tried } = saving;
+  if (!tried || !saving.error?.conflict) return null;
+  const { base, change, what } = tried;
   const mine = { ...base, ...change } as Flag;
   return (
     <ConflictView
       theirs={[...changeSentences(base, theirs), ...difference(base, theirs)]}
       mine={[...changeSentences(base, mine), ...difference(base, mine)]}
-      apply={() => void saving.save(theirs, merge?.(clash) ?? change, clash.etag, clash.what)}
+      apply={() => void saving.save(theirs, merge?.(tried) ?? change, etag, what)}
       discard={() => {
         saving.clear();
         discard();

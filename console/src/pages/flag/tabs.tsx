@@ -1,6 +1,5 @@
 // The tabs of a flag. Each gets the flag and its ETag; a tab saves through `saveFlag` (flag/save.tsx).
 import type { ComponentChildren } from 'preact';
-import type { Resource } from '../../data.ts';
 import type { Schemas } from '../../api/client.ts';
 import { CodeTab } from './CodeTab.tsx';
 import { ExplainTab } from './ExplainTab.tsx';
@@ -17,7 +16,6 @@ export interface TabProps {
   flag: Schemas['FlagDefinition'];
   /** For `If-Match`. */
   etag: string;
-  resource: Resource<Schemas['FlagDefinition']>;
 }
 
 export const tabs: readonly (readonly [id: string, title: string, tab: (props: TabProps) => ComponentChildren])[] = [
