@@ -1,18 +1,19 @@
 // Times and shares as people read them. Times are in the browser's time zone, which the text names.
 
-const withZone = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
-const zoneOnly = new Intl.DateTimeFormat('en-GB', { timeZoneName: 'short' });
+const withZone = new Intl.DateTimeFormat('en-GB', {
+  day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', timeZoneName: 'short',
+});
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 
 /** `GMT+2` */
 export function zone(date: Date = new Date()): string {
-  return zoneOnly.formatToParts(date).find((part) => part.type === 'timeZoneName')?.value ?? 'UTC';
+  return withZone.formatToParts(date).at(-1)?.value ?? 'UTC';
 }
 
 /** `21 Nov 2026, 06:54 GMT+2` */
 export function time(text: string): string {
   const date = new Date(text);
-  return Number.isNaN(date.getTime()) ? text : `${withZone.format(date)} ${zone(date)}`;
+  return Number.isNaN(date.getTime()) ? text : withZone.format(date);
 }
 
 const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [

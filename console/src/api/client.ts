@@ -81,10 +81,9 @@ export async function send<M extends Method, P extends PathOf<M>>(
   options: RequestOptions = {},
 ): Promise<Reply<Answer<P, M>>> {
   const url = urlOf(pattern, params);
-  let response = await attempt(method, url, options);
-  if (response.status === 401 && (await renewToken())) response = await attempt(method, url, options);
+  let [response, text] = await attempt(method, url, options);
+  if (response.status === 401 && (await renewToken())) [response, text] = await attempt(method, url, options);
   if (response.status === 401) sessionEnded();
-  const text = await readText(response, options.signal);
   // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
   if (response.status !== 304 && !response.ok) {
@@ -104,7 +103,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   };
 }
 
-async function attempt(method: Method, url: string, options: RequestOptions): Promise<Response> {
+async function attempt(method: Method, url: string, options: RequestOptions): Promise<[Response, string]> {
   const headers: Record<string, string> = {};
   const token = accessToken();
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
@@ -117,25 +116,14 @@ async function attempt(method: Method, url: string, options: RequestOptions): Pr
     init.body = JSON.stringify(options.body);
   }
   try {
-    return await fetch(url, init);
+    const response = await fetch(url, init);
+    return [response, await response.text()];
   } catch (cause) {
-    throw unreachable(cause, options.signal);
+    if (options.signal?.aborted) throw cause;
+    const error = new ApiError(0, texts.offline);
+    connectionFailed(error);
+    throw error;
   }
-}
-
-async function readText(response: Response, signal: AbortSignal | undefined): Promise<string> {
-  try {
-    return await response.text();
-  } catch (cause) {
-    throw unreachable(cause, signal);
-  }
-}
-
-function unreachable(cause: unknown, signal: AbortSignal | undefined): unknown {
-  if (signal?.aborted) return cause;
-  const error = new ApiError(0, texts.offline);
-  connectionFailed(error);
-  return error;
 }
 
 /** For `catch`: any other error is a defect of the console, and shown like one. */

@@ -14,7 +14,7 @@ export interface Column<T> {
   cell: (row: T) => ComponentChildren;
 }
 
-interface Props<T> {
+export interface TableProps<T> {
   label: string;
   rows: readonly T[];
   columns: readonly Column<T>[];
@@ -22,7 +22,7 @@ interface Props<T> {
 }
 
 /** The first column must contain a link; `j` and `k` focus it, so that Enter opens it as anywhere else. */
-export function VirtualTable<T>({ label, rows, columns, keyOf }: Props<T>) {
+export function VirtualTable<T>({ label, rows, columns, keyOf }: TableProps<T>) {
   const body = useRef<HTMLTableSectionElement>(null);
   const [range, setRange] = useState<readonly [number, number]>([0, 40]);
   const current = useRef(-1);

@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact';
 import type { ApiError } from '../api/error.ts';
 import type { Resource } from '../data.ts';
 import { texts } from '../strings.ts';
-import { Button } from './controls.tsx';
+import { Button, CopyButton } from './controls.tsx';
 
 export function Banner({ tone = 'info', children, actions }: { tone?: 'info' | 'warn' | 'bad'; children: ComponentChildren; actions?: ComponentChildren }) {
   return (
@@ -25,6 +25,17 @@ export function Empty({ title, children }: { title: string; children?: Component
       <p class="empty-title">{title}</p>
       {children}
     </div>
+  );
+}
+
+/** A list without items, and the command that makes the first one. */
+export function EmptyList({ title, hint, command }: { title: string; hint: string; command: () => string }) {
+  return (
+    <Empty title={title}>
+      <p>{hint}</p>
+      <pre class="snippet" tabIndex={0}>{command()}</pre>
+      <CopyButton text={command} />
+    </Empty>
   );
 }
 

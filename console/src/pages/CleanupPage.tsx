@@ -5,6 +5,7 @@ import { Button, CurlButton, Tag } from '../components/controls.tsx';
 import { Empty, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
+import { useSelection } from '../components/selection.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
 import { reloadAll, useLoader } from '../data.ts';
@@ -34,18 +35,13 @@ export function CleanupPage() {
 
 function StaleList({ names }: { names: readonly string[] }) {
   const resource = useLoader<Stale[]>(urlOf(PATTERN, { environments: names.join() }), (more) => readStale(names, more));
-  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const { keys: selected, select, box } = useSelection();
   const [busy, setBusy] = useState(false);
-  const toggle = (id: string) => setSelected((old) => {
-    const next = new Set(old);
-    if (!next.delete(id)) next.add(id);
-    return next;
-  });
   const chosen = (resource.data.value ?? []).filter((row) => selected.has(idOf(row)));
   const archive = async () => {
     setBusy(true);
     await archiveAll(chosen);
-    setSelected(new Set());
+    select([]);
     setBusy(false);
   };
   const ask = () => confirmThen({
@@ -62,11 +58,7 @@ function StaleList({ names }: { names: readonly string[] }) {
       class: 'flag-column',
       cell: (row) => (
         <>
-          <input
-            type="checkbox" aria-label={cleanupTexts.select(row.key, row.env)} title={whyNotEdit(row.env)} disabled={whyNotEdit(row.env) !== undefined}
-            checked={selected.has(idOf(row))} onChange={() => toggle(idOf(row))}
-          />{' '}
-          <a href={href(flagPath(row.env, row.key))}>{row.key}</a>
+          {box(idOf(row), cleanupTexts.select(row.key, row.env), whyNotEdit(row.env))} <a href={href(flagPath(row.env, row.key))}>{row.key}</a>
         </>
       ),
     },

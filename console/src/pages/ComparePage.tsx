@@ -8,6 +8,7 @@ import { DifferenceView } from '../components/DifferenceView.tsx';
 import { Banner, ConflictView, Empty, ErrorText, Loaded } from '../components/feedback.tsx';
 import { confirmThen, SidePanel } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
+import { useSelection } from '../components/selection.tsx';
 import { VirtualTable } from '../components/VirtualTable.tsx';
 import { isProduction } from '../config.ts';
 import { reloadAll, useLoader, type Resource } from '../data.ts';
@@ -78,7 +79,7 @@ export function ComparePage() {
 /** `only` is the key of the flag that is compared, or empty. */
 function Comparison({ from, to, only }: { from: string; to: string; only: string }) {
   const [left, right] = [useFlags(from), useFlags(to)];
-  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set(only && [only]));
+  const { keys: selected, select, box } = useSelection(only === '' ? [] : [only]);
   const [open, setOpen] = useState<Row | null>(null);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
@@ -108,7 +109,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
   const copy = async (rows: Row[]) => {
     const reply = await attempt(rows);
     if (!reply) return;
-    setSelected(new Set());
+    select([]);
     await reloadAll();
     toastWithUndo(savedText(t.copied(rows.length, to), reply), rows.flatMap((row) => undoOf(row, to, right.data.peek())));
   };
@@ -135,7 +136,6 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
             const chosen = copyable.filter((row) => selected.has(row.key));
             const state = (flag: Flag | undefined) => (flag ? stateSentence(flagSummary(flag)) : t.missing);
             const why = whyNotEdit(to);
-            const whyNot = (row: Row) => why ?? (copyable.includes(row) ? undefined : t.notIn(from));
             const changed = clash?.filter(isNew) ?? [];
             const difference = (row: Row, before: Flag | undefined, after: Flag | undefined) => (
               <><code>{row.key}</code><Diff before={shown(before)} after={shown(after)} label={`${t.columns.diff}: ${row.key}`} /></>
@@ -144,7 +144,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
               <>
                 <div class="row">
                   <span>{t.differ(rows.length)}</span>
-                  <Button disabledBecause={why} onClick={() => setSelected(new Set(chosen.length > 0 ? [] : copyable.map((row) => row.key)))}>
+                  <Button disabledBecause={why} onClick={() => select(chosen.length > 0 ? [] : copyable.map((row) => row.key))}>
                     {chosen.length > 0 ? t.selectNone : t.selectAll}
                   </Button>
                   <Button tone="primary" busy={busy} disabledBecause={why ?? (chosen.length === 0 ? t.nothing : undefined)} onClick={() => void review(chosen)}>
@@ -158,7 +158,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
                     theirs={changed.map((row) => difference(row, row.to, b.get(row.key)))}
                     mine={changed.map((row) => difference(row, b.get(row.key), row.from))}
                     apply={() => void review(copyable.filter((row) => clash.some(({ key }) => key === row.key)))}
-                    discard={() => { setClash(null); setSelected(new Set()); }}
+                    discard={() => { setClash(null); select([]); }}
                   />
                 )}
                 <VirtualTable
@@ -171,16 +171,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
                       class: 'flag-column',
                       cell: (row) => (
                         <>
-                          <input
-                            type="checkbox" aria-label={t.select(row.key)} checked={chosen.includes(row)}
-                            title={whyNot(row)} disabled={whyNot(row) !== undefined}
-                            onChange={(event) => {
-                              const next = new Set(selected);
-                              if (event.currentTarget.checked) next.add(row.key);
-                              else next.delete(row.key);
-                              setSelected(next);
-                            }}
-                          />{' '}
+                          {box(row.key, t.select(row.key), why ?? (copyable.includes(row) ? undefined : t.notIn(from)))}{' '}
                           <a href={href(flagPath(row.from ? from : to, row.key))}>{row.key}</a>
                         </>
                       ),

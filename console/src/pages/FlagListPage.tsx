@@ -1,12 +1,12 @@
 // All flags of an environment. Search, filter and the form for a new flag are in the address.
-import { useMemo, useRef } from 'preact/hooks';
+import { useMemo } from 'preact/hooks';
 import { curlOf } from '../api/client.ts';
-import { Button, CopyButton, CurlButton, Tag } from '../components/controls.tsx';
-import { Empty, Loaded } from '../components/feedback.tsx';
+import { Button, CurlButton, Tag } from '../components/controls.tsx';
+import { EmptyList, Loaded } from '../components/feedback.tsx';
 import { Page } from '../components/Page.tsx';
+import { SearchTable } from '../components/SearchTable.tsx';
 import { Time } from '../components/Time.tsx';
-import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
-import { wordsOf } from '../forms.ts';
+import type { Column } from '../components/VirtualTable.tsx';
 import { flagPath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
 import { stateSentence } from '../sentences.ts';
@@ -80,24 +80,13 @@ function columns(env: string): Column<FlagRow>[] {
 
 export function FlagListPage({ env }: { env: string }) {
   const resource = useFlagRows(env);
-  const search = useRef<HTMLInputElement>(null);
-  const query = queryValue('q');
   const filter = FILTERS.find((name) => name === queryValue('show')) ?? 'all';
   const creating = queryValue('create') === '1';
   const create = () => setQuery({ create: 1 }, { replace: false });
   const why = whyNotEdit(env);
-  useCommands(
-    [
-      { id: 'search', title: 'Search flags', keys: '/', run: () => search.current?.focus() },
-      ...(why === undefined ? [{ id: 'create', title: listTexts.create, keywords: 'new add', run: create }] : []),
-    ],
-    [env, why],
-  );
+  useCommands(why === undefined ? [{ id: 'create', title: listTexts.create, keywords: 'new add', run: create }] : [], [env, why]);
   const rows = resource.data.value?.flags;
-  const shown = useMemo(() => {
-    const matches = wordsOf(query);
-    return (rows ?? []).filter((row) => passes(row, filter) && matches(`${row.key} ${row.description ?? ''}`));
-  }, [rows, query, filter]);
+  const passing = useMemo(() => (rows ?? []).filter((row) => passes(row, filter)), [rows, filter]);
   const tableColumns = useMemo(() => columns(env), [env, why]);
   const first = { key: 'new-checkout', rolloutPercentage: 5, enabled: true };
   const command = () => curlOf('post', '/api/admin/flags', { environment: env }, { body: first });
@@ -114,22 +103,12 @@ export function FlagListPage({ env }: { env: string }) {
       <Loaded from={resource}>
         {({ flags: all }) => all.length === 0
           ? (
-            <Empty title={listTexts.none}>
-              <p>{listTexts.noneHint}</p>
-              <pre class="snippet" tabIndex={0}>{command()}</pre>
-              <CopyButton text={command} />
-            </Empty>
+            <EmptyList title={listTexts.none} hint={listTexts.noneHint} command={command} />
           )
           : (
-            <>
-              <div class="row filters">
-                <input
-                  ref={search} type="search" class="search" value={query} aria-label={listTexts.search} placeholder={`${listTexts.search}  ( / )`}
-                  onInput={(event) => setQuery({ q: event.currentTarget.value })}
-                  onKeyDown={(event) => {
-                    if (event.key === 'Escape') event.currentTarget.blur();
-                  }}
-                />
+            <SearchTable
+              name="q" search={listTexts.search} textOf={(row) => `${row.key} ${row.description ?? ''}`} countOf={(shown) => listTexts.shown(shown, all.length)}
+              filters={
                 <div class="row" role="group" aria-label={listTexts.filter}>
                   {FILTERS.map((name) => (
                     <Button key={name} tone="quiet" pressed={name === filter} onClick={() => setQuery({ show: name === 'all' ? null : name })}>
@@ -137,12 +116,10 @@ export function FlagListPage({ env }: { env: string }) {
                     </Button>
                   ))}
                 </div>
-                <span class="muted" role="status">{listTexts.shown(shown.length, all.length)}</span>
-              </div>
-              {shown.length === 0
-                ? <Empty title={listTexts.noMatch}><Button onClick={() => setQuery({ q: null, show: null })}>{listTexts.clear}</Button></Empty>
-                : <VirtualTable label={listTexts.title(env)} rows={shown} columns={tableColumns} keyOf={(row) => row.key} />}
-            </>
+              }
+              noMatch={listTexts.noMatch} clear={<Button onClick={() => setQuery({ q: null, show: null })}>{listTexts.clear}</Button>}
+              label={listTexts.title(env)} rows={passing} columns={tableColumns} keyOf={(row) => row.key}
+            />
           )}
       </Loaded>
       {creating && <CreateFlag env={env} onClose={() => setQuery({ create: null })} />}

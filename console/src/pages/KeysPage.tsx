@@ -4,7 +4,7 @@ import { curlOf, type Schemas } from '../api/client.ts';
 import { errorsAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../components/controls.tsx';
-import { Banner, Empty, Loaded } from '../components/feedback.tsx';
+import { Banner, EmptyList, Loaded } from '../components/feedback.tsx';
 import { confirmThen, SidePanel } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { Snippets } from '../components/Snippets.tsx';
@@ -41,12 +41,7 @@ export function KeysPage({ env }: { env: string }) {
     >
       <Loaded from={resource}>
         {({ keys }) => keys.length === 0
-          ? (
-            <Empty title={keysTexts.none}>
-              <p>{keysTexts.noneHint}</p>
-              <pre class="snippet" tabIndex={0}>{curlOf('post', PATTERN, params, { body: { kind: 'server', name: 'shop backend' } })}</pre>
-            </Empty>
-          )
+          ? <EmptyList title={keysTexts.none} hint={keysTexts.noneHint} command={() => curlOf('post', PATTERN, params, { body: { kind: 'server', name: 'shop backend' } })} />
           : <VirtualTable label={keysTexts.title(env)} rows={keys} columns={columnsOf(env)} keyOf={(key) => key.id} />}
       </Loaded>
       {creating && <CreatePanel key={env} env={env} onClose={() => setQuery({ create: null })} />}

@@ -1,15 +1,15 @@
 // Overrides: users whose value is set by name.
-import { useMemo, useRef, useState } from 'preact/hooks';
+import { useMemo, useState } from 'preact/hooks';
 import { curlOf } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
-import { Button, Check, CopyButton, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
-import { Empty, Loaded } from '../../components/feedback.tsx';
+import { Button, Check, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
+import { EmptyList, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction, confirmThen, SidePanel } from '../../components/overlays.tsx';
+import { SearchTable } from '../../components/SearchTable.tsx';
 import { Time } from '../../components/Time.tsx';
-import { VirtualTable, type Column } from '../../components/VirtualTable.tsx';
+import type { Column } from '../../components/VirtualTable.tsx';
 import { change, changing, type Resource } from '../../data.ts';
-import { wordsOf } from '../../forms.ts';
 import { parseIds } from '../../ids.ts';
 import { queryValue, setQuery } from '../../router.ts';
 import { whyNotEdit } from '../../session.ts';
@@ -50,26 +50,16 @@ function entryOf({ userId, overrideType, variant, reason }: Override) {
 
 export function UsersTab({ env, flag }: TabProps) {
   const resource = useOverrides(env, flag.key);
-  const search = useRef<HTMLInputElement>(null);
-  const query = queryValue('user');
   const panel = queryValue('panel');
   const open = (name: string | null) => setQuery({ panel: name }, { replace: false });
   const why = whyNotEdit(env);
   useCommands(
-    [
-      { id: 'search', title: usersTexts.search, keys: '/', run: () => search.current?.focus() },
-      ...(why === undefined ? [
-        { id: 'override.add', title: usersTexts.add, run: () => open('add') },
-        { id: 'override.paste', title: usersTexts.paste, run: () => open('paste') },
-      ] : []),
-    ],
+    why === undefined ? [
+      { id: 'override.add', title: usersTexts.add, run: () => open('add') },
+      { id: 'override.paste', title: usersTexts.paste, run: () => open('paste') },
+    ] : [],
     [env, flag.key, why],
   );
-  const overrides = resource.data.value;
-  const shown = useMemo(() => {
-    const matches = wordsOf(query);
-    return (overrides ?? []).filter(({ userId, reason }) => matches(`${userId} ${reason ?? ''}`));
-  }, [overrides, query]);
   const columns = useMemo(() => columnsOf(env, flag), [env, flag, why]);
   const example = () => curlOf('post', PATTERN, flagParams(env, flag.key), { body: bodyOf('alice', valuesOf(flag)[0]?.[0] ?? 'include', 'Tries it out') });
   return (
@@ -82,26 +72,12 @@ export function UsersTab({ env, flag }: TabProps) {
       <div class="fill stack">
         <Loaded from={resource}>
           {(all) => all.length === 0
-            ? (
-              <Empty title={usersTexts.none}>
-                <p>{usersTexts.noneHint}</p>
-                <pre class="snippet" tabIndex={0}>{example()}</pre>
-                <CopyButton text={example} />
-              </Empty>
-            )
+            ? <EmptyList title={usersTexts.none} hint={usersTexts.noneHint} command={example} />
             : (
-              <>
-                <div class="row filters">
-                  <input
-                    ref={search} type="search" class="search" value={query} aria-label={usersTexts.search} placeholder={`${usersTexts.search}  ( / )`}
-                    onInput={(event) => setQuery({ user: event.currentTarget.value })}
-                  />
-                  <span class="muted" role="status">{usersTexts.shown(shown.length, all.length)}</span>
-                </div>
-                {shown.length === 0
-                  ? <Empty title={usersTexts.noMatch} />
-                  : <VirtualTable label={usersTexts.shown(shown.length, all.length)} rows={shown} columns={columns} keyOf={(row) => row.userId} />}
-              </>
+              <SearchTable
+                name="user" search={usersTexts.search} textOf={({ userId, reason }) => `${userId} ${reason ?? ''}`} countOf={(shown) => usersTexts.shown(shown, all.length)}
+                noMatch={usersTexts.noMatch} label={usersTexts.search} rows={all} columns={columns} keyOf={(row) => row.userId}
+              />
             )}
         </Loaded>
       </div>
