@@ -115,6 +115,55 @@ fn operators_have_the_results_of_json_logic() {
 }
 
 #[test]
+fn a_computed_path_leads_to_the_same_value_as_a_fixed_one() {
+    let context = json!({
+        "a": {"": {"b": "two dots"}, "b": "one dot"}, "": "no name", "text": "größe", "list": ["x", {"y": "z"}],
+        "$flagd": {"flagKey": "of the caller"}
+    });
+    let table = [
+        ("", Some("[object Object]")),
+        (".", None),
+        ("a.b", Some("one dot")),
+        ("a..b", Some("two dots")),
+        ("a.c.d", None),
+        ("text.2", Some("ö")),
+        ("text.length", Some("5")),
+        ("list.0.0", Some("x")),
+        ("list.1.y", Some("z")),
+        ("list.01", None),
+        ("$flagd", None),
+        ("$flagd.flagKey", Some("flag")),
+        ("$flagd.flagKey.length", Some("4")),
+        ("$flagd.timestamp", Some("1700000000")),
+        ("$flagd.timestamp.x", None),
+        ("$flagd.other", None),
+    ];
+    for (path, expected) in table {
+        let expected = Ok(expected.map(str::to_owned));
+        let computed = json!({"if": [{"var": "text"}, path]});
+        for path in [json!(path), computed] {
+            let rule = json!({"var": path});
+            assert_eq!(choose(&rule, context.clone()), expected, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn an_attribute_is_found_whatever_the_number_of_attributes() {
+    for number in [1, 8, 9, 24, 25, 100] {
+        let name = |number: usize| format!("attribute{number}");
+        let context: serde_json::Map<_, _> = (0..number).map(|n| (name(n), json!(n))).collect();
+        for (attribute, expected) in [(0, true), (number - 1, true), (number, false)] {
+            let rule = json!({"==": [{"var": name(attribute)}, attribute]});
+            let rule = json!({"if": [rule, "found", "not found"]});
+            let expected = if expected { "found" } else { "not found" };
+            let found = choose(&rule, json!(context));
+            assert_eq!(found, Ok(Some(expected.to_owned())), "{rule} of {number}");
+        }
+    }
+}
+
+#[test]
 fn unknown_names_are_reported_when_the_rule_is_compiled() {
     let error = |rule: Value| choose(&rule, json!({})).expect_err("an error");
     assert_eq!(
