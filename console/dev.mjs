@@ -13,7 +13,7 @@ import { options } from './build.mjs';
 const root = new URL('.', import.meta.url).pathname;
 const port = Number(process.env.PORT ?? 9100);
 const target = new URL(process.env.PENNON_URL ?? 'http://127.0.0.1:9000');
-const types = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', html: 'text/html' };
+const types = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', json: 'application/json', html: 'text/html' };
 const headers = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; " +
@@ -57,10 +57,10 @@ createServer(async (incoming, response) => {
     return response.end('{"mode": "token", "production": ["production"]}');
   }
   const name = pathname.split('/').at(-1);
-  const extension = /\.(js|css|svg)$/.exec(name)?.[1];
+  const extension = /\.(js|css|svg|json)$/.exec(name)?.[1];
   try {
     const body = extension
-      ? await readFile(extension === 'svg' ? `${root}static/${name}` : `${out}/${name}`)
+      ? await readFile(`${extension === 'js' || extension === 'css' ? out : `${root}static`}/${name}`)
       : await index(pathname);
     response.writeHead(200, { ...headers, 'content-type': types[extension ?? 'html'] });
     response.end(body);

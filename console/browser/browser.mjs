@@ -27,10 +27,9 @@ export async function startBrowser() {
 async function serveFromDisk(context) {
   const folder = process.env.CONSOLE_DIST;
   if (!folder) return;
-  await context.route(/\/console\/[^/]+\.(js|css)$/, (route) => {
-    const name = new URL(route.request().url()).pathname.split('/').at(-1);
-    return route.fulfill({ path: `${folder}/${name}`, contentType: name.endsWith('.js') ? 'text/javascript' : 'text/css' });
-  });
+  for (const [name, contentType] of [['app.js', 'text/javascript'], ['app.css', 'text/css'], ['programs.json', 'application/json']]) {
+    await context.route(`**/console/${name}`, (route) => route.fulfill({ path: `${folder}/${name}`, contentType }));
+  }
 }
 
 /** Starts an installation and a browser for the tests around the call; returns how a person opens the console. */

@@ -27,6 +27,7 @@ fn files() -> Vec<(String, &'static str)> {
         .map(|name| {
             let kind = match name.rsplit('.').next() {
                 Some("css") => "text/css; charset=utf-8",
+                Some("json") => "application/json",
                 Some("js") => "text/javascript; charset=utf-8",
                 Some("svg") => "image/svg+xml",
                 _ => panic!("{name} has an unknown type"),
