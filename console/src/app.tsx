@@ -8,9 +8,9 @@ import { Login } from './components/Login.tsx';
 import { Page } from './components/Page.tsx';
 import { onRecovery } from './connection.ts';
 import { reloadAll } from './data.ts';
-import { matchPath, pagePath } from './route.ts';
+import { pagePath } from './route.ts';
 import { address, environmentInAddress, navigate } from './router.ts';
-import { routes } from './routes.tsx';
+import { pageAt } from './routes.tsx';
 import { environment, environments, loadSession, me, sessionError } from './session.ts';
 import { texts } from './strings.ts';
 
@@ -41,9 +41,10 @@ export function App() {
 }
 
 function CurrentPage() {
-  const { path } = address.value;
+  const { path, parts } = address.value;
+  const start = path === '/' || path === '/callback';
   useEffect(() => {
-    if (path === '/' || path === '/callback') navigate(pagePath(environment.value, 'flags'), { replace: true });
+    if (start) navigate(pagePath(environment.value, 'flags'), { replace: true });
   }, [path]);
   if (sessionError.value?.status === 403) return <Page title={texts.product}><Banner tone="bad">{texts.mayNotRead}</Banner></Page>;
   if (sessionError.value && !me.value) {
@@ -59,11 +60,7 @@ function CurrentPage() {
   if (env !== null && environments.value.length > 0 && !environments.value.includes(env)) {
     return <Page title={env}><Empty title={texts.unknownEnvironment(env)} /></Page>;
   }
-  for (const { pattern, page } of routes) {
-    const params = matchPath(pattern, path);
-    if (params) return <>{page(params)}</>;
-  }
-  return path === '/' || path === '/callback' ? null : <Page title={texts.notFound}>{null}</Page>;
+  return <>{pageAt(parts) ?? (start ? null : <Page title={texts.notFound}>{null}</Page>)}</>;
 }
 
 /** A defect of one page leaves the rest of the console usable. */

@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { flagPath, matchPath, pathBelow, withQuery } from './route.ts';
+import { flagPath, partsOf, pathBelow, withQuery } from './route.ts';
 
-test('a pattern matches paths of its length and decodes parameters', () => {
-  assert.deepEqual(matchPath('/:env/flags/:key', '/production/flags/a%20b'), { env: 'production', key: 'a b' });
-  assert.equal(matchPath('/:env/flags', '/production/flags/a'), null);
-  assert.equal(matchPath('/:env/flags', '/production/keys'), null);
-  assert.deepEqual(matchPath('/compare', '/compare'), {});
+test('the parts of a path are decoded', () => {
+  assert.deepEqual(partsOf('/production/flags/a%20b%2Fc'), ['production', 'flags', 'a b/c']);
+  assert.deepEqual(partsOf('/compare/'), ['compare']);
+  assert.deepEqual(partsOf('/'), []);
 });
 
-test('a malformed percent-encoding matches nothing', () => {
-  assert.equal(matchPath('/:env/flags', '/%zz/flags'), null);
+test('a path with a malformed percent-encoding has no parts', () => {
+  assert.deepEqual(partsOf('/%zz/flags'), []);
 });
 
 test('an address below the base path loses it', () => {

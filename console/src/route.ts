@@ -1,31 +1,11 @@
 // Addresses as data: pure functions, without the browser's history (router.ts).
 
-export type Params = Record<string, string>;
-
-/** The values of the placeholders of a pattern such as `/:env/flags/:key`; null for a path that does not fit. */
-export function matchPath(pattern: string, path: string): Params | null {
-  const expected = split(pattern);
-  const actual = split(path);
-  if (expected.length !== actual.length) return null;
-  const params: Params = {};
-  for (const [index, part] of expected.entries()) {
-    const value = decode(actual[index] ?? '');
-    if (value === null) return null;
-    if (part.startsWith(':')) params[part.slice(1)] = value;
-    else if (part !== value) return null;
-  }
-  return params;
-}
-
-function split(path: string): string[] {
-  return path.split('/').filter((part) => part !== '');
-}
-
-function decode(part: string): string | null {
+/** The parts of a path; none if one of them is malformed. */
+export function partsOf(path: string): string[] {
   try {
-    return decodeURIComponent(part);
+    return path.split('/').filter((part) => part !== '').map(decodeURIComponent);
   } catch {
-    return null;
+    return [];
   }
 }
 

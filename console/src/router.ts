@@ -2,16 +2,19 @@
 // change it with `navigate` or ordinary links.
 import { computed, signal } from '@preact/signals';
 import { consolePath } from './base.ts';
-import { matchPath, pathBelow, withQuery, type Query } from './route.ts';
+import { partsOf, pathBelow, withQuery, type Query } from './route.ts';
 
 interface Address {
   /** Below the console's folder, beginning with `/`. */
   path: string;
+  /** Of the path, decoded. */
+  parts: readonly string[];
   query: URLSearchParams;
 }
 
 function read(): Address {
-  return { path: pathBelow(consolePath, location.pathname) ?? '/', query: new URLSearchParams(location.search) };
+  const path = pathBelow(consolePath, location.pathname) ?? '/';
+  return { path, parts: partsOf(path), query: new URLSearchParams(location.search) };
 }
 
 export const address = signal<Address>(read());
@@ -42,9 +45,8 @@ export function setQuery(change: Query, options: { replace?: boolean } = { repla
 
 /** The environment in the address, or null on a page about several. */
 export const environmentInAddress = computed<string | null>(() => {
-  const { path } = address.value;
-  const params = matchPath('/:env/:page', path) ?? matchPath('/:env/:page/:item', path);
-  return params?.['env'] ?? null;
+  const [first = null, page] = address.value.parts;
+  return page === undefined ? null : first;
 });
 
 export function startRouter(): void {

@@ -1,4 +1,4 @@
-// The pages of the console by address. The first pattern that matches shows its page.
+// The pages of the console by address.
 import type { ComponentChildren } from 'preact';
 import { ActivityPage } from './pages/ActivityPage.tsx';
 import { CleanupPage } from './pages/CleanupPage.tsx';
@@ -7,22 +7,24 @@ import { FlagListPage } from './pages/FlagListPage.tsx';
 import { FlagPage } from './pages/flag/FlagPage.tsx';
 import { KeysPage } from './pages/KeysPage.tsx';
 import { SettingsPage } from './pages/SettingsPage.tsx';
-import type { Params } from './route.ts';
 
-export interface PageRoute {
-  pattern: string;
-  page: (params: Params) => ComponentChildren;
+/** Pages about all environments. */
+const pages = new Map<string, () => ComponentChildren>([
+  ['compare', () => <ComparePage />],
+  ['cleanup', () => <CleanupPage />],
+]);
+
+/** Pages of an environment, whose name comes before theirs. */
+const environmentPages = new Map<string, (env: string) => ComponentChildren>([
+  ['flags', (env) => <FlagListPage env={env} />],
+  ['activity', (env) => <ActivityPage env={env} />],
+  ['keys', (env) => <KeysPage env={env} />],
+  ['settings', (env) => <SettingsPage env={env} />],
+]);
+
+/** The page at an address, by the parts of its path; undefined if there is none. */
+export function pageAt([first = '', name, item, ...more]: readonly string[]): ComponentChildren {
+  if (name === undefined) return pages.get(first)?.();
+  if (item === undefined) return environmentPages.get(name)?.(first);
+  return name === 'flags' && more.length === 0 ? <FlagPage env={first} path={item} /> : undefined;
 }
-
-/** Fields of `Params` are always those of the pattern. */
-const at = (params: Params, name: string) => params[name] ?? '';
-
-export const routes: readonly PageRoute[] = [
-  { pattern: '/:env/flags', page: (params) => <FlagListPage env={at(params, 'env')} /> },
-  { pattern: '/:env/flags/:key', page: (params) => <FlagPage env={at(params, 'env')} path={at(params, 'key')} /> },
-  { pattern: '/:env/activity', page: (params) => <ActivityPage env={at(params, 'env')} /> },
-  { pattern: '/:env/keys', page: (params) => <KeysPage env={at(params, 'env')} /> },
-  { pattern: '/:env/settings', page: (params) => <SettingsPage env={at(params, 'env')} /> },
-  { pattern: '/compare', page: () => <ComparePage /> },
-  { pattern: '/cleanup', page: () => <CleanupPage /> },
-];
