@@ -247,7 +247,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.sees('4 flags');
     const row = person.by('row').filter({ has: person.by('link', 'old', { exact: true }) });
     await row.getByText('Not evaluated for 30 days').waitFor();
-    await row.getByText('Every user has got the same value for 30 days').waitFor();
+    await row.getByText('The same value for every user for 30 days').waitFor();
     await person.by('button', 'Archive', { exact: true }).and(person.page.locator('[aria-disabled=true]')).waitFor();
     for (const flag of ['old', 'oldest', 'touched']) await person.by('checkbox', `Select ${flag} in ${env}`, { exact: true }).check();
     await person.assertAccessible('stale flags');

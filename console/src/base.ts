@@ -5,11 +5,7 @@
 export const consolePath = new URL('.', import.meta.url).pathname;
 
 /** The root of the API, with a slash at the end: `/`. */
-let apiRoot = new URL('..', import.meta.url).href;
-
-export function setApiBase(base: string): void {
-  apiRoot = new URL(base.endsWith('/') ? base : `${base}/`, new URL('.', import.meta.url)).href;
-}
+const apiRoot = new URL('..', import.meta.url).href;
 
 /** The address of an API path that begins with `/`. */
 export function apiUrl(path: string): string {

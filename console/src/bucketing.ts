@@ -38,8 +38,8 @@ function cbor(value: string | string[]): Uint8Array {
 function head(major: number, length: number): Uint8Array {
   if (length < 24) return Uint8Array.of(major | length);
   if (length < 0x100) return Uint8Array.of(major | 24, length);
-  if (length < 0x10000) return Uint8Array.of(major | 25, length >> 8, length & 0xff);
-  return Uint8Array.of(major | 26, length >>> 24, (length >> 16) & 0xff, (length >> 8) & 0xff, length & 0xff);
+  // Salts, keys and ids have at most 255 characters.
+  return Uint8Array.of(major | 25, length >> 8, length & 0xff);
 }
 
 function concat(parts: Uint8Array[]): Uint8Array {

@@ -1,10 +1,9 @@
 // What the server says about itself: config.json, next to the scripts.
-import { consolePath, setApiBase } from './base.ts';
+import { consolePath } from './base.ts';
 
 interface Common {
   /** Environments that are marked as production. */
   production?: string[];
-  apiBase?: string;
 }
 export interface TokenConfig extends Common {
   mode: 'token';
@@ -28,7 +27,6 @@ export async function loadConfig(): Promise<void> {
   const response = await fetch(`${consolePath}config.json`);
   if (!response.ok) throw new Error(`config.json: status ${response.status}`);
   config = (await response.json()) as Config;
-  if (config.apiBase) setApiBase(config.apiBase);
 }
 
 export const productionNames = () => config.production ?? ['production'];

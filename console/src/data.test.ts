@@ -38,8 +38,10 @@ test('a second request sends the tag of the first response, and 304 keeps the da
 test('a response that was requested before a change does not replace what came after it', async () => {
   const { made, call } = entry();
   const old = made.reload();
-  made.set('changed', '"2"');
+  const next = made.reload();
   assert.equal(call(0).signal?.aborted, true);
+  call(1).answer({ status: 200, data: 'changed', etag: '"2"' });
+  await next;
   call(0).answer({ status: 200, data: 'old', etag: '"1"' });
   await old;
   assert.equal(made.data.value, 'changed');
@@ -48,14 +50,16 @@ test('a response that was requested before a change does not replace what came a
 
 test('a failed refresh keeps the data, and the next response removes the error', async () => {
   const { made, call } = entry();
-  made.set('a', '"1"');
+  const first = made.reload();
+  call(0).answer({ status: 200, data: 'a', etag: '"1"' });
+  await first;
   const failing = made.reload();
-  call(0).fail(new ApiError(503, 'down'));
+  call(1).fail(new ApiError(503, 'down'));
   await failing;
   assert.equal(made.data.value, 'a');
   assert.equal(made.error.value?.message, 'down');
   const working = made.reload();
-  call(1).answer({ status: 200, data: 'b', etag: '"2"' });
+  call(2).answer({ status: 200, data: 'b', etag: '"2"' });
   await working;
   assert.equal(made.data.value, 'b');
   assert.equal(made.error.value, undefined);

@@ -3,7 +3,7 @@
 import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals';
 import { useEffect, useMemo } from 'preact/hooks';
 import { asApiError, curlOf, send, urlOf, type Answer, type Method, type Params, type PathOf, type RequestOptions } from './api/client.ts';
-import type { ApiError } from './api/error.ts';
+import { ApiError } from './api/error.ts';
 import { onRecovery } from './connection.ts';
 
 /** No spinner before this many milliseconds. */
@@ -20,8 +20,6 @@ export interface Resource<T> {
   /** Whether a first response takes longer than people notice. */
   slow: ReadonlySignal<boolean>;
   reload(): Promise<void>;
-  /** Replaces the data by what a change has returned. */
-  set(data: T, etag: string | undefined): void;
 }
 
 export class Entry<T> implements Resource<T> {
@@ -31,7 +29,7 @@ export class Entry<T> implements Resource<T> {
   readonly slow = signal(false);
   users = 0;
   private loadedAt = 0;
-  private running: { abort: AbortController; done: Promise<void> } | null = null;
+  private running: AbortController | undefined;
 
   constructor(
     readonly url: string,
@@ -42,50 +40,30 @@ export class Entry<T> implements Resource<T> {
     if (Date.now() - this.loadedAt > FRESH) void this.reload();
   }
 
-  reload(): Promise<void> {
+  async reload(): Promise<void> {
     // A response that was requested before a change may not replace what came after it.
     this.abort();
-    const abort = new AbortController();
-    const done = this.load(abort);
-    this.running = { abort, done };
-    return done;
-  }
-
-  private async load(abort: AbortController): Promise<void> {
+    this.running = new AbortController();
+    const { signal } = this.running;
     const timer = setTimeout(() => {
       this.slow.value = this.data.value === undefined;
     }, PATIENCE);
-    try {
-      const reply = await this.read({ signal: abort.signal, ifNoneMatch: this.etag.value });
-      if (abort.signal.aborted) return;
-      if (reply.status === 304) this.error.value = undefined;
-      else this.set(reply.data, reply.etag);
-      this.loadedAt = Date.now();
-    } catch (error) {
-      if (!abort.signal.aborted) this.error.value = asApiError(error);
-    } finally {
-      clearTimeout(timer);
-      if (!abort.signal.aborted) {
-        this.slow.value = false;
-        this.running = null;
-      }
-    }
-  }
-
-  set(data: T, etag: string | undefined): void {
-    this.abort();
-    this.loadedAt = Date.now();
+    const result = await this.read({ signal, ifNoneMatch: this.etag.value }).catch(asApiError);
+    clearTimeout(timer);
+    if (signal.aborted) return;
     batch(() => {
-      this.data.value = data;
-      this.etag.value = etag;
-      this.error.value = undefined;
       this.slow.value = false;
+      this.error.value = result instanceof ApiError ? result : undefined;
+      if (result instanceof ApiError) return;
+      this.loadedAt = Date.now();
+      if (result.status === 304) return;
+      this.data.value = result.data;
+      this.etag.value = result.etag;
     });
   }
 
   abort(): void {
-    this.running?.abort.abort();
-    this.running = null;
+    this.running?.abort();
   }
 }
 

@@ -20,21 +20,19 @@ const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
   ['day', 86_400], ['hour', 3_600], ['minute', 60], ['second', 1],
 ];
 
+/** Of UTC, in milliseconds. */
+const DAY = 86_400_000;
+
 /** `3 hours ago`, `in 5 minutes`; a day without a time is `today` or `4 days ago`. */
 export function ago(text: string, now: number = Date.now()): string {
   const date = new Date(text).getTime();
   if (Number.isNaN(date)) return text;
   if (/^\d{4}-\d\d-\d\d$/.test(text)) {
-    return relative.format(Math.round((date - Date.UTC(...utcDay(now))) / 86_400_000), 'day');
+    return relative.format(Math.floor(date / DAY) - Math.floor(now / DAY), 'day');
   }
   const seconds = Math.round((date - now) / 1_000);
   const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? ['second', 1];
   return relative.format(Math.trunc(seconds / size), unit);
-}
-
-function utcDay(now: number): [number, number, number] {
-  const date = new Date(now);
-  return [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()];
 }
 
 /** `2 h 30 min` */

@@ -8,7 +8,7 @@ test('the challenge is that of RFC 7636, appendix B', async () => {
 
 test('random texts differ and fit into a query', () => {
   assert.notEqual(randomText(), randomText());
-  assert.match(randomText(), /^[\w-]{43}$/);
+  assert.match(randomText(), /^[\w-]{72}$/);
 });
 
 test('an id token of another sign-in, issuer or application is rejected', () => {

@@ -6,9 +6,9 @@ function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }
 
-/** 256 random bits, for state, nonce and the code verifier. */
+/** 244 random bits, for state, nonce and the code verifier. */
 export function randomText(): string {
-  return base64url(crypto.getRandomValues(new Uint8Array(32)));
+  return crypto.randomUUID() + crypto.randomUUID();
 }
 
 /** The code challenge of a verifier (RFC 7636, S256). */

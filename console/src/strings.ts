@@ -41,7 +41,7 @@ export const texts = {
   offline: 'The server cannot be reached. Check the network, then try again.',
   notFound: 'There is no such page.',
   failed: 'This could not be loaded.',
-  mayNotRead: 'You are signed in, but none of your groups has a role. Ask an administrator for the group viewer, editor or admin.',
+  mayNotRead: 'None of your groups has a role. Ask an administrator for the group viewer, editor or admin.',
   needsRole: (role: string) => `Needs the role ${role}`,
   readOnly: (environment: string) => `You can look at ${environment}. Changing it needs the role editor:${environment}.`,
   unknownEnvironment: (name: string) => `There is no environment ${name}. Choose another one above.`,
@@ -52,7 +52,7 @@ export const texts = {
     button: 'Sign in',
     rejected: 'The server did not accept this sign-in.',
     token: 'Admin token',
-    tokenHint: 'The local server prints a link with the token when it starts. The token is also in flags.json.secrets.',
+    tokenHint: 'The local server prints it when it starts, and keeps it in flags.json.secrets.',
     errors: {
       state: 'The answer of the identity provider belongs to another sign-in. Sign in again.',
       noCode: 'The identity provider sent no code.',
@@ -71,7 +71,7 @@ export const texts = {
     apply: 'Apply mine on top',
     discard: 'Discard mine',
     none: 'Nothing that is shown here',
-    reloaded: 'Someone else changed this in the meantime, and nothing of yours was saved. It was loaded again: check it, then try again.',
+    reloaded: 'Someone else changed this in the meantime. Nothing of yours was saved: check what is shown now, then try again.',
   },
   saved: {
     confirmed: 'Every instance has it.',
@@ -86,8 +86,8 @@ export const texts = {
 export const troubleTexts = {
   offline: 'The server cannot be reached. What you see may be out of date; nothing that you have typed is lost. Retrying…',
   unavailable: 'The service is unavailable at the moment. What you see may be out of date; nothing that you have typed is lost. Retrying…',
-  database: 'The database is unavailable. Applications keep getting the flags that they have; changes are not possible until it is back. Retrying…',
-  cache: 'Redis is unavailable. Flags are served from the database and changes are possible; other instances may see them later.',
+  database: 'The database is unavailable. Applications keep the flags that they have; nothing can be changed until it is back. Retrying…',
+  cache: 'Redis is unavailable. Flags come from the database and can be changed; other instances may see changes later.',
 };
 
 export const pageNames = { flags: 'Flags', activity: 'Activity', compare: 'Compare', cleanup: 'Clean up', keys: 'API keys', settings: 'Settings' };
@@ -113,7 +113,7 @@ export const flagFilters = {
   all: 'all', on: 'on', off: 'off', partial: 'partial', typed: 'typed', ramping: 'ramping', stale: 'stale', archived: 'archived',
 };
 
-export const staleReasons = { notEvaluated: 'Not evaluated for 30 days', sameForEveryone: 'Every user has got the same value for 30 days' };
+export const staleReasons = { notEvaluated: 'Not evaluated for 30 days', sameForEveryone: 'The same value for every user for 30 days' };
 
 export const toggleTexts = {
   on: 'Turn on',
@@ -178,10 +178,10 @@ export const rolloutTexts = {
   legend: 'Share of users that get true',
   percent: 'Percent',
   salt: 'Salt',
-  saltHint: 'Flags with the same salt reach users in the same order. Leave it empty unless you need that.',
+  saltHint: 'Flags with the same salt reach users in the same order. Leave it empty otherwise.',
   saltWarning: 'A new salt chooses other users: many lose the flag and others get it.',
   save: 'Save rollout',
-  off: 'The flag is off: users get false until it is turned on, whatever the percentage.',
+  off: 'The flag is off: users get false, whatever the percentage.',
   ramp: 'Ramp it instead',
   supersedes: 'A ramp of this flag is running. Saving here ends it.',
   typed: 'This flag has variants.',
@@ -239,16 +239,16 @@ export const rulesTexts = {
   byUser: 'the user',
   byHint: 'An attribute such as company.id gives all its users the same variant. Empty: the user.',
   weight: 'Weight',
-  otherJson: 'A part that the form does not know; it is kept as it is. Edit it in the JSON.',
+  otherJson: 'The form does not know this part, and keeps it. Edit it as JSON.',
   json: 'Targeting as JSON',
-  noForm: 'This rule has a shape that the form does not know. Edit it as JSON.',
+  noForm: 'The form does not know this rule. Edit it as JSON.',
   badJson: (message: string) => `This is not valid JSON, so the form waits: ${message}`,
   serverOnly: 'Server only: applications with a client key do not see the flag',
   review: 'Review and save',
   reviewTitle: (key: string, environment: string) => `Change ${key} in ${environment}?`,
   reset: 'Discard changes',
   unchanged: 'Nothing has changed.',
-  unsaved: 'Your changes are not saved yet. They stay in this tab until you save or discard them.',
+  unsaved: 'Your changes stay in this tab until you save or discard them.',
   done: (key: string, environment: string) => `The variants and rules of ${key} were saved in ${environment}.`,
 };
 
@@ -292,7 +292,7 @@ export const usersTexts = {
 
 export const rampTexts = {
   ramp: 'Ramp',
-  none: 'This flag has no ramp. A ramp raises its share step by step, and goes back when an alarm fires.',
+  none: 'This flag has no ramp. It would raise the share step by step, and go back when an alarm fires.',
   start: 'Start a ramp',
   again: 'Start another ramp',
   confirmStart: (key: string, environment: string, first: number) => `Start a ramp of ${key} in ${environment}? The first step brings it to ${first} %.`,
@@ -319,7 +319,7 @@ export const rampTexts = {
   next: 'Next step',
   step: (percent: number, bake: string) => `${percent} %, then watched for ${bake}`,
   needs: (evaluations: number) => `at least ${plural(evaluations, 'evaluation')}`,
-  noGuards: 'No guards: only the bake times hold this ramp back.',
+  noGuards: 'No guards: only the bake times hold it back.',
   acknowledgedBy: (actor: string) => `Acknowledged by ${actor}.`,
   history: 'What has happened',
   earlier: 'Earlier ramps',
@@ -499,7 +499,7 @@ export const importModes = { merge: 'stay', replace: 'are archived' };
 export const differenceKinds = { created: 'Created', changed: 'Changed', archived: 'Archived' };
 
 export const snippetTexts = {
-  intro: 'An application reads the flag with an OpenFeature SDK and an API key of the environment. Without a response, it continues with its own default.',
+  intro: 'Applications read the flag with an OpenFeature SDK and an API key of the environment. Without a response, they use their own default.',
   toKeys: 'API keys',
   placeholder: 'YOUR_API_KEY',
   language: 'Language',
