@@ -8,8 +8,11 @@ import { minify } from 'terser';
 
 const root = new URL('.', import.meta.url).pathname;
 
-/** Bytes that a file may have, compressed with gzip, by its extension. */
-const BUDGETS = { '.js': 49_000, '.css': 10_000 };
+/**
+ * Bytes that a file may have, compressed with gzip, by its extension: a first check, because functions/build.rs compresses
+ * better and has the limits of what is sent.
+ */
+const BUDGETS = { '.js': 47_700, '.css': 10_000 };
 
 /** The options that the development server shares. */
 export const options = {
@@ -54,7 +57,7 @@ async function main() {
 
 /** Terser finds more than esbuild: about 6 % of the compressed size, most of it the names of texts (src/strings.ts). */
 async function shorten(script) {
-  const { code } = await minify(script, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true } });
+  const { code } = await minify(script, { module: true, ecma: 2020, compress: { passes: 3, unsafe_arrows: true, lhs_constants: false } });
   return code;
 }
 

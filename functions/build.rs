@@ -6,8 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use zopfli::{Format, Options};
 
 /// The built files of the console. All are compressed, except `index.html`.
 const FROM: &str = "../console/dist";
@@ -26,14 +25,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in names {
         let kind = match name.rsplit('.').next() {
             Some("css") => "text/css; charset=utf-8",
+            Some("json") => "application/json",
             Some("js") => "text/javascript; charset=utf-8",
             Some("svg") => "image/svg+xml",
             _ => return Err(format!("{FROM}/{name}: no content type is known for it").into()),
         };
-        let file = File::create(to.join(format!("{name}.gz")))?;
-        let mut encoder = GzEncoder::new(file, Compression::best());
-        encoder.write_all(&std::fs::read(Path::new(FROM).join(&name))?)?;
-        encoder.finish()?;
+        let plain = File::open(Path::new(FROM).join(&name))?;
+        let compressed = File::create(to.join(format!("{name}.gz")))?;
+        zopfli::compress(Options::default(), Format::Gzip, plain, compressed)?;
         let path = format!("concat!(env!(\"OUT_DIR\"), \"/{name}.gz\")");
         write!(list, "({name:?}, {kind:?}, include_bytes!({path})),")?;
     }

@@ -156,6 +156,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_stay_within_their_budgets() {
+        for (name, _, compressed) in FILES {
+            let budget = match name.rsplit('.').next() {
+                Some("js") => 46_080,
+                Some("css") => 10_000,
+                _ => continue,
+            };
+            let size = compressed.len();
+            assert!(size <= budget, "{name} has {size} bytes: remove something");
+        }
+    }
+
+    #[test]
     fn a_base_path_cannot_end_the_attribute_or_name_another_host() {
         for safe in ["", "/prod", "/a/b-c_d.e~f"] {
             assert_eq!(safe_base_path(safe), safe);
