@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::eventually;
 use pennon_tests::expensive_flags::{
     definition, doubling_evaluators, doubling_rule, list_evaluator, list_rule,
 };
-use pennon_tests::lambda::Function;
 use pennon_tests::response::Response;
 use pennon_tests::stack::Stack;
 use serde_json::{Map, Value, json};
@@ -64,7 +64,7 @@ async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
 const FUNCTION_MEMORY: u64 = 512 * 1024 * 1024;
 
 #[tokio::test]
-async fn the_largest_import_of_rules_fits_into_the_memory_of_a_function() {
+async fn the_largest_import_of_rules_takes_less_memory_than_a_function_has() {
     // Nearly 500,000 values, the limit of an environment, in lists and objects with one element each.
     let mut rule = json!({"var": "a"});
     for _ in 0..40 {
@@ -73,16 +73,17 @@ async fn the_largest_import_of_rules_fits_into_the_memory_of_a_function() {
     let rule = json!({"if": [{"and": vec![rule; 12]}, "on", "off"]});
     let file = file(490, &rule, &Map::new()).to_string();
     let stack = Stack::start().await;
-    let environment = stack.environment();
-    let environment: Vec<(&str, &str)> = environment
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let function =
-        Function::start_within(8 * FUNCTION_MEMORY, "manage-environments", &environment).await;
+    let function = stack.function("manage-environments").await;
     let event = Event::admin("POST", IMPORT, &file).header("if-match", "*");
-    let answer = function.call(&event).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    // A transaction may be idle for five seconds. A debug build exceeds that on a busy machine.
+    eventually("the import is accepted", async || {
+        let answer = function.call(&event).await;
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        answer.status == 200
+    })
+    .await;
+    let peak = function.peak_memory();
+    assert!(peak < FUNCTION_MEMORY, "{peak} bytes");
 }
 
 #[tokio::test]
