@@ -25,6 +25,9 @@ const AWS_SESSION: &str = "canaryAwsSession5Rb";
 const MAC_KEY: &str = "canaryMacKeyOfTheEntriesInTheCache8Wp";
 const ADMIN_TOKEN_END: &str = "canaryAdminTokenSignature4Zt";
 
+/// The level TRACE for Pennon and for the libraries that see secrets. By itself, `trace` applies to Pennon only.
+const TRACE: &str = "trace,hyper=trace,rustls=trace,tokio=trace,lambda=trace,aws=trace,tower=trace";
+
 /// All secrets of a test, and the forms in which a log or a response could show them.
 struct Canaries(Vec<String>);
 
@@ -157,7 +160,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
     let document_arn = manager.create("document", &document).await;
 
     let mut common = vec![
-        ("AWS_LAMBDA_LOG_LEVEL", "TRACE"),
+        ("AWS_LAMBDA_LOG_LEVEL", TRACE),
         ("HEALTH_TIME_LIMIT_MS", "0"),
         ("AWS_SECRET_ACCESS_KEY", AWS_SECRET_KEY),
         ("AWS_SESSION_TOKEN", AWS_SESSION),
@@ -236,7 +239,7 @@ async fn the_trace_log_of_the_local_server_holds_no_secret() {
     let environment = [
         ("REDIS_URL", &*redis_url),
         ("DATABASE_URL", &*database_url),
-        ("RUST_LOG", "trace"),
+        ("RUST_LOG", TRACE),
     ];
     let local = Local::start(&environment).await;
     for mode in [Mode::Open, Mode::CutReply(3), Mode::Refuse] {

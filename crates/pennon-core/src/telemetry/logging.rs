@@ -55,11 +55,18 @@ pub fn start_logging(style: LogStyle) {
 }
 
 /// A level such as `INFO`, or directives such as `info,tokio_postgres=debug`. What cannot be parsed counts as INFO.
+///
+/// A level applies to Pennon. Below INFO, a library logs only if a directive names it: the clients of HTTP, TLS and
+/// PostgreSQL would write several lines for each request.
 fn filter(level: &str) -> Targets {
     let parsed = level.to_ascii_lowercase().parse();
-    let filter = parsed.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
-    // fred and the Lambda runtime log events that this crate also logs, with more context.
-    filter
+    let parsed = parsed.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let level = parsed.default_level().unwrap_or(LevelFilter::OFF);
+    Targets::new()
+        .with_default(level.min(LevelFilter::INFO))
+        .with_target("pennon", level)
+        .with_targets(parsed)
+        // fred and the Lambda runtime log events that this crate also logs, with more context.
         .with_target("fred", LevelFilter::OFF)
         .with_target("lambda_runtime", LevelFilter::ERROR)
 }
@@ -158,6 +165,11 @@ mod tests {
         for (level, target, most) in [
             ("INFO", "pennon_core", Some(Level::INFO)),
             ("warn", "pennon_core", Some(Level::WARN)),
+            ("DEBUG", "pennon_core::store", Some(Level::DEBUG)),
+            ("DEBUG", "hyper_util::client", Some(Level::INFO)),
+            ("TRACE", "tokio_postgres", Some(Level::INFO)),
+            ("warn", "hyper_util::client", Some(Level::WARN)),
+            ("trace,pennon_core=info", "pennon_core", Some(Level::INFO)),
             ("TRACE", "lambda_runtime", Some(Level::ERROR)),
             ("TRACE", "fred::router", None),
             (
