@@ -323,6 +323,56 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
     assert_eq!((row.get(0), row.get(1)), (false, true));
 }
 
+/// The default privileges of a database give others rights on a new table, and SQL may add more.
+#[tokio::test]
+async fn only_the_owner_keeps_the_right_to_change_audit_entries() {
+    let installation = Installation::start("createrole").await;
+    let sql = installation.sql().await;
+    sql.batch_execute(
+        "create role reporting login; create role helper login;
+         alter default privileges for role owner grant all on tables to reporting, public",
+    )
+    .await
+    .expect("default privileges");
+    let one_login = [("DATABASE_SECRET_ARN", installation.owner.as_str())];
+    let migrate = installation.manager.function("migrate", &one_login).await;
+    migrate.invoke(&json!({})).await.expect("migrates");
+    let rights = "select role || ': ' || string_agg(lower(name), ' ' order by name)
+         from unnest(array['reporting', 'helper']) as role,
+              unnest(array['DELETE', 'INSERT', 'REFERENCES', 'SELECT', 'TRIGGER', 'TRUNCATE', 'UPDATE']) as name
+         where has_table_privilege(role, 'pennon_audit', name)
+            or (name in ('REFERENCES', 'UPDATE') and has_any_column_privilege(role, 'pennon_audit', name))
+         group by role order by role";
+    let found = async || {
+        let rows = sql.query(rights, &[]).await.expect("rights");
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    let kept = ["helper: insert select", "reporting: insert select"];
+    let log = migrate.log();
+    assert_eq!(found().await, kept, "{log}");
+    assert!(
+        log.contains("DELETE from public, DELETE from reporting"),
+        "{log}"
+    );
+    // Rights on other tables stay.
+    let others = "select has_table_privilege('reporting', 'pennon_environments', 'delete')";
+    let row = sql.query_one(others, &[]).await.expect("rights");
+    assert!(row.get::<_, bool>(0));
+
+    sql.batch_execute(
+        "grant update (actor), references (actor) on pennon_audit to helper;
+         grant truncate, delete on pennon_audit to reporting with grant option;
+         set role reporting; grant delete on pennon_audit to helper; reset role",
+    )
+    .await
+    .expect("more rights");
+    installation.migrate().await;
+    assert_eq!(found().await, kept);
+    let again = installation.start_migrate(&[]).await;
+    again.invoke(&json!({})).await.expect("migrates");
+    assert!(!again.log().contains("pennon_audit"), "{}", again.log());
+}
+
 #[tokio::test]
 async fn every_function_works_with_the_role_that_it_has() {
     let installation = Installation::start("createrole").await;

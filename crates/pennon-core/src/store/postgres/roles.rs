@@ -146,8 +146,8 @@ enum Outcome {
     ByHand(Vec<String>),
 }
 
-/// Creates the roles whose secrets are configured, grants their privileges, and writes the secrets that have no
-/// value yet; with `rotate`, all of them.
+/// Protects the audit. Then creates the roles whose secrets are configured, grants their privileges, and writes the
+/// secrets that have no value yet; with `rotate`, all of them.
 ///
 /// # Errors
 /// If a statement fails, or a secret cannot be read or written. A retry continues where this call stopped.
@@ -157,6 +157,7 @@ pub(super) async fn ensure(
     config: &DatabaseConfig,
     rotate: bool,
 ) -> Result<RolesState, Error> {
+    protect_audit(client).await?;
     let managed: Vec<(Role, &str)> = Role::ALL
         .into_iter()
         .filter_map(|role| Some((role, role.secret(&config.roles)?)))
@@ -191,6 +192,39 @@ pub(super) async fn ensure(
         let sql = sql.join("\n");
         Ok(RolesState::ByHand { sql })
     }
+}
+
+/// Revokes all privileges on the audit but to read it and to add to it, from everybody but its owner. Default
+/// privileges of the database give others more: typically all privileges, to the login of an existing service.
+/// `TRIGGER` is revoked too, because a trigger can change the entries that are added.
+async fn protect_audit(client: &Client) -> Result<(), Error> {
+    // Grants on columns are revoked with those on the table.
+    let query = "
+        select distinct acl.privilege_type || ' from '
+                 || case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as right,
+               format('revoke %s on %s from %s cascade;', acl.privilege_type, audit.oid::regclass,
+                 case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end) as statement
+        from pg_class as audit cross join lateral (
+               select (aclexplode(relacl)).*
+               union all
+               select (aclexplode(attacl)).* from pg_attribute where attrelid = audit.oid
+             ) as acl
+        where relname = 'pennon_audit' and relnamespace = current_schema()::regnamespace
+          and acl.grantee <> relowner and acl.privilege_type not in ('SELECT', 'INSERT')
+        order by 1";
+    begin(client).await.map_err(refused)?;
+    let rows = client.query_typed(query, &[]).await.map_err(refused)?;
+    let column = |name: &str| -> Vec<String> { rows.iter().map(|row| row.get(name)).collect() };
+    let statements = column("statement").join("\n") + "\ncommit";
+    client.batch_execute(&statements).await.map_err(refused)?;
+    if !rows.is_empty() {
+        tracing::warn!(
+            domain = "config",
+            rights = column("right").join(", "),
+            "rights on pennon_audit were revoked: only its owner may change or delete entries"
+        );
+    }
+    Ok(())
 }
 
 impl Facts {
