@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::functions::list_or_one;
+use super::functions::{list_or_one, statements};
 use super::stack::{Stack, list, only, reference, target, text};
 use super::{AFTER, GONE, Mistake, Problems, planted};
 
@@ -26,6 +26,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_subnets(stack, problems);
     check_places(stack, problems);
     check_way_out(stack, problems);
+    check_endpoint_policy(stack, problems);
     check_order(stack, problems);
     for (id, properties) in stack.of_type("AWS::EC2::VPC") {
         let watched = stack.of_type("AWS::EC2::FlowLog").any(|(_, log)| {
@@ -300,7 +301,54 @@ fn check_way_out(stack: &Stack, problems: &mut Problems) {
     }
 }
 
+/// The endpoint of Secrets Manager admits only this account, and only the calls of functions. Otherwise whoever controls
+/// a function can send secrets to an account of their own through it.
+fn check_endpoint_policy(stack: &Stack, problems: &mut Problems) {
+    const CALLS: [&str; 2] = [
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:PutSecretValue",
+    ];
+    let functions = stack.functions().iter();
+    let inside = functions.filter(|it| !it.properties["VpcConfig"].is_null());
+    let called: BTreeSet<&str> = inside
+        .flat_map(|function| statements(stack, function))
+        .flat_map(|statement| list_or_one(&statement["Action"]))
+        .map(text)
+        .filter(|action| action.starts_with("secretsmanager:"))
+        .collect();
+    let account = json!({"StringEquals": {"aws:PrincipalAccount": reference("AWS::AccountId")}});
+    for (id, endpoint) in stack.of_type("AWS::EC2::VPCEndpoint") {
+        let statements = list(&endpoint["PolicyDocument"]["Statement"]);
+        let own = !statements.is_empty() && statements.iter().all(|it| it["Condition"] == account);
+        problems.unless(own, id, "open to other accounts");
+        let allowed: BTreeSet<&str> = statements
+            .iter()
+            .flat_map(|statement| list_or_one(&statement["Action"]))
+            .map(text)
+            .collect();
+        for action in called.difference(&allowed) {
+            problems.add(id, format!("does not allow {action}"));
+        }
+        for action in allowed.iter().filter(|action| !CALLS.contains(action)) {
+            problems.add(id, format!("allows {action}"));
+        }
+    }
+}
+
 planted! {
+    an_endpoint_that_is_open_to_other_accounts:
+        [Mistake("SecretsEndpoint", "            Condition: {StringEquals: {\"aws:PrincipalAccount\": !Ref AWS::AccountId}}\n", "")]
+        => "SecretsEndpoint: open to other accounts";
+    an_endpoint_without_a_policy:
+        [Mistake("SecretsEndpoint", "      PolicyDocument:", "      Policy:")]
+        => "SecretsEndpoint: does not allow secretsmanager:GetSecretValue",
+           "SecretsEndpoint: does not allow secretsmanager:PutSecretValue", "SecretsEndpoint: open to other accounts";
+    an_endpoint_for_every_call:
+        [Mistake("SecretsEndpoint", "secretsmanager:PutSecretValue]", "secretsmanager:PutSecretValue, secretsmanager:*]")]
+        => "SecretsEndpoint: allows secretsmanager:*";
+    an_endpoint_that_rejects_a_call:
+        [Mistake("SecretsEndpoint", "[secretsmanager:GetSecretValue, secretsmanager:PutSecretValue]", "secretsmanager:GetSecretValue")]
+        => "SecretsEndpoint: does not allow secretsmanager:PutSecretValue";
     a_proxy_that_accepts_connections_without_tls:
         [Mistake("DatabaseProxyServer", "RequireTLS: true", "RequireTLS: false")]
         => "DatabaseProxyServer: not in the private subnets, or without TLS";
