@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
-use pennon_core::telemetry::Metric;
 use serde_json::{Value, json};
 
 /// The time limit for change events. An invocation has 50 seconds.
@@ -62,10 +61,6 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         unreachable = done.unreachable,
         "cache reconciled"
     );
-    if done.forged > 0 {
-        app.instance
-            .write_metric(Metric::ForgedEntries, done.forged);
-    }
     if done.unreachable > 0 {
         return Err(Error::Unavailable(format!(
             "Redis is unavailable for {} of {} environments",

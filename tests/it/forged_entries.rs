@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pennon_tests::event::Event;
+use pennon_tests::event::{EXAMPLE_KEY, Event, SYNC_KEY};
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::{KEY, Resp};
@@ -69,18 +69,25 @@ async fn cold(stack: &Stack) -> Function {
     get
 }
 
-/// Whether a function has reported a forged entry, in a log line and in the metric.
+/// Whether a function has reported a forged entry, in a log line and in the metric of the alarm.
 fn has_reported(function: &Function) -> bool {
-    let logged = function
-        .lines()
+    let lines = function.lines();
+    let logged = lines
         .iter()
-        .any(|line| line["error.type"] == "forged_entry" && line["level"] == "ERROR");
-    let counted = function
-        .requests()
-        .iter()
-        .any(|line| line["forged_entries"].as_u64() > Some(0));
-    assert_eq!(logged, counted, "{}", function.log());
-    logged
+        .filter(|line| line["error.type"] == "forged_entry" && line["level"] == "ERROR");
+    let counted = lines.iter().filter(|line| {
+        let directives = line["_aws"]["CloudWatchMetrics"].as_array();
+        directives.into_iter().flatten().any(|directive| {
+            directive["Dimensions"] == json!([["Installation"]])
+                && directive["Metrics"][0]["Name"] == "forged_entries"
+                && line["Installation"].is_string()
+        })
+    });
+    let counted: u64 = counted
+        .map(|line| line["forged_entries"].as_u64().expect("a number"))
+        .sum();
+    assert_eq!(logged.count() as u64, counted, "{}", function.log());
+    counted > 0
 }
 
 async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
@@ -139,14 +146,55 @@ async fn reconciling_compares_what_an_entry_holds(on: Topology) {
     forge(&stack, &[("checkout", &forged)]);
     let done = run().await;
     assert_eq!((&done["repaired"], &done["warmed"]), (&json!(1), &json!(1)));
-    let lines = reconcile.lines();
-    let is_logged = lines
-        .iter()
-        .any(|line| line["error.type"] == "forged_entry");
-    let counted = lines.iter().any(|line| line["forged_entries"] == 1);
-    assert!(is_logged && counted, "{}", reconcile.log());
+    assert!(has_reported(&reconcile), "{}", reconcile.log());
     assert_eq!(run().await["repaired"], 0);
     assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
+}
+
+#[tokio::test]
+async fn every_function_that_reads_the_cache_counts_forged_entries_for_the_alarm() {
+    let stack = Stack::start().await;
+    stack.database.add_key(EXAMPLE_KEY).await;
+    stack.database.add_key(SYNC_KEY).await;
+    let warm = function(&stack, "get-flag").await;
+    for (name, event) in [
+        ("get-flag", Event::get("checkout")),
+        ("list-flags", Event::list()),
+        ("evaluate-flag", Event::load("evaluate-flag")),
+        ("evaluate-flags", Event::load("evaluate-flags")),
+        ("health", Event::load("health")),
+        ("sync-flags", Event::load("sync-flags")),
+        ("manage-flags", Event::load("manage-flags-explain")),
+        ("report-usage", Event::load("report-usage")),
+        ("reconcile", Event::load("reconcile")),
+    ] {
+        stack.redis.command(&["DEL", KEY]);
+        assert_eq!(checkout(&warm).await, 50);
+        let finder = function(&stack, name).await;
+        forge(&stack, &[("checkout", &forged_flag(&stack))]);
+        let answer = finder.invoke(event.value()).await;
+        assert!(answer.is_ok(), "{name}: {answer:?}");
+        assert!(has_reported(&finder), "{name}: {}", finder.log());
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_whether_a_forged_entry_was_removed() {
+    let stack = Stack::start().await;
+    cold(&stack).await;
+    forge(&stack, &[("checkout", &forged_flag(&stack))]);
+    for (right, removed) in [("-pexpire", false), ("+pexpire", true)] {
+        stack.redis.command(&["ACL", "SETUSER", "default", right]);
+        let get = cold(&stack).await;
+        let lines = get.lines();
+        let reported = lines
+            .iter()
+            .filter(|line| line["error.type"] == "forged_entry");
+        let said: Vec<&Value> = reported.map(|line| &line["removed"]).collect();
+        assert!(!said.is_empty(), "{right}: {}", get.log());
+        assert!(said.iter().all(|it| **it == removed), "{right}: {said:?}");
+    }
+    assert!(!has_reported(&cold(&stack).await));
 }
 
 async fn a_forged_api_key_is_rejected(on: Topology) {

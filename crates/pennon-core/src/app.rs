@@ -90,6 +90,10 @@ impl App {
             style,
             function: name("AWS_LAMBDA_FUNCTION_NAME"),
             version: name("AWS_LAMBDA_FUNCTION_VERSION"),
+            installation: config
+                .installation
+                .clone()
+                .unwrap_or_else(|| "none".to_owned()),
             reported_connections: ReportedConnections::default(),
         };
         let secrets = Arc::new(Secrets::default());
@@ -100,6 +104,14 @@ impl App {
         );
         let service = FlagService::new(cache, store, &config);
         Self::new(config, service, instance)
+    }
+
+    /// Writes the metric of forged cache entries, if any were found since the last line of a request.
+    pub fn report_forged_entries(&self) {
+        let found = self.service.cache().map_or(0, Cache::take_forged_entries);
+        if found > 0 {
+            self.instance.write_forged_entries(found);
+        }
     }
 
     /// The source of the alarms of ramps. Created on first use, because most functions never use it.

@@ -156,6 +156,7 @@ where
             // Boxed, because the nested types are too deep for the compiler.
             let outcome = Box::pin(handle(app.clone(), event.payload)).await;
             app.service.store().end_of_request().await;
+            app.report_forged_entries();
             if let Err(error) = &outcome {
                 tracing::error!(domain = "config", error = %error, "the event failed");
             }

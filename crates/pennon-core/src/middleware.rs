@@ -132,6 +132,7 @@ where
         facts: &facts,
         evaluations,
         key_uses,
+        forged_entries: cache.map_or(0, crate::cache::Cache::take_forged_entries),
     });
     with_header(response, "x-request-id", &request_id)
 }

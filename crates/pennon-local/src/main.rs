@@ -145,6 +145,7 @@ async fn run() -> Result<(), String> {
         style: LogStyle::Human,
         function: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        installation: String::new(),
         reported_connections: ReportedConnections::default(),
     };
     let service = FlagService::new(cache, store, &config);

@@ -47,10 +47,9 @@ const CLOUDWATCH_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAdd
 /// and clients of `sync-flags` keep their document while it fails.
 const UNCOUNTED: [&str; 4] = ["health", "schedules", "ramps", "sync-flags"];
 /// Metrics about reads, and metrics about Redis.
-const OF_READS: [&str; 6] = [
+const OF_READS: [&str; 5] = [
     "cache_hit_rate",
     "cache_misses",
-    "forged_entries",
     "response_latency",
     "stale_answers",
     "unreadable_rows",
@@ -341,14 +340,25 @@ fn check_metric(stack: &Stack, id: &str, metric: &Value, problems: &mut Problems
     let by_version = Metric::BY_VERSION
         .iter()
         .any(|metric| metric.name() == name);
-    let written =
-        dimensions == ["Function"] || (by_version && dimensions == ["Function", "Version"]);
+    let of_installation = name == Metric::ForgedEntries.name();
+    let written = match dimensions.as_slice() {
+        ["Installation"] => of_installation,
+        ["Function"] => !of_installation,
+        other => by_version && other == ["Function", "Version"],
+    };
     problems.unless(
         written,
         id,
         format!("{name} is not written under {dimensions:?}"),
     );
-    let function = target(&metric["Dimensions"][0]["Value"]);
+    let value = &metric["Dimensions"][0]["Value"];
+    if of_installation {
+        // The value of INSTALLATION_ID in every function.
+        let own = *value == reference("AWS::StackId");
+        problems.unless(own, id, format!("{name} of another installation"));
+        return;
+    }
+    let function = target(value);
     let known = stack.get(function)["Type"] == "AWS::Serverless::Function";
     problems.unless(known, id, format!("{function} is not a function"));
 }
@@ -681,9 +691,13 @@ planted! {
     a_read_whose_unreadable_rows_are_not_counted:
         [Mistake("UnreadableRowsAlarm", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: unreadable_rows,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
         => "UnreadableRowsAlarm: unreadable_rows without get-flag";
-    a_read_whose_forged_entries_are_not_counted:
-        [Mistake("CacheForgedEntriesAlarm", "MetricName: forged_entries,\n            Dimensions: [{Name: Function, Value: !Ref GetFlagFunction}]", "MetricName: forged_entries,\n            Dimensions: [{Name: Function, Value: !Ref ListFlagsFunction}]")]
-        => "CacheForgedEntriesAlarm: forged_entries without get-flag";
+    forged_entries_of_one_function:
+        [Mistake("CacheForgedEntriesAlarm", "[{Name: Installation, Value: !Ref AWS::StackId}]", "[{Name: Function, Value: !Ref GetFlagFunction}]")]
+        => "CacheForgedEntriesAlarm: forged_entries is not written under [\"Function\"]",
+           "CacheForgedEntriesAlarm: forged_entries of another installation";
+    forged_entries_of_something_else:
+        [Mistake("CacheForgedEntriesAlarm", "Value: !Ref AWS::StackId", "Value: !Ref AWS::StackName")]
+        => "CacheForgedEntriesAlarm: forged_entries of another installation";
     an_alarm_that_nobody_hears:
         [Mistake("ApiErrorsAlarm", "      AlarmActions: [!Ref AlarmTopic]\n", "")]
         => "ApiErrorsAlarm: notifies nobody";

@@ -1,5 +1,6 @@
 //! Verifies the headers of entries, and reports entries that are not authentic.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,6 @@ use super::entry::{Header, Signer, Unusable};
 use super::mac::MacKeys;
 use crate::environment::Environment;
 use crate::snapshot::Revision;
-use crate::telemetry::Trace;
 
 /// An entry that expired less than this ago is not reported: clocks differ a little, and Redis counts the TTL
 /// from the arrival of the fill. An entry that expired earlier was replayed by somebody.
@@ -131,39 +131,45 @@ impl Cache {
         }
     }
 
-    /// Logs why an entry is unusable. Returns whether it is not authentic, which may mean that somebody else can
-    /// write to this Redis.
-    pub(super) fn report_unusable(
-        &self,
-        why: Unusable,
-        environment: &Environment,
-        trace: &Trace,
-    ) -> bool {
+    /// Logs why an entry is unusable, and whether it is gone. Counts entries that are not authentic.
+    pub(super) fn report_unusable(&self, why: Unusable, environment: &Environment, removed: bool) {
         match why {
-            Unusable::Expired(since) if since < in_milliseconds(EXPIRY_TOLERANCE) => return false,
+            Unusable::Expired(since) if since < in_milliseconds(EXPIRY_TOLERANCE) => return,
             Unusable::Corrupt => {
                 tracing::warn!(
                     domain = "config",
                     error.r#type = "damaged_entry",
-                    "the cache entry of {environment} cannot be decoded; removing it"
+                    removed,
+                    "the cache entry of {environment} cannot be decoded and is not used"
                 );
-                return false;
+                return;
             }
             Unusable::Forged => self.source.suspect_keys(),
             Unusable::OtherInstallation | Unusable::Unsigned | Unusable::Expired(_) => {}
         }
-        trace.forged_entry();
+        self.count_forged_entry();
         tracing::error!(
             domain = "config",
             error.r#type = "forged_entry",
             environment = environment.as_str(),
             reason = why.name(),
-            "a cache entry is not authentic; it was removed, and the flags were read from PostgreSQL. \
+            removed,
+            "a cache entry is not authentic and is not used. \
              This is harmless if another function or server on this Redis has a different CACHE_MAC_KEY (or \
              CACHE_MAC_SECRET_ARN), or runs an older version. Otherwise somebody else can write to \
              Redis; see cache-forged-entries in docs/operations.md"
         );
-        true
+    }
+
+    /// Counts an entry that is not authentic, for the metric with the alarm. Not part of the trace of a request, because
+    /// other events, such as schedules, find forged entries too.
+    pub(crate) fn count_forged_entry(&self) {
+        self.forged_entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many entries that are not authentic were found since the last call.
+    pub fn take_forged_entries(&self) -> u32 {
+        self.forged_entries.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn report_other_installation(&self, environment: &Environment) {

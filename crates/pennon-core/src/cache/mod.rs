@@ -29,6 +29,7 @@ mod retry;
 mod target;
 mod url;
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -72,6 +73,7 @@ pub struct Cache {
     key_prefix: String,
     installation: Arc<Installation>,
     verified: Mutex<Option<VerifiedHeader>>,
+    forged_entries: AtomicU32,
 }
 
 impl Cache {
@@ -97,6 +99,7 @@ impl Cache {
             key_prefix: config.key_prefix.clone(),
             installation: installation.clone(),
             verified: Mutex::new(None),
+            forged_entries: AtomicU32::new(0),
         })
     }
 
@@ -288,9 +291,9 @@ impl Cache {
                     }
                     Err(why) => why,
                 };
-                let forged = self.report_unusable(why, environment, &context.trace);
-                self.drop_entry(&key, "", context).await;
-                Found::Corrupt { forged }
+                let removed = self.drop_entry(&key, "", context).await;
+                self.report_unusable(why, environment, removed);
+                Found::Corrupt { removed }
             }
             [Reply::Text(kind), Reply::Text(id)] if **kind == *"lease" => {
                 Found::Lease(Lease { id: id.to_string() })
@@ -445,7 +448,8 @@ impl Cache {
         confirmed
     }
 
-    /// Removes the entry at a key if it has this revision; with an empty revision, any entry.
+    /// Removes the entry at a key if it has this revision; with an empty revision, any entry. Returns whether Redis
+    /// has confirmed that it is gone.
     async fn drop_entry(&self, key: &str, revision: &str, context: &RequestContext) -> bool {
         let arguments = [revision.to_owned(), BARRIER.as_millis().to_string()];
         self.run(Script::Discard, key, &arguments, context)

@@ -44,10 +44,10 @@ pub enum Found<T = Snapshot> {
     /// Load without filling: a write is in progress, Redis is full, or the entry belongs to another
     /// installation.
     FillForbidden,
-    /// An entry that is forged, expired or invalid. It has been removed. Ask again.
+    /// An entry that is forged, expired or invalid. Ask again.
     Corrupt {
-        /// Whether it is not authentic.
-        forged: bool,
+        /// Whether Redis has confirmed that it is gone.
+        removed: bool,
     },
     /// Redis is unavailable.
     Unavailable,

@@ -18,8 +18,6 @@ pub struct Reconciled {
     pub environments: usize,
     /// Entries that differed from the database and were removed.
     pub repaired: usize,
-    /// Of these, entries that were not authentic, or had other content at the same revision.
-    pub forged: u32,
     /// Entries that were filled.
     pub warmed: usize,
     /// Environments whose entry could not be read or removed.
@@ -31,11 +29,11 @@ pub struct Reconciled {
 enum Compared {
     /// It equals the state in the store.
     Equal,
-    /// It differed and was removed. It is forged if it was not authentic, or had other content at the same revision.
-    Removed { forged: bool },
+    /// It differed and was removed.
+    Removed,
     /// There is no entry.
     Absent,
-    /// Redis did not answer.
+    /// Redis did not answer, or did not confirm that a wrong entry is gone.
     Unreachable,
 }
 
@@ -60,10 +58,7 @@ impl FlagService {
                 .await?
             {
                 Compared::Equal => continue,
-                Compared::Removed { forged } => {
-                    done.repaired += 1;
-                    done.forged += u32::from(forged);
-                }
+                Compared::Removed => done.repaired += 1,
                 Compared::Absent => {}
                 Compared::Unreachable => {
                     done.unreachable += 1;
@@ -115,8 +110,8 @@ impl FlagService {
             Lookup::Corrupt => {
                 let found = cache.read(environment, context).await;
                 return Ok(match found {
-                    Found::Corrupt { forged } => Compared::Removed { forged },
-                    Found::Unavailable => Compared::Unreachable,
+                    Found::Corrupt { removed: true } => Compared::Removed,
+                    Found::Corrupt { removed: false } | Found::Unavailable => Compared::Unreachable,
                     Found::Entry(..)
                     | Found::Lease(_)
                     | Found::FillInProgress
@@ -133,15 +128,17 @@ impl FlagService {
                 .await?
                 != SnapshotUpdate::Unchanged
         {
-            return Ok(remove_entry(cache, environment, found, false, context).await);
+            return Ok(remove_entry(cache, environment, found, context).await);
         }
         let entry = match cache.read(environment, context).await {
             Found::Entry(entry, _) => *entry,
-            Found::Corrupt { forged } => return Ok(Compared::Removed { forged }),
+            Found::Corrupt { removed: true } => return Ok(Compared::Removed),
             Found::Lease(_) | Found::FillInProgress | Found::FillForbidden => {
                 return Ok(Compared::Absent);
             }
-            Found::Unavailable => return Ok(Compared::Unreachable),
+            Found::Corrupt { removed: false } | Found::Unavailable => {
+                return Ok(Compared::Unreachable);
+            }
         };
         // A change in between gives another revision, which the next run compares.
         match self
@@ -152,16 +149,19 @@ impl FlagService {
             SnapshotUpdate::Changed(stored)
                 if stored.revision == entry.revision && stored != entry =>
             {
+                let compared = remove_entry(cache, environment, entry.revision, context).await;
+                cache.count_forged_entry();
                 tracing::error!(
                     domain = "config",
                     error.r#type = "different_entry",
                     environment = environment.as_str(),
-                    "an authentic cache entry differs from PostgreSQL at the same revision and was removed. \
+                    removed = compared == Compared::Removed,
+                    "an authentic cache entry differs from PostgreSQL at the same revision. \
                      Either a row was changed with triggers disabled, or the MAC key has leaked. See cache-forged-entries in docs/operations.md"
                 );
                 let slot = self.known().entry(environment.clone()).or_default().clone();
                 slot.hold_loaded(stored, StartTime::now());
-                Ok(remove_entry(cache, environment, entry.revision, true, context).await)
+                Ok(compared)
             }
             SnapshotUpdate::Changed(_) | SnapshotUpdate::Unchanged => Ok(Compared::Equal),
         }
@@ -172,12 +172,11 @@ async fn remove_entry(
     cache: &Cache,
     environment: &Environment,
     wrong: Revision,
-    forged: bool,
     context: &RequestContext,
 ) -> Compared {
     let confirmed = cache.discard(environment, wrong, context).await;
     if confirmed {
-        Compared::Removed { forged }
+        Compared::Removed
     } else {
         Compared::Unreachable
     }

@@ -26,7 +26,8 @@ pub enum Metric {
     /// Unreadable flags, overrides, settings and API keys of the environment. Only written if there are any, so that
     /// the metric costs nothing otherwise.
     UnreadableRows,
-    /// Cache entries that were dropped because of an invalid MAC. Only written if there are any.
+    /// Cache entries that are not authentic. Only written if there are any, and by installation instead of by function:
+    /// one alarm then covers every function.
     ForgedEntries,
     /// The time from the arrival of a request to its response.
     ResponseLatency,

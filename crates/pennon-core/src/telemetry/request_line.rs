@@ -17,6 +17,8 @@ use crate::key_uses::LastUses;
 
 /// Limit on a request id, in bytes. API Gateway's ids have 16.
 const MAX_ID_LENGTH: usize = 64;
+/// The dimension of the metric of forged entries: any function of the installation may find one.
+const INSTALLATION: &str = "Installation";
 /// Minimum time before an instance logs an unchanged number of connections again.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -34,6 +36,8 @@ pub struct Instance {
     pub function: String,
     /// The function's version, which distinguishes a canary's metrics.
     pub version: String,
+    /// `INSTALLATION_ID`, the dimension of the metric of forged entries.
+    pub installation: String,
     /// Limits how often the number of connections is logged.
     pub reported_connections: ReportedConnections,
 }
@@ -87,6 +91,8 @@ pub struct RequestLine<'a> {
     pub evaluations: Option<Counts>,
     /// Uses of API keys that have not been logged yet.
     pub key_uses: LastUses,
+    /// Forged cache entries that were found since the last line.
+    pub forged_entries: u32,
 }
 
 impl Instance {
@@ -113,18 +119,20 @@ impl Instance {
         });
     }
 
-    /// Writes one metric outside of a request, such as in a scheduled run.
-    pub fn write_metric(&self, metric: Metric, value: u32) {
+    /// Writes the metric of forged entries outside of a request, such as in a scheduled run.
+    pub fn write_forged_entries(&self, value: u32) {
+        let metric = Metric::ForgedEntries;
         let mut line = json!({
             "level": "INFO",
             "message": format!("{}: {value}", metric.name()),
             "domain": "config",
             "Function": self.function,
+            INSTALLATION: self.installation,
             "_aws": {
                 "Timestamp": unix_millis(),
                 "CloudWatchMetrics": [{
                     "Namespace": Metric::NAMESPACE,
-                    "Dimensions": [["Function"]],
+                    "Dimensions": [[INSTALLATION]],
                     "Metrics": [{ "Name": metric.name(), "Unit": metric.unit() }],
                 }],
             },
@@ -204,6 +212,9 @@ impl Instance {
                 MetricValue::Count(count) => fields.number(metric.name(), *count),
             }
         }
+        if line.forged_entries > 0 {
+            fields.text(INSTALLATION, &self.installation);
+        }
         if self.reported_connections.is_due(line.connections) {
             // Its value is above.
             metrics.push((Metric::ActiveConnections, MetricValue::Count(0)));
@@ -219,21 +230,28 @@ impl Instance {
 
 /// Appends the directives that declare metrics.
 fn write_directives(metrics: &[(Metric, MetricValue)], facts: &Facts, output: &mut Vec<u8>) {
-    let by_version = |metric: Metric| {
+    const OF_FUNCTION: &str = r#"[["Function"]]"#;
+    const BY_VERSION: &str = r#"[["Function"],["Function","Version"]]"#;
+    const OF_INSTALLATION: &str = r#"[["Installation"]]"#;
+    let dimensions_of = |metric: Metric| {
         // The canary alarms of latency only cover functions that read flags.
-        Metric::BY_VERSION.contains(&metric)
-            && (metric != Metric::ResponseLatency || facts.cache.is_some())
+        let is_by_version = Metric::BY_VERSION.contains(&metric)
+            && (metric != Metric::ResponseLatency || facts.cache.is_some());
+        if metric == Metric::ForgedEntries {
+            OF_INSTALLATION
+        } else if is_by_version {
+            BY_VERSION
+        } else {
+            OF_FUNCTION
+        }
     };
     output.push(b'[');
     let mut is_first = true;
-    for (is_by_version, dimensions) in [
-        (true, r#"[["Function"],["Function","Version"]]"#),
-        (false, r#"[["Function"]]"#),
-    ] {
+    for dimensions in [BY_VERSION, OF_FUNCTION, OF_INSTALLATION] {
         let mut selected = metrics
             .iter()
             .map(|(metric, _)| *metric)
-            .filter(|metric| by_version(*metric) == is_by_version)
+            .filter(|metric| dimensions_of(*metric) == dimensions)
             .peekable();
         if selected.peek().is_none() {
             continue;
@@ -370,8 +388,8 @@ fn metrics(line: &RequestLine<'_>) -> Vec<(Metric, MetricValue)> {
     if facts.connection_errors > 0 {
         metrics.push((Metric::RedisRetries, Count(facts.retries.into())));
     }
-    if facts.forged_entries > 0 {
-        metrics.push((Metric::ForgedEntries, Count(facts.forged_entries.into())));
+    if line.forged_entries > 0 {
+        metrics.push((Metric::ForgedEntries, Count(line.forged_entries.into())));
     }
     metrics
 }
@@ -439,6 +457,7 @@ mod tests {
             facts,
             evaluations: None,
             key_uses: LastUses::new(),
+            forged_entries: 0,
         }
     }
 
@@ -461,6 +480,7 @@ mod tests {
             style: LogStyle::Json,
             function: "list-flags".to_owned(),
             version: "7".to_owned(),
+            installation: "arn:stack".to_owned(),
             reported_connections: ReportedConnections::default(),
         }
     }
@@ -471,12 +491,15 @@ mod tests {
         let mut names = Vec::new();
         for directive in directives.expect("a list") {
             assert_eq!(directive["Namespace"], "Pennon");
-            let by_version =
-                directive["Dimensions"] == json!([["Function"], ["Function", "Version"]]);
-            assert!(by_version || directive["Dimensions"] == json!([["Function"]]));
+            let dimensions = &directive["Dimensions"];
+            let by_version = *dimensions == json!([["Function"], ["Function", "Version"]]);
+            let of_installation = *dimensions == json!([["Installation"]]);
+            assert!(by_version || of_installation || *dimensions == json!([["Function"]]));
             for definition in directive["Metrics"].as_array().expect("a list") {
                 let name = definition["Name"].as_str().expect("a name");
                 assert!(document[name].is_number(), "{name}");
+                assert_eq!(of_installation, name == "forged_entries", "{name}");
+                assert!(!of_installation || document["Installation"] == "arn:stack");
                 names.push((by_version, name));
             }
         }
@@ -495,7 +518,6 @@ mod tests {
             let trace = Trace::default();
             trace.cache(outcome);
             trace.unreadable_rows(1);
-            trace.forged_entry();
             trace.connection_error();
             trace.retried();
             trace.database_load();
@@ -505,6 +527,7 @@ mod tests {
             let line = RequestLine {
                 status: 503,
                 breaker_open: true,
+                forged_entries: 1,
                 ..line(&facts)
             };
             let document = parsed(&instance(), &line);

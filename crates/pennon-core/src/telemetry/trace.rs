@@ -48,8 +48,6 @@ pub struct Facts {
     pub unknown_environment: bool,
     /// Failed attempts to use Redis.
     pub connection_errors: u32,
-    /// Cache entries with an invalid MAC.
-    pub forged_entries: u32,
     /// Counts that the caller has posted.
     pub posted: Option<PostedCounts>,
     pub(super) retries: u32,
@@ -136,11 +134,6 @@ impl Trace {
     /// Counts a fill that Redis rejected because the entry had been invalidated.
     pub fn fill_refused(&self) {
         self.lock().fills_refused += 1;
-    }
-
-    /// Counts a cache entry with an invalid MAC.
-    pub fn forged_entry(&self) {
-        self.lock().forged_entries += 1;
     }
 
     /// Records counts that the caller has posted. They are added from the log line.
