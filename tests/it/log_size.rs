@@ -1,6 +1,7 @@
 //! How much a request writes to the log, and that no caller can increase it.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
+use pennon_tests::issuer::{Fault, Issuer, SigningKey, now};
 use pennon_tests::lambda::Function;
 use pennon_tests::stack::Stack;
 use pennon_tests::topology::Topology;
@@ -254,6 +255,76 @@ async fn no_request_writes_more_to_the_log_than_its_budget() {
             assert_eq!(line["domain"], "config", "{line}");
             assert_ne!(line["level"], "ERROR", "{line}");
         }
+    }
+}
+
+/// Tokens that are rejected for different reasons; a signature is checked only after the issuer's keys were fetched.
+fn rejected_tokens(issuer: &Issuer, key: &SigningKey) -> Vec<(&'static str, String)> {
+    let sign = |kid: &str, name: &str, value: Value| {
+        let mut claims = issuer.claims("alice");
+        claims[name] = value;
+        key.sign(&json!({ "alg": key.algorithm(), "kid": kid }), &claims)
+    };
+    let good = sign("k1", "sub", json!("alice"));
+    let long = "x".repeat(5_000);
+    vec![
+        ("no JWT", "e30.".repeat(2_000)),
+        ("expired", sign("k1", "exp", json!(now() - 3_600))),
+        ("another issuer", sign("k1", "iss", json!(long))),
+        ("another audience", sign("k1", "aud", json!([long]))),
+        ("an unknown key", sign(&long, "sub", json!("alice"))),
+        ("a key of nobody", sign("k2", "sub", json!("alice"))),
+        (
+            "a changed signature",
+            format!("{}AAAA", &good[..good.len() - 4]),
+        ),
+        ("no user", sign("k1", "sub", json!(""))),
+    ]
+}
+
+/// At DEBUG too, where the HTTP client that fetches the keys logs every step.
+#[tokio::test]
+async fn a_rejected_token_stays_within_the_budget_of_a_request() {
+    let key = SigningKey::p256();
+    let issuer = Issuer::start(&[key.public("k1")]).await;
+    let stack = Stack::start().await;
+    let names = names("list-flags");
+    for (level, fault) in [
+        ("INFO", None),
+        ("DEBUG", None),
+        ("DEBUG", Some(Fault::Failing)),
+        ("TRACE", Some(Fault::OtherIssuer)),
+    ] {
+        issuer.set_fault(fault);
+        if fault == Some(Fault::OtherIssuer) {
+            issuer.set_metadata("issuer", json!("x".repeat(5_000)));
+        }
+        let mut environment = vec![("AWS_LAMBDA_LOG_LEVEL", level)];
+        environment.extend(names.iter().map(|(name, value)| (*name, value.as_str())));
+        environment.extend(issuer.environment());
+        let function = stack.function_with("list-flags", &environment).await;
+        let mut failures = 0;
+        for (what, token) in rejected_tokens(&issuer, &key) {
+            let before = function.log().len();
+            let event = Event::list().header("authorization", &format!("Bearer {token}"));
+            let answer = function
+                .call(&event.query(&format!("environment=production&{}=1", "x".repeat(5_000))))
+                .await;
+            assert_eq!(answer.status, 200, "{what} at {level}: {answer:?}");
+            let log = function.log();
+            let written = &log[before..];
+            assert!(
+                written.len() <= ANONYMOUS,
+                "{what} at {level}: {} bytes: {written}",
+                written.len()
+            );
+            assert_eq!(written.lines().count(), 1, "{what} at {level}: {written}");
+            let line = function.last_request();
+            assert!(line["token_error"].is_string(), "{what} at {level}: {line}");
+            failures += usize::from(line["issuer_error"].is_string());
+        }
+        // The keys are fetched once in ten seconds.
+        assert_eq!(failures, usize::from(fault.is_some()), "{}", function.log());
     }
 }
 

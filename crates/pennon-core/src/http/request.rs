@@ -337,7 +337,7 @@ impl Request {
         if user.is_none()
             && let (Some(tokens), Some(token)) = (&app.tokens, self.bearer_token())
         {
-            user = tokens.user(token).await;
+            user = tokens.user(token, &self.context.trace).await;
         }
         if user.is_none() && app.config.auth.trust_user_id_parameter {
             user = UserId::parse(self.query("userId")?);

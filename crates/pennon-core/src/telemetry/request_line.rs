@@ -168,6 +168,12 @@ impl Instance {
         if let Some(kind) = facts.error_type {
             fields.text("error.type", kind);
         }
+        if let Some(why) = &facts.token_error {
+            fields.text("token_error", why);
+        }
+        if let Some(why) = &facts.issuer_error {
+            fields.text("issuer_error", why);
+        }
         if !facts.ignored_fields.is_empty() {
             fields.put("ignored_fields", &facts.ignored_fields);
         }
@@ -432,6 +438,15 @@ fn human(line: &RequestLine<'_>) -> String {
         text.push_str(", ");
         text.push_str(kind);
     }
+    for (what, error) in [
+        (", token rejected: ", &facts.token_error),
+        (", no keys of the issuer: ", &facts.issuer_error),
+    ] {
+        if let Some(error) = error {
+            text.push_str(what);
+            text.push_str(&visible(error, MAX_NAME_LENGTH));
+        }
+    }
     text
 }
 
@@ -586,6 +601,8 @@ mod tests {
             trace.flag_key(&long);
             trace.node(long.as_str().into());
             trace.ignored_fields(&vec![long.clone(); 1_000]);
+            trace.token_rejected(&long);
+            trace.issuer_failed(&long);
             let facts = trace.facts();
             let line = RequestLine {
                 method: &long,

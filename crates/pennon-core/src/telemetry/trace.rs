@@ -7,6 +7,8 @@ use crate::counts::PostedCounts;
 
 /// Limit on the ignored fields that a log line lists.
 const MAX_IGNORED: usize = 10;
+/// Limit on the reason why a token is rejected or its issuer fails, in bytes: an anonymous request writes at most 1 kB.
+const MAX_REASON_LENGTH: usize = 150;
 
 /// The result of a read from the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub struct Facts {
     pub unknown_environment: bool,
     /// Failed attempts to use Redis.
     pub connection_errors: u32,
+    /// Why the bearer token of a public route was rejected.
+    pub token_error: Option<String>,
+    /// Why the keys of the issuer could not be fetched.
+    pub issuer_error: Option<String>,
     /// Counts that the caller has posted.
     pub posted: Option<PostedCounts>,
     pub(super) retries: u32,
@@ -134,6 +140,16 @@ impl Trace {
     /// Counts a fill that Redis rejected because the entry had been invalidated.
     pub fn fill_refused(&self) {
         self.lock().fills_refused += 1;
+    }
+
+    /// Records why the bearer token of a public route was rejected. The caller is then anonymous.
+    pub fn token_rejected(&self, why: &str) {
+        self.lock().token_error = Some(shorten(why, MAX_REASON_LENGTH).into_owned());
+    }
+
+    /// Records why the keys of the issuer could not be fetched.
+    pub fn issuer_failed(&self, why: &str) {
+        self.lock().issuer_error = Some(shorten(why, MAX_REASON_LENGTH).into_owned());
     }
 
     /// Records counts that the caller has posted. They are added from the log line.

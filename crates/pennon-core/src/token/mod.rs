@@ -5,7 +5,8 @@
 //! Such a user is never an admin: admin routes rely on the gateway alone.
 //!
 //! The issuer's keys are fetched with the first token and cached. If a token is invalid, or the issuer cannot
-//! be reached, the caller is anonymous and the log states the reason.
+//! be reached, the caller is anonymous and the log line of the request states the reason. It is no line of its own,
+//! because anonymous callers choose how often they send an invalid token.
 
 mod check;
 mod discovery;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use crate::config::{TokenConfig, parse_endpoint, parse_issuer};
 use crate::https::Https;
+use crate::telemetry::Trace;
 use check::{TokenError, Unverified};
 use discovery::CachedEndpoints;
 use keys::Key;
@@ -78,12 +80,12 @@ impl Tokens {
         &self.config.issuer
     }
 
-    /// Returns the subject of a valid token. Logs why a token is invalid.
-    pub async fn user(&self, token: &str) -> Option<UserId> {
-        match self.check(token).await {
+    /// Returns the subject of a valid token. Records why a token is invalid.
+    pub async fn user(&self, token: &str, trace: &Trace) -> Option<UserId> {
+        match self.check(token, trace).await {
             Ok((user, _)) => Some(user),
             Err(error) => {
-                tracing::info!(domain = "config", %error, "token rejected, the caller is anonymous");
+                trace.token_rejected(&error.to_string());
                 None
             }
         }
@@ -94,15 +96,20 @@ impl Tokens {
     /// # Errors
     /// Why the token is invalid.
     pub async fn claims(&self, token: &str) -> Result<Value, String> {
-        let checked = self.check(token).await;
+        let trace = Trace::default();
+        let checked = self.check(token, &trace).await;
+        if let Some(error) = trace.take().issuer_error {
+            let issuer = &self.config.issuer;
+            tracing::warn!(domain = "config", %error, %issuer, "the issuer's keys cannot be fetched");
+        }
         let (_, claims) = checked.map_err(|error| error.to_string())?;
         Ok(claims)
     }
 
-    async fn check(&self, token: &str) -> Result<(UserId, Value), TokenError> {
+    async fn check(&self, token: &str, trace: &Trace) -> Result<(UserId, Value), TokenError> {
         let unverified = Unverified::parse(token)?;
         unverified.check_claims(&self.config, SystemTime::now())?;
-        let keys = self.keys_for(unverified.key_id()).await;
+        let keys = self.keys_for(unverified.key_id(), trace).await;
         // Ids are unique among keys of one kind only (RFC 7517, section 4.5).
         let mut verified = Err(TokenError::UnknownKey);
         for key in keys.iter().filter(|key| key.id == unverified.key_id()) {
@@ -115,7 +122,7 @@ impl Tokens {
     }
 
     /// The cached keys. Fetches them first if they are old or do not contain this id.
-    async fn keys_for(&self, id: &str) -> Arc<Vec<Key>> {
+    async fn keys_for(&self, id: &str, trace: &Trace) -> Arc<Vec<Key>> {
         let before = self.cached();
         if before.has_fresh(id, Instant::now()) {
             return before.keys;
@@ -137,12 +144,8 @@ impl Tokens {
                 now.fetched = now.attempted;
             }
             Err(why) => {
-                tracing::warn!(
-                    domain = "config",
-                    error = %why,
-                    issuer = %self.config.issuer,
-                    "the issuer's keys cannot be fetched"
-                );
+                let issuer = self.config.issuer.trim_end_matches('/');
+                trace.issuer_failed(why.strip_prefix(issuer).unwrap_or(&why));
                 now.drop_old_keys(Instant::now());
             }
         }
