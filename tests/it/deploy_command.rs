@@ -26,6 +26,9 @@ const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
   *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
+  *pennon-dev*"'CacheMode'"*) printf none ;;
+  *"'CacheMode'"*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${MODE-cluster}" ;;
+  *"'CacheAccess'"*) printf '%s' "${ACCESS-users}" ;;
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
   *describe-stacks*StackStatus*) [ "${INSTANCES:-}" != "no stack" ] && echo "${STATUS:-UPDATE_COMPLETE}" ;;
@@ -119,21 +122,21 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 9, "{calls}");
-    assert_eq!(lines[4], "sam build");
-    assert!(lines[5].starts_with("sam deploy --config-file "), "{calls}");
+    assert_eq!(lines.len(), 11, "{calls}");
+    assert_eq!(lines[6], "sam build");
+    assert!(lines[7].starts_with("sam deploy --config-file "), "{calls}");
     let options = "--config-env production --no-confirm-changeset";
-    assert!(lines[5].ends_with(options), "{calls}");
+    assert!(lines[7].ends_with(options), "{calls}");
     let migrate =
         "aws lambda invoke --region us-east-1 --function-name pennon-production-migrate:live";
-    assert!(lines[6].starts_with(migrate), "{calls}");
+    assert!(lines[8].starts_with(migrate), "{calls}");
     assert!(
-        lines[7].starts_with("aws cloudformation describe-stacks"),
+        lines[9].starts_with("aws cloudformation describe-stacks"),
         "{calls}"
     );
     let prunes =
         "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
-    assert!(lines[8].starts_with(prunes), "{calls}");
+    assert!(lines[10].starts_with(prunes), "{calls}");
 
     // The same settings except for the revision: ten digits, as the template allows.
     let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
@@ -203,6 +206,45 @@ fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
             "{errors}"
         );
     }
+}
+
+#[test]
+fn a_stack_with_a_cache_does_not_get_users_or_a_token_in_one_step() {
+    for (mode, before, chosen, begins) in [
+        // A stack of an earlier version, which has no such parameter.
+        ("cluster", "", "users", false),
+        ("cluster", "token", "users", false),
+        ("single", "moved", "users", false),
+        ("cluster", "users", "token", false),
+        ("cluster", "users", "users", true),
+        ("cluster", "token", "token", true),
+        ("cluster", "token", "prepare", true),
+        ("cluster", "switch", "moved", true),
+        // Without a cache, nothing is replaced.
+        ("none", "token", "users", true),
+    ] {
+        let sandbox = Sandbox::complete();
+        let users = "CacheAccess = \"users\"\n";
+        let config = samconfig().replace(users, &format!("CacheAccess = \"{chosen}\"\n"));
+        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("MODE", mode),
+            ("ACCESS", before),
+        ];
+        let done = sandbox.run(&["production"], &variables);
+        let errors = text(&done.stderr);
+        let started = sandbox.calls().contains("sam build");
+        assert_eq!(started, begins, "{mode} {before} {chosen}: {errors}");
+        let named = if before.is_empty() { "token" } else { before };
+        let advice = format!("Set CacheAccess = \"{named}\" in samconfig.toml");
+        assert_eq!(errors.contains(&advice), !begins, "{errors}");
+    }
+    // The first deployment creates the caches.
+    let sandbox = Sandbox::complete();
+    let variables = [("ANSWER", r#"{"applied":2}"#), ("INSTANCES", "no stack")];
+    let _any = sandbox.run(&["production"], &variables);
+    assert!(sandbox.calls().contains("sam build"));
 }
 
 #[test]
