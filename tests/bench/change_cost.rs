@@ -1,7 +1,7 @@
 //! The cost of one change of a flag: the bytes that Redis sends, and the processor time of the instances that read
 //! after it, in an environment of 1,000 flags with 10,000 overrides and 20 warm instances.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench change_cost`
+//! `cargo bench --locked --profile driver -p pennon-tests --bench change_cost`
 
 #![expect(
     clippy::cast_precision_loss,

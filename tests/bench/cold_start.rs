@@ -2,7 +2,7 @@
 //! function that does nothing, in alternating starts. Then ten concurrent cold starts. Fails if a start exceeds a limit
 //! of `pennon_tests::limits`.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench cold_start`
+//! `cargo bench --locked --profile driver -p pennon-tests --bench cold_start`
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 

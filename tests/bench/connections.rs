@@ -3,10 +3,10 @@
 //! anything but 200 or 503 with `Retry-After`, if instances use the cache again too late, or if a connection stays
 //! open.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` is the length of a phase
-//! (10), `CONNECTIONS_PAUSE_MS` the pause between two requests of an instance (200), and `CONNECTIONS_DELAY_MS` the
-//! delay of PostgreSQL (100): connections are open for as long as on an overloaded database, but this machine, which
-//! runs everything, stays idle.
+//! `cargo bench --locked --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` is the length of
+//! a phase (10), `CONNECTIONS_PAUSE_MS` the pause between two requests of an instance (200), and `CONNECTIONS_DELAY_MS`
+//! the delay of PostgreSQL (100): connections are open for as long as on an overloaded database, but this machine,
+//! which runs everything, stays idle.
 
 #![expect(
     clippy::cast_precision_loss,

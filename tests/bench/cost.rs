@@ -1,7 +1,7 @@
 //! The cost of a read, by the number of flags, as a ratio to what Redis takes for the same command in the same run; the
 //! database loads that an invalidation causes; and the memory of an entry in Redis.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench cost`; `COST_ONLY=memory` measures memory alone.
+//! `cargo bench --locked --profile driver -p pennon-tests --bench cost`; `COST_ONLY=memory` measures memory alone.
 
 #![expect(
     clippy::cast_precision_loss,

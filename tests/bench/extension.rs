@@ -1,7 +1,7 @@
 //! The extension with 1,000 flags: the time of an evaluation as a ratio to an empty handler of the same HTTP library in
 //! the same run, its memory, and what it adds to a cold start. Fails above the limits in `tests/src/limits.rs`.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench extension`
+//! `cargo bench --locked --profile driver -p pennon-tests --bench extension`
 
 #![expect(
     clippy::cast_precision_loss,

@@ -1,7 +1,7 @@
 //! Constant load on clusters that lose nodes, are replaced node by node, or are migrated to and from. Counts errors and
 //! stale reads, and measures how long the cache is unavailable and what it costs to wait for a replica's confirmation.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench failover` ends with a minute of failovers, drawn into
+//! `cargo bench --locked --profile driver -p pennon-tests --bench failover` ends with a minute of failovers, drawn into
 //! `docs/failover.svg`, and another one with 100 concurrent requests. `FAILOVER_MINUTES` makes both longer (10) or
 //! skips them (0); `FAILOVER_ONLY` names one scenario to run. Fails if a guarantee is violated or a figure exceeds a
 //! limit of

@@ -2,7 +2,7 @@
 //! the machine. Each count is the difference between two runs of a function, of which the longer one has twice as many
 //! invocations, so that its start does not count.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench instructions`
+//! `cargo bench --locked --profile driver -p pennon-tests --bench instructions`
 
 #![expect(
     clippy::cast_precision_loss,

@@ -1,7 +1,7 @@
 //! 50 and 100 requests in flight to one process: their times, and the number of connections to Redis. Fails if a
 //! response is not 200, or a figure exceeds a limit of `pennon_tests::limits`.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench load`
+//! `cargo bench --locked --profile driver -p pennon-tests --bench load`
 
 #![expect(
     clippy::cast_precision_loss,

@@ -2,7 +2,7 @@
 //! and for more expensive ones from before its limits. Fails if a limit of `pennon_tests::limits` is exceeded or a
 //! function ends.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench memory`
+//! `cargo bench --locked --profile driver -p pennon-tests --bench memory`
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 

@@ -1,7 +1,8 @@
 //! Constant load while Redis and PostgreSQL are refused, hung, frozen, killed and restarted. Measures each phase; fails
 //! if a response is an error or exceeds a limit of `pennon_tests::limits`.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench outage`; `OUTAGE_SECONDS` sets the length of a phase (5).
+//! `cargo bench --locked --profile driver -p pennon-tests --bench outage`; `OUTAGE_SECONDS` sets the length of a phase
+//! (5).
 
 #![expect(clippy::print_stdout, reason = "a benchmark")]
 

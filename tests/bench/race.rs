@@ -2,9 +2,9 @@
 //! operators' DELs, expiry, and invalidations lost on the wire. A read that begins after a change was acknowledged must
 //! not return the older value.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench race` runs it three times: with a fifth of all attempts to
-//! invalidate lost; with whole invalidations, including their retries, lost after one update in five; and with the
-//! lease check removed from the fill script on its way to Redis, which must cause stale reads.
+//! `cargo bench --locked --profile driver -p pennon-tests --bench race` runs it three times: with a fifth of all
+//! attempts to invalidate lost; with whole invalidations, including their retries, lost after one update in five; and
+//! with the lease check removed from the fill script on its way to Redis, which must cause stale reads.
 //! `RACE_READS` sets the number of reads (100000), `RACE_SEED` the seed.
 
 #![expect(

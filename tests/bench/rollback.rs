@@ -3,7 +3,8 @@
 //! a cluster, and without Redis. It fails if the 99th percentile exceeds what `pennon_tests::limits` allows,
 //! or if a read is not answered with 200.
 //!
-//! `cargo bench --profile driver -p pennon-tests --bench rollback`; `ROLLBACKS` sets the rollbacks of a row (100).
+//! `cargo bench --locked --profile driver -p pennon-tests --bench rollback`; `ROLLBACKS` sets the rollbacks of a row
+//! (100).
 //!
 //! Each rollback has a percentage of its own, so that a late read of an earlier one is not missed. In every
 //! other row `guard` is cold: CloudWatch invokes it rarely.

@@ -1,8 +1,9 @@
 //! Processor time per request of the route that evaluates all flags, beside a constant response of the same server and
 //! beside Unleash Edge, in one run: 100 simple flags, and 100 flags with a rule.
 //!
-//! `UNLEASH_EDGE=<program> cargo bench --profile driver -p pennon-tests --bench unleash_edge`; without the variable,
-//! only Pennon is measured. `cargo install unleash-edge --version 19.15.1 --locked --root <folder>` builds the program.
+//! `UNLEASH_EDGE=<program> cargo bench --locked --profile driver -p pennon-tests --bench unleash_edge`; without the
+//! variable, only Pennon is measured. `cargo install unleash-edge --version 19.15.1 --locked --root <folder>` builds
+//! the program.
 //!
 //! Edge runs offline, with its flags in memory. Pennon is measured with its default, where each request confirms the
 //! revision in Redis, and with `SNAPSHOT_MAX_AGE_MS`, where it answers from memory, as Edge does.

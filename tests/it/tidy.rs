@@ -558,6 +558,35 @@ fn scripts_build_with_the_lock_file() {
     assert!(calls >= 7, "{calls}");
 }
 
+/// A mere name, such as `cargo run`, is no command.
+#[test]
+fn commands_in_documents_build_with_the_lock_file() {
+    let commands = ["run", "build", "test", "bench", "install", "clippy", "doc"];
+    let mut found = 0;
+    for path in documents().into_iter().chain(PAGES.map(str::to_owned)) {
+        let text = read(&path);
+        for (number, block) in text.split("```").enumerate() {
+            let is_fenced = number % 2 == 1;
+            let codes: Vec<&str> = if is_fenced {
+                block.lines().collect()
+            } else {
+                block.split('`').skip(1).step_by(2).collect()
+            };
+            for code in codes {
+                let is_command = commands.iter().any(|command| {
+                    let words = format!("cargo {command}");
+                    code.contains(&words) && (is_fenced || code != words)
+                });
+                if is_command {
+                    found += 1;
+                    assert!(code.contains("--locked"), "{path}: {code}");
+                }
+            }
+        }
+    }
+    assert!(found > 30, "{found}");
+}
+
 /// Every installed Python package has a version and the hashes of its files, so that no other file is installed.
 #[test]
 fn python_packages_are_pinned_with_hashes() {

@@ -1,7 +1,7 @@
 //! The documented limits of times and counts. A benchmark that exceeds a limit prints it and exits with an error.
 //!
 //! An environment variable with the name of a limit overrides it, to see a benchmark fail or to run one on debug
-//! builds: `LIMIT_P95_MS=0.001 cargo bench …`.
+//! builds: `LIMIT_P95_MS=0.001 cargo bench --locked …`.
 
 use std::process::ExitCode;
 
