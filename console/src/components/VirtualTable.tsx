@@ -21,7 +21,7 @@ export interface TableProps<T> {
   keyOf: (row: T) => string;
 }
 
-/** The first column must contain a link; `j` and `k` focus it, so that Enter opens it as anywhere else. */
+/** `j` and `k` focus the first link or button of a row, so that Enter opens it as anywhere else. */
 export function VirtualTable<T>({ label, rows, columns, keyOf }: TableProps<T>) {
   const body = useRef<HTMLTableSectionElement>(null);
   const [range, setRange] = useState<readonly [number, number]>([0, 40]);
@@ -48,27 +48,17 @@ export function VirtualTable<T>({ label, rows, columns, keyOf }: TableProps<T>) 
     };
   }, []);
 
-  /** Focuses the row to which a person moved, once it is rendered. */
-  const focusWanted = () => {
-    if (wanted.current < 0) return;
-    const link = body.current?.querySelector<HTMLElement>(`[data-row="${wanted.current}"] a`);
-    if (!link) return;
+  // The row to which a person moved is rendered now.
+  useLayoutEffect(() => {
+    const control = body.current?.querySelector<HTMLElement>(`[data-row="${wanted.current}"] :is(a, button)`);
     wanted.current = -1;
-    link.focus({ preventScroll: true });
-  };
-  useLayoutEffect(focusWanted);
-
+    control?.focus({ preventScroll: true });
+    control?.scrollIntoView({ block: 'nearest' });
+  });
   const move = (by: number) => {
-    const next = Math.min(rows.length - 1, Math.max(0, current.current + by));
-    if (!body.current || rows.length === 0) return;
-    current.current = next;
-    wanted.current = next;
-    const top = body.current.getBoundingClientRect().top + next * ROW_HEIGHT;
-    const margin = 2 * ROW_HEIGHT;
-    if (top < margin) scrollBy(0, top - margin);
-    else if (top + ROW_HEIGHT > innerHeight - margin) scrollBy(0, top + ROW_HEIGHT - innerHeight + margin);
-    measure();
-    focusWanted();
+    const row = Math.min(rows.length - 1, Math.max(0, current.current + by));
+    wanted.current = row;
+    setRange(([first, last]) => (row >= first && row < last ? [first, last] : [Math.max(0, row - EXTRA), row + EXTRA]));
   };
   useCommands(
     [
