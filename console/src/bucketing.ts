@@ -19,7 +19,7 @@ export async function bucketOf(userId: string, { bucketing, fractional, flagKey,
     return new DataView(hash).getUint32(0) % 100;
   }
   const input = salt === null ? [flagKey, userId] : salt + userId;
-  const bytes = fractional === 'v3' ? cbor(input) : utf8.encode(typeof input === 'string' ? input : input.join(''));
+  const bytes = fractional === 'v3' ? Uint8Array.from(cbor(input)) : utf8.encode(typeof input === 'string' ? input : input.join(''));
   return place(murmur3(bytes), 100);
 }
 
@@ -29,27 +29,16 @@ export function place(hash: number, sum: number): number {
 }
 
 /** Deterministic CBOR (RFC 8949, 4.2) of a text or a list of texts. */
-function cbor(value: string | string[]): Uint8Array {
-  if (typeof value !== 'string') return concat([head(0x80, value.length), ...value.map(cbor)]);
+function cbor(value: string | string[]): number[] {
+  if (typeof value !== 'string') return [...head(0x80, value.length), ...value.flatMap(cbor)];
   const text = utf8.encode(value);
-  return concat([head(0x60, text.length), text]);
+  return [...head(0x60, text.length), ...text];
 }
 
-function head(major: number, length: number): Uint8Array {
-  if (length < 24) return Uint8Array.of(major | length);
-  if (length < 0x100) return Uint8Array.of(major | 24, length);
+function head(major: number, length: number): number[] {
+  if (length < 24) return [major | length];
   // Salts, keys and ids have at most 255 characters.
-  return Uint8Array.of(major | 25, length >> 8, length & 0xff);
-}
-
-function concat(parts: Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return length < 0x100 ? [major | 24, length] : [major | 25, length >> 8, length & 0xff];
 }
 
 /** MurmurHash3, 32 bits, seed 0. */

@@ -15,19 +15,20 @@ export function diffLines(before: string, after: string): Line[] {
   while (start < a.length && start < b.length && a[start] === b[start]) start += 1;
   let end = 0;
   while (end < a.length - start && end < b.length - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
-  const same = (text: string): Line => ({ kind: 'same', text });
   return [
-    ...a.slice(0, start).map(same),
+    ...linesOf('same', a.slice(0, start)),
     ...middle(a.slice(start, a.length - end), b.slice(start, b.length - end)),
-    ...a.slice(a.length - end).map(same),
+    ...linesOf('same', a.slice(a.length - end)),
   ];
+}
+
+function linesOf(kind: Line['kind'], texts: readonly string[]): Line[] {
+  return texts.map((text) => ({ kind, text }));
 }
 
 /** The difference between two texts without their common beginning and end. */
 function middle(a: string[], b: string[]): Line[] {
-  const removed = (text: string): Line => ({ kind: 'removed', text });
-  const added = (text: string): Line => ({ kind: 'added', text });
-  if (a.length * b.length > MAX_CELLS) return [...a.map(removed), ...b.map(added)];
+  if (a.length * b.length > MAX_CELLS) return [...linesOf('removed', a), ...linesOf('added', b)];
   // longest[i][j]: the length of the longest common subsequence of a from i and b from j.
   const width = b.length + 1;
   const longest = new Uint32Array((a.length + 1) * width);
@@ -38,19 +39,12 @@ function middle(a: string[], b: string[]): Line[] {
     }
   }
   const lines: Line[] = [];
-  let [i, j] = [0, 0];
-  while (i < a.length || j < b.length) {
-    if (i < a.length && j < b.length && a[i] === b[j]) {
-      lines.push({ kind: 'same', text: a[i] ?? '' });
-      i += 1;
-      j += 1;
-    } else if (i < a.length && (j >= b.length || at(i + 1, j) >= at(i, j + 1))) {
-      lines.push(removed(a[i] ?? ''));
-      i += 1;
-    } else {
-      lines.push(added(b[j] ?? ''));
-      j += 1;
-    }
+  for (let i = 0, j = 0; i < a.length || j < b.length;) {
+    const kind = i < a.length && j < b.length && a[i] === b[j] ? 'same'
+      : i < a.length && (j >= b.length || at(i + 1, j) >= at(i, j + 1)) ? 'removed' : 'added';
+    lines.push({ kind, text: (kind === 'added' ? b[j] : a[i]) ?? '' });
+    if (kind !== 'added') i += 1;
+    if (kind !== 'removed') j += 1;
   }
   return lines;
 }

@@ -1,5 +1,6 @@
 // The steps of an explanation as sentences.
 import type { ExplanationStep } from './api/explanation.ts';
+import { valueOf } from './api/json.ts';
 import { explainTexts } from './strings.ts';
 
 const json = (value: unknown): string => JSON.stringify(value) ?? '';
@@ -31,15 +32,6 @@ export function stepSentence(step: ExplanationStep): string {
       const how = step.fractional ? ` (${explainTexts.fractional(step.fractional.bucket, step.fractional.total, limits)})` : '';
       return `${step.operator}: ${operands} → ${step.error ?? json(step.result)}${how}`;
     }
-  }
-}
-
-/** The value of a field: its text as JSON if it is valid JSON, otherwise the text itself. */
-export function valueOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
   }
 }
 

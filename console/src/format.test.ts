@@ -12,6 +12,7 @@ test('moments are relative to now', () => {
 test('a day is today, whatever the time is', () => {
   assert.equal(ago('2026-11-29', now), 'today');
   assert.equal(ago('2026-11-28', now), 'yesterday');
+  assert.equal(ago('2026-11-29', Date.parse('2026-11-29T23:00:00Z')), 'today');
 });
 
 test('durations have at most two units', () => {

@@ -1,6 +1,6 @@
 // Targeting rules as a form. A rule has a form if it consists of the common shapes; parts of other shapes are kept as
 // JSON inside the form. `parseRules` returns a form only if `writeRules` gives back exactly the same JSON.
-import { isObject, sameJson, type Json } from './api/json.ts';
+import { isObject, sameJson, valueOf, type Json } from './api/json.ts';
 
 export interface RuleForm {
   rules: Rule[];
@@ -197,12 +197,8 @@ export function parseValue(text: string): Json {
 }
 
 function plainValue(text: string): Json {
-  try {
-    const value = JSON.parse(text) as Json;
-    return typeof value === 'object' && value !== null ? text : value;
-  } catch {
-    return text;
-  }
+  const value = valueOf(text) as Json;
+  return typeof value === 'object' && value !== null ? text : value;
 }
 
 /** A list as the text of a field: `DE, AT`. */
@@ -240,8 +236,12 @@ export function outcomeSentence(outcome: Outcome | undefined, defaultVariant: st
   }
   if (outcome.kind === 'variant') return outcome.name;
   if (outcome.kind === 'json') return JSON.stringify(outcome.json);
-  const sum = outcome.buckets.reduce((total, bucket) => total + Math.max(0, bucket.weight ?? 1), 0);
-  return outcome.buckets
-    .map(({ variant, weight = 1 }) => `${sum === 0 ? 0 : Math.round((Math.max(0, weight) / sum) * 10_000) / 100} % ${variant}`)
-    .join(', ');
+  return sharesOf(outcome.buckets).map(({ variant, share }) => `${share} % ${variant}`).join(', ');
+}
+
+/** The shares of a split in percent, with two decimals. */
+export function sharesOf(buckets: readonly Bucket[]): { variant: string; share: number }[] {
+  const weights = buckets.map(({ weight = 1 }) => Math.max(0, weight));
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  return buckets.map(({ variant }, index) => ({ variant, share: sum && Math.round((weights[index]! / sum) * 10_000) / 100 }));
 }

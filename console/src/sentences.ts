@@ -58,6 +58,14 @@ export interface FlagFields {
   definition: unknown;
 }
 
+/** The fields of a flag that people change. */
+export const FIELDS = ['enabled', 'rolloutPercentage', 'description', 'salt', 'definition'] as const;
+
+/** Some fields of a flag, all by default. */
+export function fieldsOf(flag: object, names: readonly string[] = FIELDS): object {
+  return Object.fromEntries(names.map((name) => [name, (flag as Record<string, unknown>)[name]]));
+}
+
 /** The fields that differ, one sentence each. */
 export function changeSentences(before: FlagFields, after: FlagFields): string[] {
   const sentences: string[] = [];

@@ -35,7 +35,7 @@ export function snippet({ types, lines }: Program, { url, apiKey, flagKey, type 
   const values: Record<string, string> = {
     url: quoted(url), key: quoted(apiKey), bearer: quoted(`Bearer ${apiKey}`), flag: quoted(flagKey), method, default: fallback,
   };
-  return lines.join('\n').replace(/<(\w+)>/g, (_, name: string) => values[name] ?? '');
+  return lines.join('\n').replace(/<(\w+)>/g, (placeholder, name: string) => values[name] ?? placeholder);
 }
 
 /** The type that a client asks for. A flag without variants is a boolean. */

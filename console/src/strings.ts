@@ -178,7 +178,7 @@ export const rolloutTexts = {
   legend: 'Share of users that get true',
   percent: 'Percent',
   salt: 'Salt',
-  saltHint: 'Flags with the same salt reach users in the same order. Leave it empty otherwise.',
+  saltHint: 'Flags with the same salt reach users in the same order. Leave it empty unless you need that.',
   saltWarning: 'A new salt chooses other users: many lose the flag and others get it.',
   save: 'Save rollout',
   off: 'The flag is off: users get false, whatever the percentage.',

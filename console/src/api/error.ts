@@ -1,5 +1,4 @@
 // What the API says about a rejected request.
-import { isObject } from './json.ts';
 
 export class ApiError extends Error {
   override readonly name = 'ApiError';
@@ -34,22 +33,17 @@ export class ApiError extends Error {
 
 /** Reads both shapes of an error: `{error, message}`, and `{error, details: {formErrors, fieldErrors}}`. */
 export function errorOf(status: number, body: unknown): ApiError {
-  const { error, message, details } = (isObject(body) ? body : {}) as Record<string, unknown>;
-  const fields: Record<string, string[]> = {};
-  const texts: string[] = [];
-  if (isObject(details)) {
-    if (Array.isArray(details['formErrors'])) texts.push(...details['formErrors'].map(String));
-    if (isObject(details['fieldErrors'])) {
-      for (const [field, messages] of Object.entries(details['fieldErrors'])) {
-        if (Array.isArray(messages)) fields[field] = messages.map(String);
-      }
-    }
-  }
+  const { error, message, details } = Object(body) as Record<string, unknown>;
+  const { formErrors, fieldErrors } = Object(details) as Record<string, unknown>;
+  const texts = listOf(formErrors);
+  const fields = Object.fromEntries(Object.entries(Object(fieldErrors) as object).map(([field, messages]) => [field, listOf(messages)]));
   if (typeof message === 'string') texts.unshift(message);
   for (const [field, messages] of Object.entries(fields)) texts.push(`${field}: ${messages.join('; ')}`);
   const text = texts.join('\n') || (typeof error === 'string' ? error : `The server answered with status ${status}`);
   return new ApiError(status, text, fields);
 }
+
+const listOf = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
 
 /** The messages at a field or a JSON pointer, and below it, for a form that shows them there. */
 export function errorsAt(error: ApiError | null | undefined, field: string): string[] {

@@ -25,6 +25,15 @@ export function tryJson(text: string): unknown {
   }
 }
 
+/** The value of a field: its text as JSON if it is valid JSON, otherwise the text itself. */
+export function valueOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
 /** JSON as people read it. */
 export function pretty(value: unknown): string {
   return JSON.stringify(value, null, 2);

@@ -20,17 +20,23 @@ interface DialogProps {
   class?: string;
 }
 
+/** Returns the focus to where it is now. */
+function focusReturner(): () => void {
+  const before = document.activeElement;
+  return () => {
+    if (before instanceof HTMLElement && before.isConnected) before.focus();
+  };
+}
+
 /** A modal dialog. The browser keeps the focus inside; it returns to where it was. */
 export function Dialog({ title, onClose, children, actions, more, danger, class: extra = '' }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
   // A layout effect runs before the next key press, which the dialog must receive.
   useLayoutEffect(() => {
-    const before = document.activeElement;
+    const returnFocus = focusReturner();
     ref.current?.showModal();
-    return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
-    };
+    return returnFocus;
   }, []);
   return (
     <dialog ref={ref} class={`dialog ${extra}`} aria-labelledby={id} onCancel={(event) => { event.preventDefault(); onClose(); }}>
@@ -50,11 +56,9 @@ export function SidePanel({ title, onClose, children }: { title: string; onClose
   const ref = useRef<HTMLElement>(null);
   const id = useId();
   useEffect(() => {
-    const before = document.activeElement;
+    const returnFocus = focusReturner();
     (ref.current?.querySelector<HTMLElement>('input, select, textarea') ?? ref.current)?.focus();
-    return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
-    };
+    return returnFocus;
   }, []);
   return (
     <aside

@@ -10,6 +10,7 @@ import { Time } from '../components/Time.tsx';
 import { changing, type Resource } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { address, href, queryValue } from '../router.ts';
+import { FIELDS, fieldsOf } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
 import { historyTexts } from '../strings.ts';
 import { attempt, FLAG, flagParams, withReport } from './flag/save.tsx';
@@ -86,7 +87,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
   const reverting = changing('post', `${FLAG}/revert`, target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
   const flag = entry.action.startsWith('flag.');
   const [now, then] = flag
-    ? [fieldsOf(current.data, entry[side]), fieldsOf(entry[side], entry[side])]
+    ? [fieldsIn(entry[side], current.data), fieldsIn(entry[side], entry[side])]
     : side === 'before' ? [entry.after, entry.before] : [entry.before, entry.after];
   confirmThen({
     env,
@@ -102,12 +103,9 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
   });
 }
 
-const FIELDS = ['enabled', 'rolloutPercentage', 'description', 'salt', 'definition'];
-
 /** The fields of a flag that an entry has; an entry can tell more, such as where a copy is from. */
-function fieldsOf(flag: unknown, entry: unknown): unknown {
-  if (!flag) return flag;
-  return Object.fromEntries(FIELDS.filter((name) => name in (entry as object)).map((name) => [name, (flag as Record<string, unknown>)[name]]));
+function fieldsIn(entry: unknown, flag: unknown): unknown {
+  return flag && fieldsOf(flag, FIELDS.filter((name) => name in (entry as object)));
 }
 
 function Pages({ page, pageSize, total }: Page['pagination']) {

@@ -14,7 +14,7 @@ import { isProduction } from '../config.ts';
 import { reloadAll, useLoader, type Resource } from '../data.ts';
 import { flagPath, pagePath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
-import { stateSentence } from '../sentences.ts';
+import { fieldsOf, stateSentence } from '../sentences.ts';
 import { environment, environments, whyNotEdit } from '../session.ts';
 import { environmentTexts as t, paletteTexts } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
@@ -43,7 +43,6 @@ function useFlags(env: string): Resource<Flags> {
 }
 
 const etagOf = (flag: Flag) => `"${flag.revision}"`;
-const fieldsOf = ({ enabled, rolloutPercentage, description, salt, definition }: Flag) => ({ enabled, rolloutPercentage, description, salt, definition });
 const shown = (flag: Flag | undefined) => flag && { ...fieldsOf(flag), archived: flag.archivedAt !== null };
 const same = (a: Flag | undefined, b: Flag | undefined) => JSON.stringify(shown(a)) === JSON.stringify(shown(b));
 

@@ -32,7 +32,7 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
     key,
     enabled,
     ...(description !== '' && { description }),
-    ...(kind === 'simple' ? { rolloutPercentage: percentage === '' ? 0 : Number(percentage) } : { definition: DEFINITIONS[kind] }),
+    ...(kind === 'simple' ? { rolloutPercentage: Number(percentage) } : { definition: DEFINITIONS[kind] }),
   };
   const creating = changing('post', '/api/admin/flags', { environment: env }, { body });
   const create = () => void action.run(async () => {

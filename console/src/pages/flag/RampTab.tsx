@@ -104,7 +104,8 @@ function RampView({ env, ramp, etag }: { env: string; ramp: Ramp; etag: string }
       run: () => perform(action),
     });
   };
-  const mark = (index: number) => (index + 1 < ramp.step || ramp.state === 'completed' ? 'done' : live && index + 1 === ramp.step ? 'now' : live ? 'planned' : index < ramp.step ? 'done' : '');
+  const done = ramp.state === 'completed' ? ramp.steps.length : live ? ramp.step - 1 : ramp.step;
+  const mark = (index: number) => (index < done ? 'done' : !live ? '' : index === done ? 'now' : 'planned');
   return (
     <>
       <p role="status"><strong>{sentence(ramp)}</strong> {ramp.reason} {ramp.acknowledgedBy !== null && rampTexts.acknowledgedBy(ramp.acknowledgedBy)}</p>

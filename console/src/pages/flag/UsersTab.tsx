@@ -89,9 +89,7 @@ export function UsersTab({ env, flag }: TabProps) {
 
 function shownValue(flag: Flag, { overrideType, variant }: Override): string {
   if (overrideType === 'unreadable') return usersTexts.broken;
-  if (variant !== undefined) return variant;
-  if (flag.definition !== null) return usersTexts.excludeTyped;
-  return overrideType === 'include' ? usersTexts.include : usersTexts.exclude;
+  return variant ?? valuesOf(flag).find(([value]) => value === overrideType)?.[1] ?? overrideType;
 }
 
 function columnsOf(env: string, flag: Flag): Column<Override>[] {
