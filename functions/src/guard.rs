@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pennon_core::alarms::window_of_event;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::service::AlarmEvent;
@@ -35,7 +34,6 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
         at: text("/alarmData/state/timestamp")
             .and_then(timestamp::parse)
             .unwrap_or_else(SystemTime::now),
-        window: window_of_event(&event),
     };
     let budget = app.config.cache.request_budget;
     let rolled_back = app.service.handle_alarm(alarm, budget).await?;

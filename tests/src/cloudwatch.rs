@@ -21,6 +21,9 @@ use crate::wire::Wire;
 /// The action of an alarm that invokes `guard`.
 pub const GUARD: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
 
+/// The metric alarm in the rule of the composite alarm.
+const PART: &str = "latency";
+
 /// The environment variables that point a function to a CloudWatch.
 fn environment(port: u16) -> Vec<(String, String)> {
     let endpoint = format!("http://127.0.0.1:{port}");
@@ -62,10 +65,15 @@ impl CloudWatch {
 
     /// Adds a metric alarm that is OK, with these actions.
     pub async fn add(&self, name: &str, actions: &[&str]) {
+        self.put(name, actions, 1).await;
+    }
+
+    /// Adds or replaces a metric alarm that is OK and evaluates this many minutes, with these actions.
+    pub async fn put(&self, name: &str, actions: &[&str], minutes: u32) {
         let alarm = json!({
             "AlarmName": name, "AlarmActions": actions, "ActionsEnabled": true,
             "MetricName": "Errors", "Namespace": "AWS/Lambda", "Statistic": "Sum", "Period": 60,
-            "EvaluationPeriods": 1, "Threshold": 1.0,
+            "EvaluationPeriods": minutes, "Threshold": 1.0,
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         });
         self.send("PutMetricAlarm", &alarm).await;
@@ -104,7 +112,8 @@ impl CloudWatch {
     }
 }
 
-/// A CloudWatch with one composite alarm.
+/// A CloudWatch with one composite alarm, whose rule names a metric alarm that evaluates half an hour, and a deleted
+/// one.
 pub struct CompositeAlarm {
     port: u16,
     shared: Arc<Shared>,
@@ -181,11 +190,20 @@ async fn describe_alarms(
         "StateUpdatedTimestamp": 1_795_900_060.5,
         "StateValue": *shared.state.lock().expect("not poisoned"),
     });
+    let composite = if is_wanted { vec![alarm] } else { Vec::new() };
+    let part = json!({
+        "ActionsEnabled": true,
+        "AlarmName": PART,
+        "EvaluationPeriods": 3,
+        "Period": 600,
+        "StateValue": "OK",
+    });
+    let is_wanted = lists("AlarmTypes", "MetricAlarm") && lists("AlarmNames", PART);
+    let metric = if is_wanted { vec![part] } else { Vec::new() };
     shared
         .requests
         .lock()
         .expect("not poisoned")
         .push((target, body));
-    let composite = if is_wanted { vec![alarm] } else { Vec::new() };
-    json!({ "CompositeAlarms": composite, "MetricAlarms": [] }).to_string()
+    json!({ "CompositeAlarms": composite, "MetricAlarms": metric }).to_string()
 }

@@ -1,12 +1,13 @@
 //! The states of CloudWatch alarms, which guard ramps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::aws::Aws;
+use crate::ramp::alarm_name;
 
 /// Limit on one call of CloudWatch.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,11 +17,14 @@ const CALLS_TIMEOUT: Duration = Duration::from_secs(15);
 const NONE: &str = "none";
 /// Limit on the names of one call.
 const NAMES_PER_CALL: usize = 100;
-/// The evaluation of a composite alarm, whose parts are unknown, and the minimum for any other: metrics arrive minutes
-/// late.
-pub const MIN_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// The longest evaluation that CloudWatch supports, in seconds: a week.
-const MAX_WINDOW: u64 = 7 * 24 * 3600;
+/// Limit on the characters of a name. CloudWatch rejects a whole call because of one longer name.
+pub const MAX_NAME: usize = 255;
+/// The rule of a composite alarm may name composite alarms. This many levels below an alarm are looked up.
+const MAX_NESTING: usize = 3;
+/// The minimum for the evaluation of an alarm: metrics arrive minutes late.
+const MIN_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// The longest evaluation that CloudWatch supports: a week.
+pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The source of the states of alarms.
 pub enum Alarms {
@@ -78,8 +82,11 @@ pub struct Alarm {
     pub arn: Option<String>,
     /// Its state.
     pub state: AlarmState,
-    /// The length of its evaluation: period times number of periods.
+    /// The length of its evaluation: period times number of periods. For a composite alarm, the longest one of the
+    /// alarms in its rule.
     pub window: Duration,
+    /// The names of the alarms in the rule of a composite alarm.
+    parts: BTreeSet<String>,
     /// Whether it invokes a function when it enters `ALARM`.
     pub invokes_function: bool,
 }
@@ -109,13 +116,33 @@ impl Alarms {
         }
     }
 
-    /// The alarms with these names. Without a failure, a name that is missing has no alarm. A failed call does not
-    /// affect the names of other calls.
+    /// The alarms with these names, and those in the rules of composite alarms. Without a failure, a name that is
+    /// missing has no alarm. A failed call does not affect the names of other calls.
     pub async fn find(&self, names: &[&str]) -> Described {
+        let started = Instant::now();
+        let mut found = self.find_listed(names, started).await;
+        let mut known: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        for _level in 0..MAX_NESTING {
+            let parts = found.alarms.values().flat_map(|alarm| &alarm.parts);
+            let new: BTreeSet<String> = parts.filter(|it| !known.contains(*it)).cloned().collect();
+            if new.is_empty() {
+                break;
+            }
+            let names: Vec<&str> = new.iter().map(String::as_str).collect();
+            let more = self.find_listed(&names, started).await;
+            found.alarms.extend(more.alarms);
+            found.failure = found.failure.or(more.failure);
+            known.extend(new);
+        }
+        widen(&mut found.alarms);
+        found
+    }
+
+    /// The alarms with these names. No call begins when [`CALLS_TIMEOUT`] has elapsed since `started`.
+    async fn find_listed(&self, names: &[&str], started: Instant) -> Described {
         match self {
             Self::CloudWatch { aws, endpoint } => {
                 let mut found = Described::default();
-                let started = Instant::now();
                 for names in names.chunks(NAMES_PER_CALL) {
                     if started.elapsed() > CALLS_TIMEOUT {
                         found.failure = Some("no time was left for all alarms".to_owned());
@@ -137,6 +164,7 @@ impl Alarms {
                         state: alarms.get(*name).copied().unwrap_or(AlarmState::Ok),
                         arn: None,
                         window: MIN_WINDOW,
+                        parts: BTreeSet::new(),
                         invokes_function: true,
                     };
                     ((*name).to_owned(), alarm)
@@ -198,6 +226,7 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
                     .and_then(AlarmState::parse)
                     .unwrap_or(AlarmState::InsufficientData),
                 window: window_of(alarm),
+                parts: text("AlarmRule").map_or_else(BTreeSet::new, |rule| names_in(&rule)),
                 arn: text("AlarmArn"),
                 invokes_function: acts.unwrap_or(true)
                     && actions.is_some_and(|it| it.iter().any(is_function)),
@@ -207,19 +236,40 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
     all.filter_map(alarm).collect()
 }
 
-/// The length of the evaluation of an alarm, from the event that CloudWatch sends to a function.
-#[must_use]
-pub fn window_of_event(event: &Value) -> Duration {
-    let configuration = event.pointer("/alarmData/configuration");
-    let metrics = configuration.and_then(|it| it.get("metrics")?.as_array());
-    let periods = metrics.into_iter().flatten().filter_map(|metric| {
-        let period = metric
-            .get("period")
-            .or_else(|| metric.pointer("/metricStat/period"))?;
-        period.as_u64()
-    });
-    // The event does not say how many periods are evaluated.
-    window(periods.max(), 3)
+/// The names in the rule of a composite alarm, such as `ALARM("errors") AND NOT OK(latency)`. Other words of the rule
+/// may be among them, which matters only if an alarm has that name: its evaluation then counts as well.
+fn names_in(rule: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut piece = String::new();
+    let mut is_quoted = false;
+    for letter in rule.chars() {
+        match letter {
+            '"' => is_quoted = !is_quoted,
+            // Words before a parenthesis are operators and functions.
+            '(' if !is_quoted => piece.clear(),
+            ')' | ',' if !is_quoted => {
+                let name = alarm_name(piece.trim());
+                if (1..=MAX_NAME).contains(&name.chars().count()) {
+                    names.insert(name.to_owned());
+                }
+                piece.clear();
+            }
+            letter => piece.push(letter),
+        }
+    }
+    names
+}
+
+/// Gives each composite alarm the longest evaluation of the alarms in its rule.
+fn widen(alarms: &mut BTreeMap<String, Alarm>) {
+    for _level in 0..MAX_NESTING {
+        let windows = alarms.iter().map(|(name, it)| (name.clone(), it.window));
+        let windows: BTreeMap<String, Duration> = windows.collect();
+        for alarm in alarms.values_mut() {
+            let parts = alarm.parts.iter().filter_map(|name| windows.get(name));
+            alarm.window = parts.copied().fold(alarm.window, Duration::max);
+        }
+    }
 }
 
 /// The length of the evaluation of an alarm. An alarm on a formula has a period in each of its metrics.
@@ -230,15 +280,10 @@ fn window_of(alarm: &Value) -> Duration {
         own.or_else(|| metric.pointer("/MetricStat/Period")?.as_u64())
     });
     let own = alarm.get("Period").and_then(Value::as_u64);
-    let period = own.into_iter().chain(of_metrics).max();
+    let period = own.into_iter().chain(of_metrics).max().unwrap_or(0);
     let periods = alarm.get("EvaluationPeriods").and_then(Value::as_u64);
-    window(period, periods.unwrap_or(1))
-}
-
-/// The length of that many periods, within the bounds of an evaluation.
-fn window(period: Option<u64>, periods: u64) -> Duration {
-    let seconds = period.unwrap_or(0).saturating_mul(periods);
-    Duration::from_secs(seconds.min(MAX_WINDOW)).max(MIN_WINDOW)
+    let seconds = period.saturating_mul(periods.unwrap_or(1));
+    Duration::from_secs(seconds).clamp(MIN_WINDOW, MAX_WINDOW)
 }
 
 #[cfg(test)]
@@ -268,10 +313,12 @@ mod tests {
             arn: None,
             state,
             window: Duration::from_secs(seconds),
+            parts: BTreeSet::new(),
             invokes_function,
         };
         let composite = Alarm {
             arn: Some(arn.to_owned()),
+            parts: BTreeSet::from(["errors".to_owned()]),
             ..alarm(AlarmState::Alarm, 300, true)
         };
         let wanted = [
@@ -282,5 +329,53 @@ mod tests {
         ];
         let wanted = wanted.map(|(name, alarm)| (name.to_owned(), alarm));
         assert_eq!(alarms_in(&answer), wanted.into());
+    }
+
+    #[test]
+    fn a_composite_alarm_evaluates_as_long_as_the_alarms_in_its_rule() {
+        for (rule, names) in [
+            ("ALARM(errors)", &["errors"] as &[&str]),
+            (
+                r#"NOT (ALARM("a (b), c") AND OK( spaced name )) OR FALSE"#,
+                &["a (b), c", "spaced name"],
+            ),
+            (
+                "INSUFFICIENT_DATA(arn:aws:cloudwatch:us-east-1:1:alarm:x:y)",
+                &["x:y"],
+            ),
+            (
+                "AT_LEAST(2, ALARM, (one, \"two\"))",
+                &["2", "ALARM", "one", "two"],
+            ),
+            ("ALARM()", &[]),
+        ] {
+            let found = names_in(rule);
+            assert!(found.iter().eq(names), "{rule}: {found:?}");
+        }
+        assert!(names_in(&format!("ALARM({})", "a".repeat(256))).is_empty());
+
+        let composite = |name: &str, rule: &str| json!({"AlarmName": name, "AlarmRule": rule});
+        let answer = json!({
+            "MetricAlarms": [{"AlarmName": "slow", "Period": 600, "EvaluationPeriods": 3}],
+            "CompositeAlarms": [
+                composite("service", "ALARM(part) OR ALARM(deleted)"),
+                composite("part", "ALARM(slow) OR ALARM(loop)"),
+                composite("loop", "ALARM(part) AND FALSE"),
+                composite("empty", "FALSE"),
+            ],
+        });
+        let mut alarms = alarms_in(&answer);
+        widen(&mut alarms);
+        let windows = alarms
+            .iter()
+            .map(|(name, it)| (name.as_str(), it.window.as_secs()));
+        let wanted = [
+            ("empty", 300),
+            ("loop", 1_800),
+            ("part", 1_800),
+            ("service", 1_800),
+            ("slow", 1_800),
+        ];
+        assert!(windows.eq(wanted), "{alarms:?}");
     }
 }

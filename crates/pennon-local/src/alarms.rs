@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use axum::http::{Method, StatusCode};
-use pennon_core::alarms::{AlarmState, MIN_WINDOW};
+use pennon_core::alarms::AlarmState;
 use pennon_core::app::App;
 use pennon_core::auth::{Actor, Role};
 use pennon_core::error::Error;
@@ -64,7 +64,6 @@ async fn set(
             name: alarm,
             arn: None,
             at: SystemTime::now(),
-            window: MIN_WINDOW,
         };
         rolled_back = app.service.handle_alarm(event, budget).await?;
     }

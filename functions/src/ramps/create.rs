@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use lambda_http::http::StatusCode;
+use pennon_core::alarms::MAX_NAME;
 use pennon_core::app::App;
 use pennon_core::auth::Actor;
 use pennon_core::error::Error;
@@ -18,8 +19,6 @@ const MAX_STEPS: usize = 50;
 const MAX_GUARDS: usize = 10;
 /// Limit on a bake, in seconds: 30 days.
 const MAX_BAKE: u64 = 30 * 24 * 3600;
-/// CloudWatch's limit on the characters of an alarm's name. It rejects a whole call because of one longer name.
-const MAX_NAME: usize = 255;
 
 pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;

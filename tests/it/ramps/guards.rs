@@ -1,6 +1,6 @@
 //! Alarms that guard ramps: metric alarms of moto's CloudWatch, a composite alarm, and the function `guard`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pennon_tests::api::Api;
 use pennon_tests::cloudwatch::{CloudWatch, CompositeAlarm, GUARD};
@@ -249,32 +249,61 @@ async fn guard_rolls_a_ramp_back_once_and_ignores_other_events() {
     );
 }
 
-#[tokio::test]
-async fn of_two_ramps_with_one_alarm_only_the_one_that_advanced_recently_rolls_back() {
-    let deployment = Deployment::start().await;
-    deployment.alarms.add("errors", &[GUARD]).await;
-    deployment.stack.database.add_flag("older", true, 0).await;
-    let body = guarded(&[60, 70], "errors");
-    for key in ["older", "checkout"] {
-        deployment.started(key, &body).await;
-    }
-    let earlier = "update pennon_ramps set ramp = (ramp::jsonb ||
-        '{\"stepBeganAt\": \"2026-01-01T00:00:00.000Z\"}')::json where flag_key = 'older'";
-    sql(&deployment.stack, earlier).await;
-    let done = json!({"state": "ALARM", "rolledBack": 1});
-    let event = alarm_event("errors", "ALARM", &now());
-    assert_eq!(deployment.guard.invoke(&event).await, Ok(done));
-    assert_eq!(deployment.read("checkout").await["state"], "rolledBack");
-    let older = deployment.read("older").await;
-    assert_eq!(
-        (&older["state"], older["percent"].as_u64()),
-        (&json!("paused"), Some(60))
+/// Moves the beginning of a ramp's step back.
+async fn begin_steps_earlier(stack: &Stack, key: &str, minutes: u64) {
+    let at = SystemTime::now() - Duration::from_secs(minutes * 60);
+    let at = pennon_core::http::timestamp(at);
+    let earlier = format!(
+        "update pennon_ramps set ramp = (ramp::jsonb || '{{\"stepBeganAt\": \"{at}\"}}')::json
+         where flag_key = '{key}'"
     );
-    // Lambda repeats the event after an admin has resumed the ramp.
-    assert_eq!(deployment.act("older", "resume").await.status, 200);
-    let none = json!({"state": "ALARM", "rolledBack": 0});
-    assert_eq!(deployment.guard.invoke(&event).await, Ok(none));
-    assert_eq!(deployment.read("older").await["state"], "baking");
+    sql(stack, &earlier).await;
+}
+
+#[tokio::test]
+async fn of_ramps_with_one_alarm_only_those_that_advanced_while_it_evaluated_roll_back() {
+    let deployment = Deployment::start().await;
+    // One alarm evaluates 20 minutes from the start; the other is changed while it guards ramps.
+    deployment.alarms.put("errors", &[GUARD], 20).await;
+    deployment.alarms.put("slow", &[GUARD], 5).await;
+    // The event of an alarm names a period of one minute.
+    let advanced = [("just-now", 0), ("in-time", 15), ("before", 25)];
+    for alarm in ["errors", "slow"] {
+        for (key, minutes) in advanced {
+            let key = format!("{alarm}-{key}");
+            deployment.stack.database.add_flag(&key, true, 0).await;
+            let body = guarded(&[60, 70], alarm);
+            deployment.started(&key, &body).await;
+            begin_steps_earlier(&deployment.stack, &key, minutes).await;
+        }
+    }
+    for alarm in ["errors", "slow"] {
+        if alarm == "slow" {
+            deployment.alarms.put(alarm, &[GUARD], 20).await;
+            deployment.run().await;
+        }
+        let done = json!({"state": "ALARM", "rolledBack": 2});
+        let event = alarm_event(alarm, "ALARM", &now());
+        assert_eq!(deployment.guard.invoke(&event).await, Ok(done), "{alarm}");
+        for (key, state, percent) in [
+            ("just-now", "rolledBack", 0),
+            ("in-time", "rolledBack", 0),
+            ("before", "paused", 60),
+        ] {
+            let ramp = deployment.read(&format!("{alarm}-{key}")).await;
+            assert_eq!(
+                (&ramp["state"], &ramp["percent"]),
+                (&json!(state), &json!(percent)),
+                "{ramp}"
+            );
+        }
+        // Lambda repeats the event after an admin has resumed the ramp.
+        let before = format!("{alarm}-before");
+        assert_eq!(deployment.act(&before, "resume").await.status, 200);
+        let none = json!({"state": "ALARM", "rolledBack": 0});
+        assert_eq!(deployment.guard.invoke(&event).await, Ok(none));
+        assert_eq!(deployment.read(&before).await["state"], "baking");
+    }
 }
 
 #[tokio::test]
@@ -366,7 +395,8 @@ async fn a_composite_alarm_guards_a_ramp() {
     for (target, body) in alarm.requests() {
         assert_eq!(target, "GraniteServiceVersion20100801.DescribeAlarms");
         assert_eq!(body["AlarmTypes"], json!(["MetricAlarm", "CompositeAlarm"]));
-        assert_eq!(body["AlarmNames"], json!([NAME]));
+        let names = [json!([NAME]), json!(["errors", "latency"])];
+        assert!(names.contains(&body["AlarmNames"]), "{body}");
     }
     reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(state("checkout").await, (json!("baking"), json!(60)));
@@ -377,6 +407,8 @@ async fn a_composite_alarm_guards_a_ramp() {
     let refused = ramps.call(&event).await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(refused.body.contains("is in ALARM"), "{refused:?}");
+    // Within the half hour that an alarm in the rule evaluates.
+    begin_steps_earlier(&stack, "checkout", 20).await;
     // The event of a composite alarm has a rule instead of metrics.
     let mut event = alarm_event(NAME, "ALARM", &now());
     event["alarmData"]["configuration"] = json!({"alarmRule": "ALARM(\"errors\")"});

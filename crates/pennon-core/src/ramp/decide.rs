@@ -208,6 +208,8 @@ impl Ramp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::super::{Guard, Plan, Step};
@@ -253,6 +255,7 @@ mod tests {
             checked_at: None,
             evaluations: 0,
             silent_guards: Vec::new(),
+            alarm_windows: BTreeMap::new(),
             acknowledged_by: None,
             created_by: "a".to_owned(),
             created_at: at(0),

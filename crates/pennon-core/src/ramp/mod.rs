@@ -6,6 +6,7 @@
 mod decide;
 mod share;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +63,10 @@ pub struct Ramp {
     /// Guards whose alarm invokes no function. Only the engine notices such an alarm, once a minute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent_guards: Vec<String>,
+    /// The length of the evaluation of each guard's alarm in seconds, by [`Guard::alarm`]. The event of an alarm does
+    /// not say how many periods the alarm evaluates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alarm_windows: BTreeMap<String, u64>,
     /// The admin who has acknowledged the rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
@@ -274,6 +279,13 @@ impl Ramp {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.state.is_live() || self.blocks_changes()
+    }
+
+    /// The length of the evaluation of this guard's alarm, if it is known.
+    #[must_use]
+    pub fn alarm_window(&self, guard: &Guard) -> Option<Duration> {
+        let seconds = self.alarm_windows.get(&guard.alarm)?;
+        Some(Duration::from_secs(*seconds))
     }
 
     /// The step that bakes.

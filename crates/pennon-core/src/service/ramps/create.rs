@@ -1,12 +1,13 @@
 //! Creates ramps.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use pennon_eval::FlagKey;
 
 use super::flags::{advance, not_rampable, summary_of, supersede_if_changed};
-use super::guards::{MissingAlarms, require_ok, silent_guards};
-use crate::alarms::Alarms;
+use super::guards::{AlarmSource, MissingAlarms, require_ok};
+use crate::alarms::{Alarms, Described};
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -38,14 +39,13 @@ impl FlagService {
     ) -> Result<Changed<Ramp>, Error> {
         // Read before the guards are checked, so that an alarm that fires after the check has a later time.
         let now = SystemTime::now();
-        let silent_guards = if plan.guards.is_empty() {
-            Vec::new()
+        let described = if plan.guards.is_empty() {
+            Described::default()
         } else {
             // Before the transaction, so that no lock is held while CloudWatch answers.
             let found = require_in_use(self.store.find_flag(environment, key).await?, key)?;
             expected.check(found.revision)?;
-            let described = require_ok(&plan.guards, alarms, MissingAlarms::Reject).await?;
-            silent_guards(&plan.guards, &described)
+            require_ok(&plan.guards, alarms, MissingAlarms::Reject).await?
         };
         let evaluations = self
             .evaluations_before(plan.steps.first(), environment, key)
@@ -98,12 +98,14 @@ impl FlagService {
             due_at: None,
             checked_at: None,
             evaluations: 0,
-            silent_guards,
+            silent_guards: Vec::new(),
+            alarm_windows: BTreeMap::new(),
             acknowledged_by: None,
             created_by: actor.id.clone(),
             created_at: now,
             transitions: Vec::new(),
         };
+        AlarmSource::Described(&described).update_alarms(&mut ramp);
         let reason = needs_approval.then(|| "the first step needs an approval".to_owned());
         ramp.enter(RampState::Pending, reason, &actor.id, now);
         let summary = summary_of(&ramp);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use super::AlarmEvent;
-use crate::alarms::{Alarm, AlarmState, Alarms, Described};
+use crate::alarms::{Alarm, AlarmState, Alarms, Described, MAX_WINDOW};
 use crate::error::Error;
 use crate::ramp::{Guard, GuardState, OnMissing, Ramp, RampPlace};
 
@@ -65,16 +65,26 @@ pub(super) enum AlarmSource<'a> {
 }
 
 impl AlarmSource<'_> {
-    /// Updates the list of guards whose alarm invokes no function, and returns whether the list has changed.
-    pub(super) fn update_warnings(&self, ramp: &mut Ramp) -> bool {
+    /// Stores what CloudWatch says about the alarms of a ramp: see [`Ramp::silent_guards`] and
+    /// [`Ramp::alarm_windows`]. Returns whether the ramp has changed.
+    pub(super) fn update_alarms(&self, ramp: &mut Ramp) -> bool {
         let described = match self {
             Self::Described(described) if described.failure.is_none() => described,
             Self::Described(_) | Self::Event(_) => return false,
         };
-        let silent = silent_guards(&ramp.plan.guards, described);
-        let is_changed = silent != ramp.silent_guards;
-        ramp.silent_guards = silent;
-        is_changed
+        let before = (ramp.silent_guards.clone(), ramp.alarm_windows.clone());
+        ramp.silent_guards.clear();
+        for guard in &ramp.plan.guards {
+            let Some(alarm) = alarm_of(guard, described) else {
+                continue;
+            };
+            if !alarm.invokes_function {
+                ramp.silent_guards.push(guard.alarm.clone());
+            }
+            let seconds = alarm.window.as_secs();
+            ramp.alarm_windows.insert(guard.alarm.clone(), seconds);
+        }
+        before != (ramp.silent_guards.clone(), ramp.alarm_windows.clone())
     }
 }
 
@@ -95,7 +105,9 @@ pub(super) fn guard_states(
         let described = match source {
             AlarmSource::Event(alarm) if guard.is(alarm.name, alarm.arn) => {
                 return GuardState::Alarm {
-                    window: alarm.window,
+                    // An earlier version has created the ramp, and `reconcile` has not run since. A window that is
+                    // too long only rolls back more ramps.
+                    window: ramp.alarm_window(guard).unwrap_or(MAX_WINDOW),
                     shared: shared(),
                 };
             }
@@ -109,7 +121,7 @@ pub(super) fn guard_states(
                 AlarmState::Ok => GuardState::Ok,
                 AlarmState::InsufficientData => GuardState::Missing("has no data"),
                 AlarmState::Alarm => GuardState::Alarm {
-                    window: alarm.window,
+                    window: ramp.alarm_window(guard).unwrap_or(alarm.window),
                     shared: shared(),
                 },
             },
@@ -121,15 +133,6 @@ pub(super) fn guard_states(
 fn alarm_of<'a>(guard: &Guard, described: &'a Described) -> Option<&'a Alarm> {
     let alarm = described.alarms.get(guard.name());
     alarm.filter(|alarm| guard.is(guard.name(), alarm.arn.as_deref()))
-}
-
-/// The guards whose alarm invokes no function.
-pub(super) fn silent_guards(guards: &[Guard], described: &Described) -> Vec<String> {
-    let silent = guards.iter().filter(|guard| {
-        let alarm = alarm_of(guard, described);
-        alarm.is_some_and(|alarm| !alarm.invokes_function)
-    });
-    silent.map(|guard| guard.alarm.clone()).collect()
 }
 
 /// Whether a share may rise while an alarm has no data or does not exist.

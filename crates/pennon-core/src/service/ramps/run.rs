@@ -47,8 +47,6 @@ pub struct AlarmEvent<'a> {
     pub arn: Option<&'a str>,
     /// When it entered the state.
     pub at: SystemTime,
-    /// The length of its evaluation.
-    pub window: Duration,
 }
 
 impl FlagService {
@@ -206,6 +204,8 @@ impl FlagService {
         }
         let before = require_in_use(found, key)?;
         let now = SystemTime::now();
+        let old = summary_of(&ramp);
+        let has_new_facts = source.update_alarms(&mut ramp);
         let since_start = counted.saturating_sub(ramp.evaluations_before);
         ramp.evaluations = ramp.evaluations.max(since_start);
         let decision = ramp.within_bounds(decide(
@@ -225,14 +225,12 @@ impl FlagService {
         if !is_engine && !stops_ramp {
             return Ok(None);
         }
-        let old = summary_of(&ramp);
         let is_change = ramp.is_changed_by(&decision);
-        let has_new_warnings = source.update_warnings(&mut ramp);
         let is_checked_recently = ramp.checked_at.is_some_and(|checked| {
             let since = now.duration_since(checked);
             since.is_ok_and(|since| since < WRITE_INTERVAL)
         });
-        if !is_change && !has_new_warnings && is_checked_recently {
+        if !is_change && !has_new_facts && is_checked_recently {
             return Ok(None);
         }
         ramp.checked_at = Some(now);
