@@ -307,6 +307,35 @@ async fn of_ramps_with_one_alarm_only_those_that_advanced_while_it_evaluated_rol
 }
 
 #[tokio::test]
+async fn an_event_that_arrives_after_reconcile_has_seen_its_alarm_changes_nothing() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD]).await;
+    let mut body = guarded(&[60, 70], "errors");
+    body["onAlarm"] = json!("pause");
+    deployment.started("checkout", &body).await;
+    let late = alarm_event("errors", "ALARM", &now());
+    deployment.alarms.set("errors", "ALARM").await;
+    deployment.run().await;
+    let ramp = deployment.read("checkout").await;
+    let last = ramp["transitions"].as_array().and_then(|it| it.last());
+    let engine = format!("ramp:{}", ramp["id"].as_str().expect("an id"));
+    assert_eq!(
+        last.map(|it| (&it["state"], &it["actor"])),
+        Some((&json!("paused"), &json!(engine)))
+    );
+    deployment.alarms.set("errors", "OK").await;
+    assert_eq!(deployment.act("checkout", "resume").await.status, 200);
+    let guard = &deployment.guard;
+    let none = json!({"state": "ALARM", "rolledBack": 0});
+    assert_eq!(guard.invoke(&late).await, Ok(none.clone()));
+    assert_eq!(deployment.read("checkout").await["state"], "baking");
+    // The alarm fires again.
+    let again = alarm_event("errors", "ALARM", &now());
+    assert_eq!(guard.invoke(&again).await, Ok(none));
+    assert_eq!(deployment.read("checkout").await["state"], "paused");
+}
+
+#[tokio::test]
 async fn a_forged_ramp_never_raises_a_share_when_it_is_rolled_back() {
     let deployment = Deployment::start().await;
     deployment.alarms.add("errors", &[GUARD]).await;

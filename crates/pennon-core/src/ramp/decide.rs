@@ -129,7 +129,7 @@ fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
 /// Several ramps may share an alarm. Only ramps that advanced within its evaluation can be the cause; the others pause,
 /// and an admin decides.
 fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: bool) -> Decision {
-    let why = format!("alarm '{name}' is in ALARM");
+    let why = in_alarm(name);
     let advanced = ramp
         .step_began_at
         .and_then(|at| now.duration_since(at).ok());
@@ -143,6 +143,11 @@ fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: 
         ));
     }
     roll_back(ramp, why)
+}
+
+/// The beginning of the reason of every rollback and pause by an alarm that fires.
+pub(super) fn in_alarm(name: &str) -> String {
+    format!("alarm '{name}' is in ALARM")
 }
 
 fn roll_back(ramp: &Ramp, why: String) -> Decision {

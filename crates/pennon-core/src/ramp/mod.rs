@@ -331,12 +331,15 @@ impl Ramp {
         });
     }
 
-    /// Whether an actor has changed its state at this time or later.
+    /// Whether this alarm has stopped it at this time or later, whoever noticed the alarm.
     #[must_use]
-    pub fn was_changed_by(&self, actor: &str, since: SystemTime) -> bool {
-        self.transitions
-            .iter()
-            .any(|transition| transition.actor == actor && transition.at >= since)
+    pub fn was_stopped_by(&self, alarm: &str, since: SystemTime) -> bool {
+        let reason = decide::in_alarm(alarm);
+        self.transitions.iter().any(|transition| {
+            let is_stop = matches!(transition.state, RampState::Paused | RampState::RolledBack);
+            let why = transition.reason.as_deref().unwrap_or_default();
+            is_stop && transition.at >= since && why.starts_with(&reason)
+        })
     }
 
     /// Begins the next step, or completes the ramp after the last one.

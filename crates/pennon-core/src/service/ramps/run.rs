@@ -188,9 +188,10 @@ impl FlagService {
         let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
         };
-        // Lambda may repeat an event after an admin has resumed the ramp.
+        // An admin may have resumed the ramp before a repeated event, or one that arrives after `reconcile` has seen
+        // the alarm.
         if let AlarmSource::Event(alarm) = source
-            && ramp.was_changed_by(&actor, alarm.at)
+            && ramp.was_stopped_by(alarm.name, alarm.at)
         {
             return Ok(None);
         }
