@@ -116,7 +116,7 @@ export interface paths {
         post: operations["updateFlagByPost"];
         /**
          * Archive a flag, or permanently delete an archived flag
-         * @description Archiving disables the flag and cancels its schedules. The audit records both.
+         * @description Archiving disables the flag and cancels its schedules. The audit records both. A flag that a ramp has rolled back can be archived, but not deleted (409) until the rollback is acknowledged.
          */
         delete: operations["removeFlag"];
         options?: never;
@@ -235,7 +235,7 @@ export interface paths {
         put: operations["putOverrides"];
         /**
          * Set the override of one user
-         * @description At most 100 overrides of a flag can be added or changed in an hour, including reverts. Removals do not count and are always possible.
+         * @description At most 100 overrides of a flag can be added or changed in an hour, including reverts. Removals do not count. 409 for changes that could give the flag to a user, until the rollback of its ramp is acknowledged.
          */
         post: operations["setOverride"];
         delete?: never;
@@ -411,7 +411,7 @@ export interface paths {
         put?: never;
         /**
          * Acknowledge a rollback, so that the flag can be changed again
-         * @description Only after a rollback by an alarm. `If-Match` takes the ETag of the ramp.
+         * @description Only after a rollback by an alarm. Works for an archived flag too. `If-Match` takes the ETag of the ramp.
          */
         post: operations["acknowledgeRamp"];
         delete?: never;
@@ -2604,6 +2604,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             412: components["responses"]["Changed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
@@ -2648,6 +2649,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
             429: components["responses"]["TooMany"];
             500: components["responses"]["Defect"];
@@ -2686,6 +2688,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };

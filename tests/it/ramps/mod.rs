@@ -495,45 +495,105 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
     }
 }
 
+/// Requests for a flag, each of which would give the feature to users again.
+fn raising_requests(audit: &Value) -> Vec<(&'static str, String, Value)> {
+    let entries = audit["entries"].as_array().expect("entries");
+    let revert = |action: &str, state: &str| {
+        let mut found = entries.iter().filter(|it| it["action"] == action);
+        let entry = found.next().expect("an entry");
+        json!({ "auditId": entry["id"], "state": state })
+    };
+    let import = json!({"flags": {"checkout": {
+        "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
+    }}});
+    let import_path = "/api/admin/environments/production/import?mode=merge";
+    let (users, reverts) = (format!("{FLAG}/users"), format!("{FLAG}/revert"));
+    let one = |user: &str, kind: &str| json!({"userId": user, "overrideType": kind});
+    let many = |list: Value| json!({ "overrides": list });
+    vec![
+        ("PATCH", FLAG.to_owned(), json!({"rolloutPercentage": 51})),
+        ("PATCH", FLAG.to_owned(), json!({"rolloutPercentage": 10})),
+        (
+            "PATCH",
+            FLAG.to_owned(),
+            json!({"description": "x", "enabled": false}),
+        ),
+        ("POST", FLAG.to_owned(), json!({"rolloutPercentage": 51})),
+        ("POST", reverts.clone(), revert("flag.ramp", "after")),
+        ("POST", import_path.to_owned(), import),
+        ("POST", COPY.to_owned(), copy_of_flag()),
+        ("POST", RAMP.to_owned(), plan(&[70])),
+        ("POST", users.clone(), one("new", "include")),
+        ("POST", users.clone(), one("out", "include")),
+        ("DELETE", format!("{users}/out"), Value::Null),
+        (
+            "PUT",
+            format!("{users}?mode=merge"),
+            many(json!([one("new", "exclude"), one("out", "include")])),
+        ),
+        ("PUT", users.clone(), many(json!([one("in", "include")]))),
+        ("POST", reverts.clone(), revert("override.set", "before")),
+        ("POST", reverts.clone(), revert("override.delete", "before")),
+        ("POST", reverts, revert("overrides.set", "after")),
+    ]
+}
+
 #[tokio::test]
 async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged() {
     for api in Api::of_both_kinds().await {
         set_alarm(&api, "errors", "OK").await;
         copyable(&api).await;
+        let users = format!("{FLAG}/users");
+        let one = |user: &str, kind: &str| json!({"userId": user, "overrideType": kind});
+        let many = json!({"overrides": [one("in", "include"), one("more", "include")]});
+        for (method, path, body) in [
+            ("PUT", users.clone(), many),
+            ("POST", users.clone(), one("gone", "include")),
+            ("DELETE", format!("{users}/gone"), Value::Null),
+            ("DELETE", format!("{users}/more"), Value::Null),
+            ("POST", users.clone(), one("out", "exclude")),
+        ] {
+            let made = api.admin_if("*", method, &path, &body).await;
+            assert!(made.status < 300, "{method} {path}: {made:?} on {}", api.on);
+        }
         started(&api, &guarded(&[60], "errors")).await;
         assert_eq!(ramp(&api).await["guards"][0]["state"], "ok");
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
         assert_eq!(ramp(&api).await["guards"][0]["state"], "alarm");
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
-        let step = audit["entries"].as_array().expect("entries").iter();
-        let mut steps = step.filter(|it| it["action"] == "flag.ramp");
-        let step = steps.next().expect("a step");
-        let revert = json!({ "auditId": step["id"] });
-        let import = json!({"flags": {"checkout": {
-            "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
-        }}});
-        let import_path = "/api/admin/environments/production/import?mode=merge";
-        let off = json!({"enabled": false});
-        for (method, path, body) in [
-            ("PATCH", FLAG, json!({"rolloutPercentage": 51})),
-            ("PATCH", FLAG, json!({"rolloutPercentage": 10})),
-            ("PATCH", FLAG, json!({"description": "x", "enabled": false})),
-            ("POST", "/api/admin/flags/checkout/revert", revert),
-            ("POST", import_path, import),
-            ("POST", COPY, copy_of_flag()),
-            ("POST", RAMP, plan(&[70])),
-        ] {
-            let answer = api.admin_if("*", method, path, &body).await;
-            assert_eq!(
-                answer.status, 409,
-                "{path} {body}: {answer:?} on {}",
-                api.on
-            );
+        let rejected = async |method: &str, path: &str, body: &Value| {
+            let answer = api.admin_if("*", method, path, body).await;
+            let what = format!("{method} {path} {body} on {}", api.on);
+            assert_eq!(answer.status, 409, "{what}: {answer:?}");
+            assert!(answer.body.contains("acknowledge"), "{what}: {answer:?}");
+        };
+        for (method, path, body) in raising_requests(&audit) {
+            rejected(method, &path, &body).await;
         }
         assert_eq!(percentage(&api).await, 50);
-        assert_eq!(patch(&api, &off).await.status, 200);
-        assert_eq!(patch(&api, &json!({"enabled": true})).await.status, 409);
+        let list = api.read(&users).await.json();
+        let listed = |kind: &str| list[kind].as_array().map(Vec::len);
+        assert_eq!((listed("includes"), listed("excludes")), (Some(1), Some(1)));
+        // What only takes the feature away.
+        let permanently = format!("{FLAG}?permanently=true");
+        let restore = format!("{FLAG}/restore");
+        for (method, path, body) in [
+            ("POST", users.clone(), one("out", "exclude")),
+            ("POST", users.clone(), one("in", "exclude")),
+            ("POST", users.clone(), one("other", "exclude")),
+            ("PATCH", FLAG.to_owned(), json!({"enabled": false})),
+            ("DELETE", FLAG.to_owned(), Value::Null),
+        ] {
+            let answer = api.admin_if("*", method, &path, &body).await;
+            assert!(answer.status < 300, "{method} {path} {body}: {answer:?}");
+        }
+        rejected("DELETE", &permanently, &Value::Null).await;
+        let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
+        assert_eq!(restored.status, 200, "{restored:?} on {}", api.on);
+        rejected("PATCH", FLAG, &json!({"enabled": true})).await;
         assert_eq!(ramp(&api).await["acknowledgedBy"], Value::Null);
+        // An admin need not restore the flag first.
+        api.admin_if("*", "DELETE", FLAG, &Value::Null).await;
         let acknowledged = act(&api, "acknowledge").await;
         assert_eq!(acknowledged.json()["acknowledgedBy"], "local-admin");
         assert_eq!(
@@ -541,12 +601,13 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
             404,
             "no ramp is open"
         );
-        assert_eq!(
-            patch(&api, &json!({"enabled": true})).await.status,
-            200,
-            "on {}",
-            api.on
-        );
+        let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
+        assert_eq!(restored.status, 200, "{restored:?}");
+        for body in [one("new", "include"), one("out", "include")] {
+            assert_eq!(api.admin("POST", &users, &body).await.status, 201);
+        }
+        let on = json!({"enabled": true});
+        assert_eq!(patch(&api, &on).await.status, 200, "on {}", api.on);
         // An admin's own rollback needs nobody to acknowledge it.
         started(&api, &plan(&[60])).await;
         let back = act(&api, "rollback").await.json();
@@ -559,6 +620,41 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
             200
         );
     }
+}
+
+#[tokio::test]
+async fn a_rolled_back_flag_that_was_deleted_without_the_api_cannot_be_created_again() {
+    let api = Api::on_postgres().await;
+    set_alarm(&api, "errors", "OK").await;
+    copyable(&api).await;
+    started(&api, &guarded(&[60], "errors")).await;
+    assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
+    let audit = api.read(&format!("{FLAG}/audit")).await.json();
+    let entry = &audit["entries"][0];
+    let delete =
+        "delete from feature_flags where flag_key = 'checkout' and environment = 'production'";
+    sql(api.stack(), delete).await;
+    let flag = json!({"key": "checkout", "enabled": true, "rolloutPercentage": 60});
+    let import = json!({"flags": {"checkout": {
+        "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on",
+    }}});
+    let import_path = "/api/admin/environments/production/import?mode=merge";
+    let revert = json!({"auditId": entry["id"], "state": "before"});
+    let mut copy = copy_of_flag();
+    copy["flags"][0]["ifMatch"] = Value::Null;
+    for (path, body) in [
+        ("/api/admin/flags", &flag),
+        (import_path, &import),
+        (COPY, &copy),
+        ("/api/admin/flags/checkout/revert", &revert),
+    ] {
+        let answer = api.admin_if("*", "POST", path, body).await;
+        assert_eq!(answer.status, 409, "{path}: {answer:?}");
+        assert!(answer.body.contains("acknowledge"), "{path}: {answer:?}");
+    }
+    assert_eq!(act(&api, "acknowledge").await.status, 200);
+    let made = api.admin("POST", "/api/admin/flags", &flag).await;
+    assert_eq!(made.status, 201, "{made:?}");
 }
 
 #[tokio::test]

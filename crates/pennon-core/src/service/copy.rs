@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::FlagService;
 use super::change::{Changed, Expected, evaluators_in, state_as, to_json};
 use super::import::{Difference, MAX_ERRORS, difference_of_flags, is_unchanged, write_flags};
-use super::ramps::supersede_ramps;
+use super::ramps::{require_acknowledged, supersede_ramps};
 use super::validate::{
     MAX_CONFLICTS, check_limits_of_environment, in_use, reject_ineffective_schedules,
     reject_removal_of_used_variants, require_environment_in,
@@ -193,6 +193,9 @@ async fn compare(
     reject_ineffective_schedules(transaction, &steps).await?;
     reject_removal_of_used_variants(transaction, &steps).await?;
     supersede_ramps(transaction, &steps, Action::CopyFlag).await?;
+    let keys = source.flags.keys();
+    let created: Vec<&FlagKey> = keys.filter(|key| !current.contains_key(*key)).collect();
+    require_acknowledged(transaction, &created).await?;
     let pointers: BTreeMap<&FlagKey, String> = copy
         .flags
         .iter()

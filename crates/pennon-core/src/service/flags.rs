@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of};
 use super::overrides::{
-    check_change_rate, check_variant, override_in, override_state, revert_overrides,
+    check_variant, delete_override, override_in, override_state, revert_overrides, write_override,
 };
-use super::ramps::{supersede_ramps, supersede_ramps_of_archived};
+use super::ramps::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
 use super::schedules::cancel_schedules;
 use super::update::{
     Change, definition_in, in_definition, reject_ineffective_fields, require_in_use,
@@ -43,7 +43,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid definition; [`Error::NotFound`] for an unknown environment;
-    /// [`Error::Conflict`] if the key is taken, also by an archived flag.
+    /// [`Error::Conflict`] if the key is taken, also by an archived flag, or a ramp has rolled back a deleted flag with
+    /// this key.
     pub async fn create_flag(
         &self,
         environment: &Environment,
@@ -74,6 +75,7 @@ impl FlagService {
                 "Flag '{key}' already exists and is {state}"
             )));
         }
+        require_acknowledged(&mut transaction, &[key]).await?;
         let after = transaction.insert_flag(key, &flag).await?;
         transaction
             .add_audit_entry(Some(key), Action::CreateFlag, None, Some(state_of(&after)))
@@ -143,7 +145,8 @@ impl FlagService {
     /// Deletes an archived flag, its overrides and its schedules. The audit keeps the flag and its overrides.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`].
+    /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived, or a ramp has rolled it back;
+    /// [`Error::PreconditionFailed`].
     pub async fn delete_flag(
         &self,
         environment: &Environment,
@@ -156,6 +159,7 @@ impl FlagService {
         let otherwise = "is in use; archive it before you delete it permanently";
         let before =
             find_in_state(&mut transaction, key, State::Archived, expected, otherwise).await?;
+        require_acknowledged(&mut transaction, &[key]).await?;
         let mut state = state_of(&before);
         let overrides = transaction.overrides(key).await?;
         if !overrides.is_empty() {
@@ -271,6 +275,7 @@ async fn revert_whole(
         .await?;
     }
     if before.is_none() {
+        require_acknowledged(transaction, &[key]).await?;
         transaction.insert_flag(key, &target.flag).await?;
     }
     let after = transaction
@@ -324,15 +329,8 @@ async fn revert_override(
             "an audit entry of an override has no user".to_owned(),
         ));
     };
-    let before = transaction.find_override(key, user).await?;
-    let before_state = before.as_ref().map(override_state);
     let Some(state) = side.of(entry) else {
-        if before.is_some() {
-            transaction.delete_overrides(key, &[user]).await?;
-            transaction
-                .add_audit_entry(Some(key), Action::DeleteOverride, before_state, None)
-                .await?;
-        }
+        delete_override(transaction, key, &record.flag, user).await?;
         return Ok(record);
     };
     let Some(wanted) = override_in(state) else {
@@ -340,17 +338,7 @@ async fn revert_override(
             "an audit entry of an override has no override".to_owned(),
         ));
     };
-    check_variant(&record.flag, &wanted.kind)?;
-    check_change_rate(transaction, key).await?;
-    let after = transaction.put_override(key, &wanted).await?;
-    transaction
-        .add_audit_entry(
-            Some(key),
-            Action::SetOverride,
-            before_state,
-            Some(override_state(&after)),
-        )
-        .await?;
+    write_override(transaction, key, &record.flag, &wanted).await?;
     Ok(record)
 }
 

@@ -12,7 +12,7 @@ use super::FlagService;
 use super::change::{
     Changed, Expected, prefer_validation_error, settings_for, state_as, state_of, to_json,
 };
-use super::ramps::{supersede_ramps, supersede_ramps_of_archived};
+use super::ramps::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
 use super::schedules::cancel_schedules;
 use super::validate::{
     broken_by, check_limits_of_environment, in_use, reject_ineffective_schedules,
@@ -249,6 +249,9 @@ async fn compare(
     reject_ineffective_schedules(transaction, &steps).await?;
     reject_removal_of_used_variants(transaction, &steps).await?;
     supersede_ramps(transaction, &steps, Action::ImportFlag).await?;
+    let keys = file.flags.keys();
+    let created: Vec<&FlagKey> = keys.filter(|key| !current.contains_key(*key)).collect();
+    require_acknowledged(transaction, &created).await?;
     let others: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))

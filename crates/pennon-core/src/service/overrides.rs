@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES};
+use super::ramps::require_acknowledged;
 use super::update::require_in_use;
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -17,7 +18,7 @@ use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
 
 /// Limit on additions and changes of overrides per flag within [`WINDOW`], over all instances. Beyond it, a rollout
-/// or a targeting rule is the right tool. Removals are always allowed and do not count.
+/// or a targeting rule is the right tool. Removals do not count.
 const CHANGES: u32 = 100;
 /// See [`CHANGES`].
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -43,7 +44,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Invalid`] for a variant that the flag does not have;
-    /// [`Error::RateLimited`]; [`Error::Unavailable`].
+    /// [`Error::Conflict`] if a ramp has rolled the flag back; [`Error::RateLimited`]; [`Error::Unavailable`].
     pub async fn set_override(
         &self,
         environment: &Environment,
@@ -54,9 +55,6 @@ impl FlagService {
     ) -> Result<Changed<OverrideRecord>, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let record = require_in_use(transaction.flag(key).await?, key)?;
-        check_variant(&record.flag, &wanted.kind)?;
-        check_change_rate(&mut transaction, key).await?;
-        let before = transaction.find_override(key, &wanted.user_id).await?;
         let wanted = OverrideRecord {
             user_id: wanted.user_id,
             kind: wanted.kind,
@@ -64,15 +62,7 @@ impl FlagService {
             created_by: Some(actor.id.clone()),
             created_at: None,
         };
-        let after = transaction.put_override(key, &wanted).await?;
-        transaction
-            .add_audit_entry(
-                Some(key),
-                Action::SetOverride,
-                before.as_ref().map(override_state),
-                Some(override_state(&after)),
-            )
-            .await?;
+        let after = write_override(&mut transaction, key, &record.flag, &wanted).await?;
         let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: after,
@@ -83,7 +73,8 @@ impl FlagService {
     /// Removes a user's override.
     ///
     /// # Errors
-    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::Unavailable`].
+    /// [`Error::FlagNotFound`], [`Error::NotFound`]; [`Error::Conflict`] if a ramp has rolled the flag back;
+    /// [`Error::Unavailable`].
     pub async fn remove_override(
         &self,
         environment: &Environment,
@@ -93,21 +84,93 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<()>, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
-        require_in_use(transaction.flag(key).await?, key)?;
-        let Some(before) = transaction.find_override(key, user).await? else {
+        let record = require_in_use(transaction.flag(key).await?, key)?;
+        if !delete_override(&mut transaction, key, &record.flag, user).await? {
             return Err(Error::NotFound(format!("Override for user '{user}'")));
-        };
-        transaction.delete_overrides(key, &[user]).await?;
-        let before = Some(override_state(&before));
-        transaction
-            .add_audit_entry(Some(key), Action::DeleteOverride, before, None)
-            .await?;
+        }
         let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {
             value: (),
             invalidated,
         })
     }
+}
+
+/// Sets an override, with its audit entry.
+///
+/// # Errors
+/// [`Error::Invalid`] for a variant that the flag does not have; [`Error::RateLimited`]; [`Error::Conflict`] if a ramp
+/// has rolled the flag back.
+pub(super) async fn write_override(
+    transaction: &mut Transaction,
+    key: &FlagKey,
+    flag: &Flag,
+    wanted: &OverrideRecord,
+) -> Result<OverrideRecord, Error> {
+    check_variant(flag, &wanted.kind)?;
+    check_change_rate(transaction, key).await?;
+    let before = transaction.find_override(key, &wanted.user_id).await?;
+    if may_give_flag(flag, before.as_ref().map(|it| &it.kind), Some(&wanted.kind)) {
+        require_acknowledged(transaction, &[key]).await?;
+    }
+    let after = transaction.put_override(key, wanted).await?;
+    let states = (before.as_ref().map(override_state), override_state(&after));
+    transaction
+        .add_audit_entry(Some(key), Action::SetOverride, states.0, Some(states.1))
+        .await?;
+    Ok(after)
+}
+
+/// Removes a user's override, with its audit entry. Returns whether there was one.
+///
+/// # Errors
+/// [`Error::Conflict`] if a ramp has rolled the flag back.
+pub(super) async fn delete_override(
+    transaction: &mut Transaction,
+    key: &FlagKey,
+    flag: &Flag,
+    user: &str,
+) -> Result<bool, Error> {
+    let Some(before) = transaction.find_override(key, user).await? else {
+        return Ok(false);
+    };
+    if may_give_flag(flag, Some(&before.kind), None) {
+        require_acknowledged(transaction, &[key]).await?;
+    }
+    transaction.delete_overrides(key, &[user]).await?;
+    let before = Some(override_state(&before));
+    transaction
+        .add_audit_entry(Some(key), Action::DeleteOverride, before, None)
+        .await?;
+    Ok(true)
+}
+
+/// Whether a change of an override could give the flag to its user.
+fn may_give_flag(flag: &Flag, before: Option<&Override>, after: Option<&Override>) -> bool {
+    if before == after {
+        return false;
+    }
+    // In a flag with variants, an excluded user gets the default variant, which may be the one that a ramp raises.
+    let only_takes_away = matches!(
+        (before, after),
+        (_, Some(Override::Exclude)) | (Some(Override::Include), None)
+    );
+    flag.definition.is_some() || !only_takes_away
+}
+
+/// The same for many overrides. `before` has the old ones of all affected users.
+fn any_may_give_flag(
+    flag: &Flag,
+    (put, removed): (&[OverrideRecord], &[&str]),
+    before: &[OverrideRecord],
+) -> bool {
+    let known = before.iter().map(|one| (one.user_id.as_str(), &one.kind));
+    let known: BTreeMap<&str, &Override> = known.collect();
+    let known = |user: &str| known.get(user).copied();
+    let mut set = put.iter().map(|one| (known(&one.user_id), Some(&one.kind)));
+    let mut unset = removed.iter().map(|user| (known(user), None));
+    let gives = |(before, after)| may_give_flag(flag, before, after);
+    set.any(gives) || unset.any(gives)
 }
 
 /// The effect on overrides that a request does not name.
@@ -142,8 +205,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Invalid`] for unknown variants, with the index of
-    /// each; [`Error::PreconditionFailed`] if the overrides have changed;
-    /// [`Error::RateLimited`]; [`Error::Unavailable`].
+    /// each; [`Error::PreconditionFailed`] if the overrides have changed; [`Error::Conflict`] if a ramp has rolled the
+    /// flag back; [`Error::RateLimited`]; [`Error::Unavailable`].
     pub async fn put_overrides(
         &self,
         environment: &Environment,
@@ -193,7 +256,8 @@ impl FlagService {
         done.total = had + done.created - done.removed;
         before.extend_from_slice(&removed);
         let users: Vec<&str> = removed.iter().map(|one| one.user_id.as_str()).collect();
-        write_overrides(&mut transaction, key, (&put, &users), &before).await?;
+        let flag = &record.flag;
+        write_overrides(&mut transaction, key, flag, (&put, &users), &before).await?;
         done.revision = transaction.overrides_revision(key).await?;
         self.finish(transaction, environment, done, context).await
     }
@@ -203,11 +267,15 @@ impl FlagService {
 async fn write_overrides(
     transaction: &mut Transaction,
     key: &FlagKey,
+    flag: &Flag,
     (put, removed): (&[OverrideRecord], &[&str]),
     before: &[OverrideRecord],
 ) -> Result<(), Error> {
     if put.is_empty() && removed.is_empty() {
         return Ok(());
+    }
+    if any_may_give_flag(flag, (put, removed), before) {
+        require_acknowledged(transaction, &[key]).await?;
     }
     let action = if put.is_empty() {
         Action::DeleteOverrides
@@ -267,7 +335,7 @@ pub(super) async fn revert_overrides(
     let before: Vec<OverrideRecord> = touched
         .filter_map(|user| known.get(user).copied().cloned())
         .collect();
-    write_overrides(transaction, key, (&wanted, &removed), &before).await
+    write_overrides(transaction, key, flag, (&wanted, &removed), &before).await
 }
 
 /// Rejects overrides that name an unknown variant.
@@ -343,10 +411,7 @@ pub(super) fn check_variant(flag: &Flag, kind: &Override) -> Result<(), Error> {
 }
 
 /// Enforces the limit on changes. The flag is locked, so concurrent requests cannot exceed it.
-pub(super) async fn check_change_rate(
-    transaction: &mut Transaction,
-    key: &FlagKey,
-) -> Result<(), Error> {
+async fn check_change_rate(transaction: &mut Transaction, key: &FlagKey) -> Result<(), Error> {
     let wait = transaction
         .wait_for_override_change(key, CHANGES, WINDOW)
         .await?;
@@ -356,5 +421,40 @@ pub(super) async fn check_change_rate(
             retry_after: wait.as_secs() + 1,
         }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pennon_eval::Definition;
+
+    use super::*;
+
+    #[test]
+    fn only_exclusion_and_the_end_of_an_inclusion_give_no_simple_flag_to_a_user() {
+        let variant = Override::Variant("on".to_owned());
+        let states = [
+            None,
+            Some(&Override::Include),
+            Some(&Override::Exclude),
+            Some(&variant),
+            Some(&Override::Unreadable),
+        ];
+        let simple = Flag::default();
+        let typed = Flag {
+            definition: Some(Definition::default()),
+            ..Flag::default()
+        };
+        for before in states {
+            for after in states {
+                let is_same = before == after;
+                let takes_away = after == Some(&Override::Exclude)
+                    || (before, after) == (Some(&Override::Include), None);
+                let gives = may_give_flag(&simple, before, after);
+                assert_eq!(gives, !is_same && !takes_away, "{before:?} {after:?}");
+                let gives = may_give_flag(&typed, before, after);
+                assert_eq!(gives, !is_same, "{before:?} {after:?}");
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use pennon_eval::FlagKey;
 
 pub use self::actions::RampAction;
 use self::flags::{changed_by, is_changed_by_others};
-pub(super) use self::flags::{supersede_ramps, supersede_ramps_of_archived};
+pub(super) use self::flags::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
 pub use self::guards::{ShownAlarm, shown_alarms};
 pub use self::run::{AlarmEvent, RampsRun};
 use super::FlagService;

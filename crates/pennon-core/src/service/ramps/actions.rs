@@ -65,12 +65,13 @@ impl FlagService {
             }
         }
         let mut transaction = self.begin(environment, &actor.id).await?;
-        let found = require_in_use(transaction.flag(key).await?, key)?;
+        let found = transaction.flag(key).await?;
         let Some(mut ramp) = transaction.open_ramp(key).await? else {
+            require_in_use(found, key)?;
             return Err(Error::NotFound(format!("A live ramp of '{key}'")));
         };
         expected.check(ramp.version)?;
-        if supersede_if_changed(&mut transaction, key, &mut ramp, Some(&found)).await? {
+        if supersede_if_changed(&mut transaction, key, &mut ramp, found.as_ref()).await? {
             let why = ramp.reason.unwrap_or_default();
             transaction.commit().await?;
             return Err(Error::Conflict(format!("The ramp is superseded: {why}")));
@@ -99,14 +100,16 @@ impl FlagService {
             }
             (RampAction::Advance, RampState::Pending | RampState::Baking | RampState::Holding) => {
                 flag_changes = ramp.next_step().is_some();
-                advance(&mut transaction, key, &mut ramp, &found, evaluations, who).await?;
+                let before = require_in_use(found, key)?;
+                advance(&mut transaction, key, &mut ramp, &before, evaluations, who).await?;
             }
             (RampAction::RollBack, state) if state.is_live() => {
                 flag_changes = ramp.step > 0;
-                let to = OnAlarm::Start;
-                roll_back(&mut transaction, key, &mut ramp, &found, to, None, who).await?;
+                let (before, to) = (require_in_use(found, key)?, OnAlarm::Start);
+                roll_back(&mut transaction, key, &mut ramp, &before, to, None, who).await?;
                 ramp.acknowledged_by = Some(who.clone());
             }
+            // Also if the flag was archived since, or deleted without the API.
             (RampAction::Acknowledge, RampState::RolledBack) => {
                 ramp.acknowledged_by = Some(who.clone());
                 // The ramp keeps the reason of the rollback.

@@ -36,15 +36,41 @@ pub(in crate::service) async fn supersede_ramps(
             **changed == key && **after != **before && **after != off
         });
         if ramp.blocks_changes() && more_than_off {
-            return Err(Error::Conflict(format!(
-                "Ramp {} of '{key}' was rolled back ({}); acknowledge that before you change the flag. It \
-                 can be switched off",
-                ramp.id,
-                ramp.reason.as_deref().unwrap_or("by an admin")
-            )));
+            return Err(not_acknowledged(&key, &ramp));
         }
     }
     Ok(())
+}
+
+/// Rejects a request that would give users flags that a ramp has rolled back, until an admin acknowledges the rollback:
+/// by overrides, or by a new flag with the same key. Therefore the flag cannot be deleted permanently either.
+///
+/// # Errors
+/// [`Error::Conflict`] that names the ramp.
+pub(in crate::service) async fn require_acknowledged(
+    transaction: &mut Transaction,
+    keys: &[&FlagKey],
+) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let open = transaction.open_ramps(keys).await?;
+    let mut readable = open
+        .iter()
+        .filter_map(|(key, it)| Some((key, it.as_ref()?)));
+    match readable.find(|(_, ramp)| ramp.blocks_changes()) {
+        Some((key, ramp)) => Err(not_acknowledged(key, ramp)),
+        None => Ok(()),
+    }
+}
+
+fn not_acknowledged(key: &FlagKey, ramp: &Ramp) -> Error {
+    Error::Conflict(format!(
+        "Ramp {} of '{key}' was rolled back ({}); acknowledge that before you change the flag. It can be \
+         switched off",
+        ramp.id,
+        ramp.reason.as_deref().unwrap_or("by an admin")
+    ))
 }
 
 /// Ends the live ramps of flags that are archived.
