@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use pennon_tests::api::Api;
 use pennon_tests::cloudwatch::GUARD;
+use pennon_tests::event::Event;
 use pennon_tests::eventually;
+use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
 use super::guards::Deployment;
@@ -229,6 +231,68 @@ async fn the_run_after_a_killed_one_begins_the_step_once() {
         )
         .await;
     assert_eq!(row.expect("a count").get::<_, i64>(0), 2);
+}
+
+/// The evaluations before a step are those of its hour. A step that begins while the hour changes must not count them in
+/// one hour and begin in the next.
+#[tokio::test]
+async fn a_step_begins_at_the_time_at_which_the_evaluations_before_it_are_counted() {
+    let stack = Stack::start().await;
+    let ramps = stack.function("ramps").await;
+    let reconcile = stack.function("reconcile").await;
+    let lock = pennon_tests::postgres::connect(&stack.database.url()).await;
+    let lock = lock.expect("a connection");
+    let counted = "insert into pennon_evaluation_hours (environment, flag_key, variant, hour, count)
+        select 'production', 'checkout', 'on', date_trunc('hour', now()) + make_interval(hours => hour), 7
+        from generate_series(0, 1) as hour";
+    sql(&stack, counted).await;
+    let step = |percent: u8| json!({"percent": percent, "bakeSeconds": 3_600, "minEvaluations": 1});
+    let body = json!({"steps": [step(60), step(70), step(80)]}).to_string();
+    let create = Event::admin("POST", RAMP, &body).header("if-match", "*");
+    let advance = format!("{RAMP}/advance");
+    let advance = Event::admin("POST", &advance, "").header("if-match", "*");
+    for (number, name) in ["create", "advance", "reconcile"].into_iter().enumerate() {
+        // A change of the flag waits, as for a slow change by someone else.
+        lock.batch_execute("begin; select 1 from feature_flags for update")
+            .await
+            .expect("a lock");
+        let begin = async {
+            match name {
+                "create" => assert_eq!(ramps.call(&create).await.status, 201),
+                "advance" => assert_eq!(ramps.call(&advance).await.status, 200),
+                _ => {
+                    reconcile.invoke(&json!({})).await.expect("reconciles");
+                }
+            }
+        };
+        let release = async {
+            eventually("the change waits", async || {
+                let waiting = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'";
+                let row = stack.database.sql().query_one(waiting, &[]).await;
+                row.expect("a count").get::<_, i64>(0) > 0
+            })
+            .await;
+            let counted_by = pennon_core::http::timestamp(SystemTime::now());
+            lock.batch_execute("rollback").await.expect("no lock");
+            counted_by
+        };
+        let ((), counted_by) = tokio::join!(begin, release);
+        let read = "select ramp::text from pennon_ramps";
+        let row = stack.database.sql().query_one(read, &[]).await;
+        let ramp: Value = serde_json::from_str(row.expect("a ramp").get(0)).expect("JSON");
+        assert_eq!(ramp["step"], number + 1, "{name}: {ramp}");
+        assert!(
+            ramp["evaluationsBefore"].as_u64() >= Some(7),
+            "{name}: {ramp}"
+        );
+        let began_at = ramp["stepBeganAt"].as_str().expect("a time");
+        assert!(began_at <= counted_by.as_str(), "{name}: {ramp}");
+        // The bake of the second step has ended, with enough evaluations.
+        end_bakes(&stack).await;
+        let more = "update pennon_evaluation_hours set count = count + 1";
+        sql(&stack, more).await;
+    }
 }
 
 /// The numbers of the last run in the log of `reconcile`: ramps checked, and advanced.

@@ -217,7 +217,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::{Guard, Plan, Step};
+    use super::super::{Guard, Plan, Step, StepStart};
     use super::*;
 
     const BAKE: u32 = 600;
@@ -266,7 +266,11 @@ mod tests {
             created_at: at(0),
             transitions: Vec::new(),
         };
-        ramp.advance(0, "a", at(0));
+        let start = StepStart {
+            at: at(0),
+            evaluations_before: 0,
+        };
+        ramp.advance(start, "a");
         ramp
     }
 

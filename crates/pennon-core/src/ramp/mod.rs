@@ -119,6 +119,18 @@ impl Step {
     }
 }
 
+/// The beginning of a step.
+///
+/// Evaluations are counted by the hour. If the step began later than its evaluations were counted, in the next hour,
+/// all evaluations of the hour before would be subtracted from those of the step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepStart {
+    /// When.
+    pub at: SystemTime,
+    /// Evaluations of the flag in the hour of this time, before it.
+    pub evaluations_before: u64,
+}
+
 /// A CloudWatch alarm that guards a ramp.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -343,20 +355,20 @@ impl Ramp {
     }
 
     /// Begins the next step, or completes the ramp after the last one.
-    pub fn advance(&mut self, evaluations_before: u64, actor: &str, now: SystemTime) {
+    pub fn advance(&mut self, start: StepStart, actor: &str) {
         let Some(step) = self.next_step() else {
             self.due_at = None;
-            self.enter(RampState::Completed, None, actor, now);
+            self.enter(RampState::Completed, None, actor, start.at);
             return;
         };
         let (percent, bake) = (step.percent, step.bake());
         self.step += 1;
         self.percent = percent;
         self.evaluations = 0;
-        self.evaluations_before = evaluations_before;
-        self.step_began_at = Some(now);
-        self.bake_from(now, bake);
-        self.enter(RampState::Baking, None, actor, now);
+        self.evaluations_before = start.evaluations_before;
+        self.step_began_at = Some(start.at);
+        self.bake_from(start.at, bake);
+        self.enter(RampState::Baking, None, actor, start.at);
     }
 
     /// Bakes the current step again in full, from now on.

@@ -22,7 +22,7 @@ pub use self::run::{AlarmEvent, RampsRun};
 use super::FlagService;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{Ramp, RampState, Step};
+use crate::ramp::{Ramp, RampState, Step, StepStart};
 use crate::store::unreadable_ramp;
 
 /// Limit on the ramps of a flag that are listed.
@@ -56,18 +56,22 @@ impl FlagService {
         Ok(ramps)
     }
 
-    /// Evaluations of the current hour so far, which do not count for a step that begins now. Zero for a step without
-    /// a minimum.
-    async fn evaluations_before(
+    /// The beginning of this step, if it begins now. Evaluations are counted only for a step with a minimum.
+    async fn step_start(
         &self,
         step: Option<&Step>,
         environment: &Environment,
         key: &FlagKey,
-    ) -> Result<u64, Error> {
-        if step.is_none_or(|step| step.min_evaluations.is_none()) {
-            return Ok(0);
-        }
-        let now = SystemTime::now();
-        self.store.evaluations_since(environment, key, now).await
+    ) -> Result<StepStart, Error> {
+        let at = SystemTime::now();
+        let evaluations_before = if step.is_some_and(|step| step.min_evaluations.is_some()) {
+            self.store.evaluations_since(environment, key, at).await?
+        } else {
+            0
+        };
+        Ok(StepStart {
+            at,
+            evaluations_before,
+        })
     }
 }

@@ -10,7 +10,7 @@ use crate::alarms::Alarms;
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{MAX_TRANSITIONS, OnAlarm, Ramp, RampState};
+use crate::ramp::{MAX_TRANSITIONS, OnAlarm, Ramp, RampState, StepStart};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::change::{Changed, Expected};
@@ -52,18 +52,12 @@ impl FlagService {
         alarms: &Alarms,
         context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
-        let mut evaluations = 0;
-        if action == RampAction::Advance {
-            let ramps = self.store.list_ramps(environment, key, 1).await?;
-            if let Some(Some(ramp)) = ramps.first()
-                && ramp.state.is_live()
-            {
-                expected.check(ramp.version)?;
-                require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
-                let next = ramp.next_step();
-                evaluations = self.evaluations_before(next, environment, key).await?;
-            }
-        }
+        let start = if action == RampAction::Advance {
+            self.start_by_hand(environment, key, expected, alarms)
+                .await?
+        } else {
+            self.step_start(None, environment, key).await?
+        };
         let mut transaction = self.begin(environment, &actor.id).await?;
         let found = transaction.flag(key).await?;
         let Some(mut ramp) = transaction.open_ramp(key).await? else {
@@ -101,7 +95,7 @@ impl FlagService {
             (RampAction::Advance, RampState::Pending | RampState::Baking | RampState::Holding) => {
                 flag_changes = ramp.next_step().is_some();
                 let before = require_in_use(found, key)?;
-                advance(&mut transaction, key, &mut ramp, &before, evaluations, who).await?;
+                advance(&mut transaction, key, &mut ramp, &before, start, who).await?;
             }
             (RampAction::RollBack, state) if state.is_live() => {
                 flag_changes = ramp.step > 0;
@@ -154,5 +148,27 @@ impl FlagService {
             value: ramp,
             invalidated,
         })
+    }
+
+    /// The beginning of the next step of a live ramp.
+    ///
+    /// # Errors
+    /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if a guard is not OK.
+    async fn start_by_hand(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        expected: &Expected,
+        alarms: &Alarms,
+    ) -> Result<StepStart, Error> {
+        let ramps = self.store.list_ramps(environment, key, 1).await?;
+        let newest = ramps.into_iter().flatten().next();
+        let live = newest.filter(|ramp| ramp.state.is_live());
+        if let Some(ramp) = &live {
+            expected.check(ramp.version)?;
+            require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
+        }
+        let next = live.as_ref().and_then(Ramp::next_step);
+        self.step_start(next, environment, key).await
     }
 }

@@ -47,9 +47,8 @@ impl FlagService {
             expected.check(found.revision)?;
             require_ok(&plan.guards, alarms, MissingAlarms::Reject).await?
         };
-        let evaluations = self
-            .evaluations_before(plan.steps.first(), environment, key)
-            .await?;
+        let first = plan.steps.first();
+        let start = self.step_start(first, environment, key).await?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         let before = require_in_use(transaction.flag(key).await?, key)?;
         expected.check(before.revision)?;
@@ -120,15 +119,7 @@ impl FlagService {
                 invalidated: None,
             });
         }
-        advance(
-            &mut transaction,
-            key,
-            &mut ramp,
-            &before,
-            evaluations,
-            &actor.id,
-        )
-        .await?;
+        advance(&mut transaction, key, &mut ramp, &before, start, &actor.id).await?;
         transaction.write_ramp(key, &ramp).await?;
         let invalidated = self.commit(transaction, environment, context).await?;
         Ok(Changed {

@@ -6,7 +6,7 @@ use pennon_eval::{Flag, FlagKey};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::ramp::{NotRampable, OnAlarm, Ramp, RampState, Share};
+use crate::ramp::{NotRampable, OnAlarm, Ramp, RampState, Share, StepStart};
 use crate::service::change::{from_audit, state_of};
 use crate::service::validate::Step;
 use crate::store::{Action, FlagRecord, Transaction};
@@ -166,7 +166,7 @@ pub(super) async fn advance(
     key: &FlagKey,
     ramp: &mut Ramp,
     before: &FlagRecord,
-    evaluations: u64,
+    start: StepStart,
     actor: &str,
 ) -> Result<(), Error> {
     if let Some(step) = ramp.next_step() {
@@ -180,7 +180,7 @@ pub(super) async fn advance(
         let after = write(transaction, key, before, &flag, Action::RampStep).await?;
         ramp.flag_revision = after.revision;
     }
-    ramp.advance(evaluations, actor, SystemTime::now());
+    ramp.advance(start, actor);
     Ok(())
 }
 

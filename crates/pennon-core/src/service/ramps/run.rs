@@ -180,7 +180,7 @@ impl FlagService {
             0
         };
         let next = place.ramp.next_step().filter(|_| is_engine);
-        let earlier = self.evaluations_before(next, environment, key).await?;
+        let start = self.step_start(next, environment, key).await?;
         let mut transaction = self.begin(environment, &actor).await?;
         let found = transaction.flag(key).await?;
         let claimed = transaction.claim_ramp(key, &place.ramp.id).await?;
@@ -238,7 +238,7 @@ impl FlagService {
         let flag_changes = ramp.changes_flag(&decision);
         match &decision {
             Decision::Advance => {
-                advance(&mut transaction, key, &mut ramp, &before, earlier, &actor).await?;
+                advance(&mut transaction, key, &mut ramp, &before, start, &actor).await?;
             }
             Decision::RollBack(to, why) => {
                 let why = Some(why.clone());
