@@ -561,6 +561,63 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
 }
 
 #[tokio::test]
+async fn counts_by_the_hour_are_kept_for_fourteen_days() {
+    let stack = stack().await;
+    let database = stack.database.sql();
+    let earlier = "
+        insert into pennon_evaluation_hours (environment, flag_key, variant, hour, count)
+        select 'production', 'checkout', 'on', now() - interval '14 days' + make_interval(mins => minutes), 1
+        from unnest(array[-60, -1, 10, 60]) as minutes;
+        insert into pennon_evaluation_counts (environment, flag_key, variant, day, count)
+        values ('production', 'checkout', 'on', now()::date - 15, 2)";
+    database.batch_execute(earlier).await.expect("rows");
+    let hours = async || {
+        let rows = "select flag_key, count(*) from pennon_evaluation_hours group by 1 order by 1";
+        let rows = database.query(rows, &[]).await.expect("rows");
+        let row = |row: &tokio_postgres::Row| (row.get(0), row.get(1));
+        rows.iter().map(row).collect::<Vec<(String, i64)>>()
+    };
+    let count = stack.function("count-evaluations").await;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_millis();
+    let day_ms = 24 * 60 * 60 * 1_000;
+    // A name that the database rejects makes the function add a batch in parts.
+    for (flag, name) in [("whole", "on"), ("in-parts", "nul\u{0}")] {
+        for (days, number) in [(13, 1), (15, 2)] {
+            let line = json!({"evaluations": {"production": {"2026-11-21": {
+                flag: {"on": number}, "other": {name: 1},
+            }}}});
+            let id = format!("{flag}-{days}");
+            let at = now - days * day_ms;
+            let event = json!({"id": id, "timestamp": at, "message": line.to_string()});
+            let event =
+                subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": [event]}));
+            count.invoke(&event).await.expect("counted");
+        }
+    }
+    let row = |flag: &str, hours| (flag.to_owned(), hours);
+    let kept = [
+        row("checkout", 2),
+        row("in-parts", 1),
+        row("other", 1),
+        row("whole", 1),
+    ];
+    assert_eq!(hours().await, kept);
+    let days =
+        "select flag_key, sum(count)::bigint from pennon_evaluation_counts group by 1 order by 1";
+    let days = database.query(days, &[]).await.expect("rows");
+    let days: Vec<(String, i64)> = days.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // Counts by the day have no end.
+    let all = [
+        row("checkout", 2),
+        row("in-parts", 3),
+        row("other", 2),
+        row("whole", 3),
+    ];
+    assert_eq!(days, all);
+}
+
+#[tokio::test]
 async fn a_variant_with_an_invalid_name_loses_no_other_counts() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
