@@ -83,30 +83,27 @@ impl Share {
         }
     }
 
-    /// Checks that the first step is above the current share, and the last one within what can be moved.
+    /// Checks that a ramp can set these rising percentages: the first is above the current share, and the weights can
+    /// express all of them.
     ///
     /// # Errors
     /// The reason.
-    pub fn check_growth(&self, first: u8, last: u8) -> Result<(), NotRampable> {
+    pub fn check_steps(&self, percentages: &[u8]) -> Result<(), NotRampable> {
+        let first = percentages.first().copied().unwrap_or_default();
         match self {
             Self::Rollout(percent) if first > *percent => Ok(()),
             Self::Rollout(percent) => Err(NotRampable(format!(
                 "the first step must be above the current {percent} %"
             ))),
             Self::Weights(weights) => {
-                let (total, current) = (weights.total(), weights.to());
-                if u64::from(first) * total <= current * 100 {
+                if u64::from(first) * weights.total() <= weights.to() * 100 {
                     let percent = self.percent();
                     return Err(NotRampable(format!(
                         "the first step must be above the current share of about {percent} %"
                     )));
                 }
-                let movable = current + weights.from();
-                if u64::from(last) * total > movable * 100 {
-                    let max = (movable * 100).checked_div(total).unwrap_or_default();
-                    return Err(NotRampable(format!(
-                        "both variants together have {max} % of the users, and no step can be above that"
-                    )));
+                for percent in percentages {
+                    weights.with(*percent)?;
                 }
                 Ok(())
             }
@@ -241,8 +238,10 @@ impl Weights {
         let to = wanted * factor / 100;
         let both = (self.from() + self.to()) * factor;
         let Some(from) = both.checked_sub(to) else {
+            let movable = (self.from() + self.to()) * 100;
+            let max = movable.checked_div(self.total()).unwrap_or_default();
             return Err(NotRampable(format!(
-                "the two variants together have less than {percent} % of the users"
+                "both variants together have {max} % of the users, and no step can be above that"
             )));
         };
         let mut scaled = self.clone();
@@ -521,7 +520,7 @@ mod tests {
             let mut steps = vec![answers(&start, &settings)];
             for percent in percentages {
                 let present = Share::of(&flag, Some(&pair)).expect("a share");
-                if present.check_growth(percent, percent).is_err() {
+                if present.check_steps(&[percent]).is_err() {
                     continue;
                 }
                 let raised = at(&flag, Some(&pair), percent);
@@ -643,12 +642,23 @@ mod tests {
     fn steps_must_grow_and_leave_other_variants_alone() {
         let flag = typed(&json!({"fractional": [["a", 70], ["b", 10], ["c", 20]]}));
         let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a share");
-        assert!(share.check_growth(11, 80).is_ok());
-        assert!(share.check_growth(10, 80).is_err());
-        assert!(share.check_growth(11, 81).is_err());
+        assert_eq!(share.check_steps(&[11, 50, 80]), Ok(()));
+        let above = |percentages: &[u8], reason: &str| {
+            let refused = share.check_steps(percentages).expect_err("no ramp");
+            assert!(refused.0.contains(reason), "{percentages:?}: {refused}");
+        };
+        above(&[10, 80], "about 10 %");
+        above(&[11, 81], "both variants together have 80 %");
+        above(&[11, 81, 82], "both variants together have 80 %");
+        let fine = json!([["a", 2_000_000_000], ["b", 1], ["c", 1]]);
+        let fine = typed(&json!({ "fractional": fine }));
+        let share = Share::of(&fine, Some(&pair("a", "b"))).expect("a share");
+        assert_eq!(share.check_steps(&[50]), Ok(()));
+        let refused = share.check_steps(&[33, 50]).expect_err("no ramp");
+        assert!(refused.0.contains("cannot express 33 %"), "{refused}");
         let none = typed(&Value::Null);
         let share = Share::of(&none, Some(&pair("a", "e"))).expect("a share");
-        assert!(share.check_growth(1, 100).is_ok());
+        assert_eq!(share.check_steps(&[1, 100]), Ok(()));
         let all = at(&none, Some(&pair("a", "e")), 100);
         let rule = all.definition.expect("a definition").targeting;
         assert_eq!(rule, Some(json!({"fractional": [["e", 1], ["a", 0]]})));

@@ -70,16 +70,10 @@ impl FlagService {
         }
         let share =
             Share::of(&before.flag, plan.variants.as_ref()).map_err(|why| not_rampable(&why))?;
-        if let (Some(first), Some(last)) = (plan.steps.first(), plan.steps.last()) {
-            share
-                .check_growth(first.percent, last.percent)
-                .map_err(|why| not_rampable(&why))?;
-        }
-        for step in &plan.steps {
-            share
-                .set(&mut before.flag.clone(), step.percent)
-                .map_err(|why| not_rampable(&why))?;
-        }
+        let percentages: Vec<u8> = plan.steps.iter().map(|step| step.percent).collect();
+        share
+            .check_steps(&percentages)
+            .map_err(|why| not_rampable(&why))?;
         let needs_approval = plan.steps.first().is_some_and(|step| step.approval);
         let mut ramp = Ramp {
             id: unique_id(),
