@@ -109,11 +109,11 @@ where
     };
 
     let cache = app.service.cache();
-    let reports_tally = app.instance.reports_counts() && facts.posted.is_none();
-    let evaluations = reports_tally
+    let reports_counts = app.instance.reports_counts();
+    let evaluations = (reports_counts && facts.posted.is_none())
         .then(|| app.tally.due(Instant::now()))
         .flatten();
-    let key_uses = if app.instance.reports_counts() {
+    let key_uses = if reports_counts {
         app.key_uses.take()
     } else {
         LastUses::new()
