@@ -19,7 +19,7 @@ pub(super) fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
             let buckets = [json!(["on", percent]), json!(["off", 100 - percent])];
             match salt.filter(|salt| !salt.is_empty()) {
                 None => json!({ "fractional": buckets }),
-                // Without the condition, flagd would put all callers without a key into the same bucket.
+                // Without the condition, flagd would put all callers without a targeting key into the same bucket.
                 Some(salt) => {
                     let key = json!({"var": "targetingKey"});
                     let by = json!({"cat": [salt, key]});
