@@ -28,9 +28,9 @@ struct Routes {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Available {
-    /// PostgreSQL works: no route may fail.
+    /// PostgreSQL works: no request may fail.
     Database,
-    /// PostgreSQL is unavailable: reads may not fail; there are no updates.
+    /// PostgreSQL is unavailable: no read may fail; there are no updates.
     RedisOnly,
     /// Both are unavailable: a warm instance answers reads.
     None,

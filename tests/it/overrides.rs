@@ -336,7 +336,7 @@ async fn the_hourly_limit_is_one_hundred_changes() {
         let redo = json!({"auditId": set["id"]});
         let redone = api.admin_if("*", "POST", revert, &redo).await;
         assert_eq!(redone.status, 429, "{redone:?} on {}", api.on);
-        // An unchanged override does not count, and other flags have their own limit.
+        // Reading and removing are not limited, and other flags have their own limit.
         assert_eq!(api.read(USERS).await.status, 200);
         let missing = api
             .admin("DELETE", &format!("{USERS}/nobody"), &Value::Null)

@@ -141,7 +141,7 @@ async fn a_secret_that_names_no_redis_changes_nothing() {
     ] {
         get.call(&Event::get("checkout")).await;
         manager.change(&arn, text).await;
-        eventually("it has looked", async || {
+        eventually("the new secret has been read", async || {
             let answer = get.call(&Event::get("checkout")).await;
             assert_eq!((percentage(&answer), answer.status), (50, 200));
             get.log().contains(word)
@@ -161,7 +161,8 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
     let manager = SecretsManager::start().await;
     let database = stack.database_url();
     let update = stack.function("update-flag").await;
-    // Only the request that switches matters, which on a busy machine may be another one.
+    // Only the request that moves the instance to the other Redis tests this. On a busy machine that may be a later one:
+    // then try again.
     for attempt in 1..=20_u8 {
         set_percentage(&update, "checkout", 50).await;
         let other = Redis::start();
@@ -183,11 +184,11 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
             return;
         }
     }
-    panic!("no instance has switched within a request");
+    panic!("in no attempt did the compared request move the instance");
 }
 
 #[tokio::test]
-async fn reconciling_leaves_a_redis_that_is_gone_for_the_one_that_the_secret_names() {
+async fn reconcile_moves_from_a_dead_redis_to_the_one_that_the_secret_names() {
     let mut stack = Stack::start().await;
     let other = Redis::start();
     let manager = SecretsManager::start().await;

@@ -13,7 +13,7 @@ use crate::flag_sums::FlagSums;
 use crate::key_kind::KeyKind;
 use crate::wire_size::wire_size;
 
-/// `,"metadata":` and the comma after the flag.
+/// `,"metadata":` and the comma after the flag, with quotation marks counted twice.
 const METADATA_NAME: usize = 15;
 /// Upper bound of the bytes of a simple flag beside its key, its definition and its metadata.
 const SIMPLE_FRAME: usize = 250;
