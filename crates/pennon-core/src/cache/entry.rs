@@ -8,7 +8,7 @@
 //! | `__inst` | the installation that filled the entry; see [`Installation`](crate::installation::Installation) |
 //! | `__env` | settings, evaluation defaults and API keys of the environment, as JSON |
 //! | `__exp` | the expiry, by the clock of the instance that filled the entry (ms since 1970) |
-//! | `__sum` | the SHA-256 of `__env` and all flags |
+//! | `__sum` | the SHA-256 of `__env`, `__idx`, `__imac` and all flags |
 //! | `__mac` | the HMAC-SHA-256 that authenticates the entry |
 //! | `__idx` | the digest of every flag's field, as JSON |
 //! | `__imac` | the HMAC-SHA-256 that authenticates `__env` and `__idx` without the flags |
@@ -20,12 +20,17 @@
 //!
 //! # Authentication
 //!
-//! Without authentication, everyone who can write to Redis could change flags and add API keys. Therefore an
-//! HMAC-SHA-256, with a key that is never sent to Redis, covers the installation, the environment, the
-//! revision, the expiry and `__sum`, which covers the names and values of all other fields. Each part is
-//! prefixed with its length, and the message begins with [`DOMAIN`]. These five fields are the *header*: a
-//! warm read fetches and verifies only them; a cold read also compares `__sum` with the fields. Leases,
-//! barriers and `__head` are not covered: they contain no data, and Redis' clock decides about them.
+//! Without authentication, everyone who can write to Redis could change flags and add API keys. Therefore
+//! `__mac`, an HMAC-SHA-256 with a key that is never sent to Redis, covers the installation, the name of the
+//! environment, the revision, the expiry and `__sum`, which covers the names and values of all other fields.
+//! Each part is prefixed with its length, and the message begins with [`DOMAIN`]. `__rev`, `__inst`, `__exp`,
+//! `__sum` and `__mac` are the *header*: a warm read fetches and verifies only them; a cold read also compares
+//! `__sum` with the other fields. Leases, barriers and `__head` are not covered: they contain no data, and
+//! Redis' clock decides about them.
+//!
+//! The expiry is part of the entry because the TTL in Redis is not authenticated: an entry that was recorded
+//! and replayed is valid until its expiry and no longer. It is compared with the reader's clock, so a reader
+//! whose clock is ahead uses entries for less time, and one whose clock is behind for more, by the clock skew.
 //!
 //! # Changes
 //!
@@ -34,10 +39,6 @@
 //! digest differs. A field that does not have its digest comes from another entry or is forged; the reader then
 //! fetches the whole entry. A digest is the first 16 bytes of a SHA-256: nobody can find another flag with the
 //! digest of a given one.
-//!
-//! The expiry is part of the entry because the TTL in Redis is not authenticated: an entry that was recorded
-//! and replayed is valid until its expiry and no longer. It is compared with the reader's clock, so a reader
-//! whose clock is ahead uses entries for less time, and one whose clock is behind for more, by the clock skew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ const INDEX_DOMAIN: &str = "pennon cache index 1";
 struct Common {
     #[serde(default)]
     settings: Settings,
-    /// Required: without the defaults, the value for a caller without a key is unknown.
+    /// Required: without the defaults, the value for a caller without a targeting key is unknown.
     defaults: EvaluationDefaults,
     #[serde(default)]
     keys: BTreeMap<String, ApiKey>,
