@@ -56,7 +56,7 @@ pub enum Step {
         bucket: Option<u8>,
         /// The rollout percentage.
         percent: u8,
-        /// The hash.
+        /// The hash function that gives the bucket.
         bucketing: Bucketing,
         /// The salt of the flag.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ pub struct OperationStep {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The place of the caller, for `fractional`.
+    /// How `fractional` chose; absent for other operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fractional: Option<FractionalStep>,
 }
@@ -177,7 +177,7 @@ impl Trace {
         self.steps.push(step);
     }
 
-    /// Reserves memory for a value. Returns false once the limit is reached.
+    /// Counts the bytes of a value. Returns false once the values exceed the limit; the value is then not recorded.
     pub(crate) fn has_room_for(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         self.bytes <= MAX_BYTES
@@ -236,7 +236,7 @@ impl Trace {
             let Operation {
                 evaluator, pointer, ..
             } = operation;
-            // In the body of a list operator, the last item remains.
+            // A list operator evaluates its body once for each item. Only the last result remains.
             let results = &mut frame.results;
             results.retain(|(of, at, _)| of != evaluator || at != pointer);
             if results.len() < MAX_OPERANDS {

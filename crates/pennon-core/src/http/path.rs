@@ -2,7 +2,7 @@
 
 use crate::http::{PREFIX, decoded};
 
-/// First segments of other routes, in which `ofrep` is the key of a flag.
+/// The first segments of other routes. After one of them, `ofrep` is the key of a flag.
 const OTHER_ROUTES: [&str; 4] = ["config", "admin", "health", "flags"];
 /// Limit on the segments before `ofrep`: a stage or the base path of a custom domain, and `/api`.
 const MAX_PREFIX_SEGMENTS: usize = 2;

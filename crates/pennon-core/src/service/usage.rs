@@ -15,7 +15,7 @@ use crate::snapshot::Revision;
 use crate::store::{DayCount, FlagOverview, FlagQuery, FlagRecord, HourCount, Page, Usage};
 
 const DAY: Duration = Duration::from_hours(24);
-/// The default period: a flag without a change or an evaluation in a month is not waiting for a release.
+/// The default period. A flag that was not changed or not evaluated for a month is probably not waiting for a release.
 pub const STALE_AFTER_DAYS: u32 = 30;
 
 /// Why a flag is considered stale.
@@ -203,7 +203,7 @@ impl FlagService {
     }
 }
 
-/// Why a flag in use is considered stale, given what has not happened since this time.
+/// Why a flag in use is considered stale: it was not evaluated since this time, or not changed and has one value.
 fn reasons(
     record: &FlagRecord,
     has_overrides: bool,
