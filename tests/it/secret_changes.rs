@@ -161,8 +161,8 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
     let manager = SecretsManager::start().await;
     let database = stack.database_url();
     let update = stack.function("update-flag").await;
-    // Only the request that moves the instance to the other Redis tests this. On a busy machine that may be a later one:
-    // then try again.
+    // Only the request that moves the instance to the other Redis tests this. On a busy machine that may be a later
+    // one: then try again.
     for attempt in 1..=20_u8 {
         set_percentage(&update, "checkout", 50).await;
         let other = Redis::start();

@@ -42,7 +42,7 @@ pub struct FlagGenerator {
     subject: Subject,
 }
 
-/// Deep enough for operators to occur in every pair; deeper rules only fail later.
+/// Deep enough that every operator occurs inside every other one; deeper rules would only take longer.
 const DEPTH: u32 = 3;
 
 const WORDS: &[&str] = &[

@@ -4,7 +4,7 @@ use pennon_core::http::Endpoint;
 
 use crate::local::{ADMIN_TOKEN, API_KEY};
 
-/// The path of a route for this flag. Other parameters have fixed values: user `u`, schedule `i`, key `k`,
+/// The path of a route for this flag. Other parameters have fixed values: user `u`, schedule `i`, key `k`, webhook `w`,
 /// environment `production`.
 pub fn path_for(template: &str, flag: &str) -> String {
     template

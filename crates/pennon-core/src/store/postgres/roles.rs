@@ -167,8 +167,9 @@ pub(super) async fn ensure(
     }
     let owner = secrets.resolve(&config.url).await;
     let owner = owner.map_err(Error::Unavailable)?;
-    let owner =
-        owner.ok_or_else(|| Error::Internal("no login to derive others from".to_owned()))?;
+    let owner = owner.ok_or_else(|| {
+        Error::Internal("neither DATABASE_SECRET_ARN nor DATABASE_URL is set".to_owned())
+    })?;
     let run = Run {
         client,
         secrets,
@@ -240,7 +241,9 @@ impl Facts {
         let schema: Option<String> = row.get("schema");
         Ok(Self {
             database: row.get("database"),
-            schema: schema.ok_or_else(|| Error::Internal("no schema to work in".to_owned()))?,
+            schema: schema.ok_or_else(|| {
+                Error::Internal("no schema of the login's search_path exists".to_owned())
+            })?,
             may_create: row.get("may_create"),
             has_idle_timeout: row.get("has_idle_timeout"),
         })
