@@ -1,6 +1,6 @@
 //! The memory and the read time of a function with exactly 512 MB, for the most expensive flags that the API accepts
 //! and for more expensive ones from before its limits. Fails if a limit of `pennon_tests::limits` is exceeded or a
-//! function ends.
+//! function runs out of memory.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench memory`
 
@@ -59,28 +59,28 @@ fn cases() -> Vec<Case> {
     vec![
         case("10,000 ordinary flags", 10_000, &ordinary, Map::new(), true),
         case(
-            "the import bomb, 200 flags",
+            "doubling evaluators, 200 flags",
             200,
             &doubling_rule(),
             doubling_evaluators(),
             false,
         ),
         case(
-            "as many of them as fit",
+            "doubling evaluators, as many as fit",
             95,
             &doubling_rule(),
             doubling_evaluators(),
             true,
         ),
         case(
-            "1,000 flags at the limit of steps",
+            "long list in a rule, 1,000 flags",
             1_000,
             &list_rule(),
             list_evaluator(),
             false,
         ),
         case(
-            "as many of them as fit",
+            "long list in a rule, as many as fit",
             49,
             &list_rule(),
             list_evaluator(),
@@ -160,13 +160,13 @@ async fn main() -> ExitCode {
             }
         }
     }
-    import_bombs(&mut verdict).await;
+    measure_imports(&mut verdict).await;
     println!("{}", verdict.report());
     verdict.exit_code()
 }
 
 /// Measures imports, accepted and rejected, by a function with the same memory.
-async fn import_bombs(verdict: &mut Verdict) {
+async fn measure_imports(verdict: &mut Verdict) {
     for case in cases() {
         let stack = Stack::start().await;
         let mut flag = definition(&case.rule);
