@@ -323,7 +323,7 @@ impl RefreshRun<'_> {
                 Ok(known.reading())
             }
             (Ok(SnapshotUpdate::Unchanged), None) => Err(Error::Internal(
-                "the store reports no change since an unknown revision".to_owned(),
+                "the store answered \"unchanged\" to a read that named no revision".to_owned(),
             )),
             (Ok(SnapshotUpdate::Changed(snapshot)), _) => {
                 Ok(self.slot.hold_loaded(snapshot, self.started))

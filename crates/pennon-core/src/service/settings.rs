@@ -130,7 +130,7 @@ impl FlagService {
             .snapshot(environment, None, Waiting::UntilTimeout);
         let SnapshotUpdate::Changed(snapshot) = update.await? else {
             return Err(Error::Internal(
-                "the store reports no change since no revision".to_owned(),
+                "the store answered \"unchanged\" to a read that named no revision".to_owned(),
             ));
         };
         moved_users(&snapshot, &settings, users)

@@ -27,7 +27,7 @@ pub struct Change {
     pub description: Option<Option<String>>,
     /// The salt of the hash of user ids; `Some(None)` removes it.
     pub salt: Option<Option<String>>,
-    /// Unvalidated variants and targeting; `Some(None)` turns the flag into a simple switch.
+    /// Unvalidated variants and targeting; `Some(None)` turns the flag into a simple flag.
     pub definition: Option<Option<Value>>,
 }
 

@@ -73,7 +73,7 @@ impl Callback {
         let _last_page = tokio::time::timeout(LAST_PAGE, server).await;
         match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err("the port stopped listening".to_owned()),
+            Ok(Err(_)) => Err("the local server for the redirect stopped".to_owned()),
             Err(_) => Err(format!(
                 "the sign-in was not completed within {} s",
                 within.as_secs()
