@@ -4,8 +4,7 @@
 //! `cargo bench --locked --profile driver -p pennon-tests --bench failover` ends with a minute of failovers, drawn into
 //! `docs/failover.svg`, and another one with 100 concurrent requests. `FAILOVER_MINUTES` makes both longer (10) or
 //! skips them (0); `FAILOVER_ONLY` names one scenario to run. Fails if a guarantee is violated or a figure exceeds a
-//! limit of
-//! `pennon_tests::limits`.
+//! limit of `pennon_tests::limits`.
 
 #![expect(
     clippy::expect_used,
@@ -86,7 +85,7 @@ impl Scenario {
             Self::AllDown => "all nodes down for 5 s",
             Self::AllFrozen => "all nodes frozen for 5 s",
             Self::Rolling => "every node replaced in turn",
-            Self::Minority => "minority for 5 s",
+            Self::Minority => "primary in a minority for 5 s",
         }
     }
 

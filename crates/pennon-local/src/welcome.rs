@@ -17,7 +17,7 @@ pub(crate) enum Example {
     Simple(String),
     /// A flag with variants.
     Typed(String),
-    /// There is no flag, or none whose key needs no quotes in a command.
+    /// There is no flag, or the key of every flag needs quotes in a command.
     Missing,
 }
 

@@ -258,7 +258,7 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
             problems.add(&function.id, warning.0);
         }
     }
-    // A lookup that knows every name; the code must not ask for more names than with one that knows none.
+    // The code reads some variables only if another one has a value. Here every variable has one.
     let _all = Config::from_lookup(|name| {
         known.borrow_mut().insert(name.to_owned());
         Some("https://1".to_owned())
@@ -373,7 +373,7 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
     list(value).iter().chain(one)
 }
 
-/// `CloudWatch` allows this for `*` only if one of several alarms is composite.
+/// If one of the alarms is composite, `CloudWatch` requires permission on `*`.
 fn is_read_of_alarms(statement: &Value) -> bool {
     statement["Action"] == "cloudwatch:DescribeAlarms"
 }
@@ -481,7 +481,7 @@ planted! {
     a_function_that_publishes_no_version_when_a_parameter_changes:
         [Mistake("GetFlagFunction", "      AutoPublishCodeSha256: !Ref DeployRevision\n", "")]
         => "GetFlagFunction: AutoPublishCodeSha256 is null, not {\"Ref\":\"DeployRevision\"}";
-    a_function_that_cannot_be_closed:
+    a_function_that_ignores_public_config_routes:
         [Mistake("NotFoundFunction", "Variables: {REDIS_SECRET_ARN", "Variables: {PUBLIC_CONFIG_ROUTES: open, REDIS_SECRET_ARN")]
         => "NotFoundFunction: ignores PublicConfigRoutes";
     a_parameter_value_that_no_function_accepts:

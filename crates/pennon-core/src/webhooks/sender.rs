@@ -27,7 +27,7 @@ impl Sender {
     /// Sends to public addresses over HTTPS.
     ///
     /// # Errors
-    /// Text for the log when there is no TLS.
+    /// Text for the log if TLS cannot be set up.
     pub fn public() -> Result<Self, String> {
         Ok(Self(Guarded::new(&Authorities::Public, Reach::Public)?))
     }
@@ -36,7 +36,7 @@ impl Sender {
     /// for tests.
     ///
     /// # Errors
-    /// Text for the log when the file cannot be used.
+    /// Text for the log if the file cannot be used.
     pub fn anywhere(ca_file: Option<&str>) -> Result<Self, String> {
         let authorities = ca_file.map_or(Authorities::Public, Authorities::File);
         Ok(Self(Guarded::new(&authorities, Reach::Anywhere)?))
@@ -72,7 +72,7 @@ impl Sender {
             Ok(status) if status.is_success() => Ok(()),
             Ok(status) => Err(Failure {
                 // A redirect could lead to an internal address, and a receiver that is gone stays gone. Other
-                // errors end when the receiver is repaired or gets its secret.
+                // errors end when someone repairs the receiver or configures the secret there.
                 retryable: !status.is_redirection() && status != StatusCode::GONE,
                 reason: format!("the receiver answered {}", status.as_u16()),
             }),
