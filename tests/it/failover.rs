@@ -241,9 +241,9 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
 async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
     let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let old = deployment.cluster.primary();
-    // Connected to the old primary before it is cut off, and frozen during the partition.
-    let sleeper = deployment.function("get-flag", &[]).await;
-    deployment.wait_for_cache(&sleeper).await;
+    // Connected to the old primary before it is cut off. It gets no request until the partition has ended.
+    let idle = deployment.function("get-flag", &[]).await;
+    deployment.wait_for_cache(&idle).await;
     let load = load(&deployment).await;
     deployment.cluster.nodes[old].freeze();
     let new = new_primary(&deployment.cluster, old).await;
@@ -258,7 +258,7 @@ async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
     deployment.cluster.wait().await;
     let percent = set_confirmed_percentage(&update, "checkout", 9).await;
     assert_eq!(
-        percentage(&sleeper.call(&Event::get("checkout")).await),
+        percentage(&idle.call(&Event::get("checkout")).await),
         percent
     );
     let roles = deployment.cluster.nodes.iter().map(|node| {

@@ -74,7 +74,7 @@ async fn a_flag_is_read_as_it_was_created() {
 }
 
 #[tokio::test]
-async fn a_new_flag_is_off_and_its_key_is_free() {
+async fn a_new_flag_is_off_and_its_key_may_have_spaces_and_any_letters() {
     for api in Api::of_both_kinds().await {
         let made = api.admin("POST", FLAGS, &json!({"key": "käse:😀 1"})).await;
         let flag = made.json();
@@ -110,7 +110,7 @@ async fn a_new_flag_is_off_and_its_key_is_free() {
         let answer = api.admin("POST", &nowhere, &json!({"key": "a"})).await;
         assert_eq!(
             answer.status, 404,
-            "an environment does not come by a typing error"
+            "no environment is created for a misspelled name"
         );
     }
 }

@@ -312,7 +312,7 @@ impl Transaction {
     }
 
     /// Claims events for the event bus up to a limit: the first undelivered event of each flag, the oldest ones first.
-    /// No other transaction claims events of these flags until the end.
+    /// No other transaction claims events of these flags until this one ends.
     pub async fn claim_events(&mut self, limit: u32) -> Result<Vec<ChangeEvent>, Error> {
         dispatch!(self, open => open.claim_events(limit))
     }
