@@ -385,7 +385,7 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
         json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 0})
     );
 
-    // Changed by SQL, without the triggers.
+    // A change by SQL does not invalidate Redis.
     stack
         .database
         .sql()
@@ -465,11 +465,11 @@ async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topolog
     let id = fields
         .iter()
         .find_map(|(name, _)| name.strip_prefix("__b:"));
-    let block = include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua");
+    let script = include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua");
     let now = unix_millis().to_string();
     let late = [
         "EVAL",
-        block,
+        script,
         "1",
         KEY,
         id.expect("a barrier"),
@@ -501,11 +501,11 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
     assert!(reader.fill(lease, 1).await);
-    let block = include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua");
+    let script = include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua");
     let sent = (unix_millis() - 3_000).to_string();
     let late = [
         "EVAL",
-        block,
+        script,
         "1",
         KEY,
         "who-gave-up",
@@ -529,7 +529,7 @@ async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period(o
     let reader = Instance::of(&redis).await;
     redis.set(Mode::CutReply(0)).await;
     let (found, ()) = tokio::join!(reader.read(), async {
-        eventually("the lease stands", async || {
+        eventually("the reader has taken a lease", async || {
             redis.command(&["EXISTS", KEY]) == Resp::Number(1)
         })
         .await;

@@ -278,7 +278,7 @@ async fn a_document_above_the_limit_after_compression_is_413_and_names_the_large
         }
     }
 
-    // Three quarters of these bytes remain, which in base64 is their length.
+    // Compression leaves three quarters of these bytes, and base64 adds a third to that: the document stays too large.
     let delete = "delete from feature_flags where flag_key like 'large-%'";
     database.sql().batch_execute(delete).await.expect("deleted");
     let mut random = fastrand::Rng::with_seed(1);

@@ -221,13 +221,13 @@ planted! {
     flows_that_exclude_rotation:
         [Mistake("UserPoolClient", "[ALLOW_USER_SRP_AUTH]", "[ALLOW_REFRESH_TOKEN_AUTH]")]
         => "UserPoolClient: ALLOW_REFRESH_TOKEN_AUTH: excludes rotation";
-    access_for_an_hour:
+    access_tokens_for_an_hour:
         [Mistake("UserPoolClient", "AccessTokenValidity: 15", "AccessTokenValidity: 60")]
         => "UserPoolClient: AccessTokenValidity: more than 15 minutes";
-    ids_for_a_day:
+    id_tokens_for_hours:
         [Mistake("UserPoolClient", "IdToken: minutes", "IdToken: hours")]
         => "UserPoolClient: IdTokenValidity: more than 15 minutes";
-    refresh_for_a_month:
+    refresh_tokens_for_days:
         [Mistake("UserPoolClient", "RefreshToken: hours", "RefreshToken: days")]
         => "UserPoolClient: RefreshTokenValidity: more than 720 minutes";
     refresh_tokens_that_stay:

@@ -155,7 +155,7 @@ pub struct TokenConfig {
     pub ca_file: Option<String>,
 }
 
-/// How people sign in to the console; only the function `console` reads these settings.
+/// How people sign in to the console; only the function `console` and the local server use these settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleConfig {
     /// `CONSOLE_CLIENT_ID`: the public client of the issuer `JWT_ISSUER` with which the console signs people in.
