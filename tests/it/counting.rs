@@ -548,7 +548,7 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
         "a sum that overflows affects only its flag: {answer:?}"
     );
     assert_eq!(answer.json()["evaluations"], 8);
-    let named = "the database rejected a count; these evaluations are not counted";
+    let named = "a count was rejected; these evaluations are not counted";
     let lines = count.lines();
     let lost: Vec<&Value> = lines
         .iter()

@@ -1,4 +1,5 @@
-//! Manual edits of `flags.json`, with common mistakes.
+//! The files of the local server: manual edits with common mistakes, concurrent writes, crashes, and the conversion of
+//! files of earlier versions.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -358,7 +359,7 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
     std::fs::remove_file(&path).expect("removes");
     assert_eq!(local.get("/health/ready").await.status, 503);
     std::fs::write(&path, good()).expect("writes");
-    eventually("the mended file is read", async || {
+    eventually("the corrected file is read", async || {
         local.get("/health/ready").await.status == 200
     })
     .await;

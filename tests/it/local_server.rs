@@ -87,7 +87,7 @@ async fn an_edit_of_the_file_takes_effect_and_a_mistake_in_it_changes_nothing() 
         local.log()
     );
     write(7);
-    eventually("the mended file shows", async || {
+    eventually("the corrected file is read", async || {
         percentage(&local.get("/api/config/flags/mine").await) == 7
     })
     .await;

@@ -13,7 +13,7 @@ pub(crate) struct Settings {
     pub(crate) url: Url,
     /// `PENNON_SYNC_KEY`: a key of kind `sync`.
     pub(crate) key: Secret,
-    /// `PENNON_MAX_AGE_SECONDS`: flags that were checked earlier are checked again before an evaluation.
+    /// `PENNON_MAX_AGE_SECONDS`: flags whose last check is older are checked again before an evaluation.
     pub(crate) max_age: Duration,
     /// `PENNON_WAIT_MS`: how long the initialisation and an evaluation wait for the service.
     pub(crate) wait: Duration,

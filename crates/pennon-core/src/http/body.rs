@@ -21,8 +21,8 @@ pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
     let ignored: Vec<String> = fields.take_rest().keys().cloned().collect();
     if count > 0 && ignored.len() == count {
         fields.errors.form.push(
-            "None of these fields can be changed; known are enabled, rolloutPercentage, description, \
-             salt, definition"
+            "None of these fields can be changed; send enabled, rolloutPercentage, description, salt or \
+             definition"
                 .to_owned(),
         );
     }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_no_attempt_can_mend_disables_at_once() {
+    fn a_failure_that_no_attempt_can_resolve_disables_at_once() {
         let mut webhook = webhook();
         webhook.fail(&failure(false), SystemTime::UNIX_EPOCH, 0);
         assert!(webhook.disabled.is_some());

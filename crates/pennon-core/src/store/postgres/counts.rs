@@ -330,6 +330,6 @@ fn report_lost(lost: &Count<'_>, refused: &Error) {
         variant = ?short(lost.variant),
         evaluations = lost.count,
         error = ?refused,
-        "the database rejected a count; these evaluations are not counted"
+        "a count was rejected; these evaluations are not counted"
     );
 }
