@@ -11,8 +11,8 @@
 //! * A reader that finds no entry takes a **lease** before it reads the database, and may fill only while
 //!   that lease is valid. Everything that removes the entry (a writer, an operator's `DEL`, expiry) also
 //!   removes the leases, so a fill never restores data that was read before.
-//! * A writer sets a **write barrier** before its commit, which removes the entry and the leases and prevents
-//!   new leases, and removes the barrier afterwards. If the second step is lost, the barrier expires after
+//! * Before its commit a writer sets a **write barrier**, which removes the entry and the leases and prevents
+//!   new leases. After the commit it removes the barrier. If this second step is lost, the barrier expires once
 //!   the commit can no longer happen; readers use the database until then.
 
 mod address;
@@ -54,14 +54,14 @@ use crate::request_context::RequestContext;
 use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 
-/// The TTL of the list of environments, and so the longest time until an environment is visible that was
-/// created by SQL or by an existing service; the API removes the list when it creates one. All instances
-/// together query the database for unknown names at most once in this time.
+/// The TTL of the list of environments. An environment that SQL or an existing service has created is visible
+/// after this time at the latest; the API removes the list when it creates one. All instances together query
+/// the database for unknown names at most once in this time.
 const LIST_TTL: Duration = Duration::from_secs(10);
 /// Entries above this size, in bytes, are logged: transferring them slows requests down.
 const LARGE_PAYLOAD: usize = 1_000_000;
 
-/// Verifies and decodes the fields of an entry at a time, in milliseconds since 1970.
+/// Verifies and decodes the fields of an entry. The number is the present time, in milliseconds since 1970.
 type Decode<T> = fn(&[(&str, &str)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
 
 /// The cache of this process: one Redis, single node or cluster.
@@ -492,7 +492,7 @@ impl Cache {
         }
     }
 
-    /// The number of events that may have lost an invalidation.
+    /// The number of outages so far, each of which may have lost an invalidation.
     #[must_use]
     pub fn outages(&self) -> u64 {
         self.source.outages()

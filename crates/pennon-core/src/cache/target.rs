@@ -126,7 +126,7 @@ impl TargetSource {
         self.suspects_keys.store(true, Ordering::Relaxed);
     }
 
-    /// The number of events that may have lost an invalidation, over all targets.
+    /// The number of outages so far, each of which may have lost an invalidation, over all targets.
     pub(super) fn outages(&self) -> u64 {
         let of_target = self.current().map_or(0, |target| target.read.outages());
         self.outages_before.load(Ordering::Relaxed) + of_target

@@ -4,7 +4,7 @@ use lambda_http::http::{HeaderName, HeaderValue};
 
 use super::reply::Response;
 
-/// Headers of every response of the console, errors included. A header that the response has already stays.
+/// Headers of every response of the console, errors included. Headers that the response already has are kept.
 #[must_use]
 pub fn with_page_headers(mut response: Response) -> Response {
     let policy = HeaderValue::from_str(&content_security_policy(None));
