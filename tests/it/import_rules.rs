@@ -90,7 +90,7 @@ async fn flags_from_before_a_rule_keep_their_names_and_texts() {
     assert_eq!(done.json()["changed"][0]["key"], "stale");
     file["flags"]["stale"]["description"] = json!("e".repeat(600));
     for answer in both_ways(&api, &file).await {
-        assert_eq!(answer.status, 400, "another text must keep the rule");
+        assert_eq!(answer.status, 400, "a new text must follow the rule");
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
         refused(&api.admin_if("*", "POST", &revert, &back).await);
 
         let three = definition(json!({"blue": "#00c", "red": "#c01", "green": "#0c0"}));
-        assert_eq!(patch(&three).await.status, 200, "what they have is there");
+        assert_eq!(patch(&three).await.status, 200, "their variant is kept");
         for user in ["alice", "bob"] {
             let path = format!("{theme}/users/{user}");
             api.admin("DELETE", &path, &Value::Null).await;
@@ -181,7 +181,7 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_rejected() {
             .iter()
             .map(|entry| &entry["after"]["definition"]["variants"]["v"])
             .collect();
-        assert_eq!(values, [&json!(-7), &json!(7)], "each by itself");
+        assert_eq!(values, [&json!(-7), &json!(7)], "an entry for each import");
         let archived = api.read(&format!("{FLAGS}/search")).await.json();
         assert!(archived["archivedAt"].is_string() && archived["enabled"] == false);
         let back = api.admin_if("*", "POST", IMPORT, &file).await;

@@ -98,8 +98,8 @@ pub struct KeyRecord {
     /// When it was revoked.
     #[serde(default, with = "crate::timestamp::optional")]
     pub revoked_at: Option<SystemTime>,
-    /// The day of its last use (UTC), `YYYY-MM-DD`. Stored separately, because a change of a key is a change of its
-    /// environment.
+    /// The day of its last use (UTC), `YYYY-MM-DD`. Stored separately, because a change of a key
+    /// would raise the revision of its environment.
     #[serde(default, skip_serializing)]
     pub last_used_on: Option<String>,
 }
@@ -255,8 +255,8 @@ impl ScheduleRecord {
         self.updates.get("rolloutPercentage").is_some()
     }
 
-    /// Whether it may still be applied or cancelled. An existing service marks a schedule as failed that it will
-    /// retry.
+    /// Whether it may still be applied or cancelled. An existing service marks a schedule that it will retry as
+    /// failed.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match self.status {
