@@ -1,4 +1,4 @@
-//! A server with the HTTP library of the extension that reads a request and responds with a constant.
+//! A server that reads a request and responds with a constant, with the same HTTP library as the extension.
 
 #![expect(clippy::expect_used, reason = "a benchmark")]
 

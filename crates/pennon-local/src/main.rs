@@ -176,8 +176,8 @@ async fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// The flag for the printed commands: that of the README if it exists, otherwise the first one whose key needs no
-/// encoding in a URL and no quotes in a shell.
+/// The flag for the printed commands: that of the README if it exists, otherwise one whose key needs no encoding in a
+/// URL and no quotes in a shell, if possible one without a definition.
 async fn example_flag(store: &Store) -> Example {
     let of_readme = Example::Simple(welcome::README_KEY.to_owned());
     let production = Environment::production();

@@ -30,7 +30,7 @@ const MIN_SIZE: usize = 1_024;
 /// A header without name, time and flags (RFC 1952, section 2.3).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// Level 3, the default of zstd, takes up to a third more time and does not make responses smaller; level -1 saves a
-/// fifth of the time and makes them up to half as large again.
+/// fifth of the time and makes them up to 1.5 times as large.
 const ZSTD_LEVEL: i32 = 1;
 
 thread_local! {
