@@ -77,7 +77,7 @@ fn assert_logged(record: &Record, message: &str) {
 }
 
 #[tokio::test]
-async fn failover_mid_request() {
+async fn a_planned_failover_fails_no_cache_operation() {
     let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let load = load(&deployment).await;
     for _ in 0..2 {
@@ -153,7 +153,7 @@ async fn losing_a_zone_with_a_primary_and_a_replica_is_survived() {
 }
 
 #[tokio::test]
-async fn all_nodes_down_and_back() {
+async fn reads_succeed_while_all_nodes_are_down_and_use_them_again_later() {
     let mut deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let load = load(&deployment).await;
     for node in &mut deployment.cluster.nodes {

@@ -201,7 +201,7 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
 }
 
 #[tokio::test]
-async fn an_export_imports_unchanged() {
+async fn an_export_is_imported_into_another_environment_without_a_change() {
     for api in Api::of_both_kinds().await {
         let theme = json!({"key": "theme", "enabled": true, "definition": {
             "variants": {"one": 1, "two": 2.0}, "defaultVariant": "two",

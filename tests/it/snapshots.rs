@@ -20,7 +20,7 @@ fn restored_from(redis: &Redis) -> Redis {
 }
 
 #[tokio::test]
-async fn backup_and_restore() {
+async fn entries_of_a_restored_snapshot_are_used() {
     let old = Redis::start();
     let stack = Stack::start().await;
     let get = stack

@@ -42,11 +42,11 @@ pub struct Invoke {
     rejections: Mutex<Vec<(&'static str, StatusCode)>>,
 }
 
-/// The code of a function.
+/// What an invocation of a function runs.
 pub enum Target {
-    /// The function itself.
+    /// The program of the function.
     Function(Box<Function>),
-    /// `send-webhooks`, which also sends to receivers on this machine.
+    /// The sender of `send-webhooks` in this process, which also sends to receivers on this machine.
     Sender(Sender),
 }
 

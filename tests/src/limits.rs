@@ -56,7 +56,7 @@ pub const OUTAGE: Limit = Limit {
 pub const EXTENSION_RATIO: Limit = Limit {
     name: "LIMIT_EXTENSION_RATIO",
     most: 1.2,
-    promise: "an evaluation in the extension, in empty responses",
+    promise: "an evaluation by the extension, as a multiple of an empty response",
 };
 /// The resident memory of the extension with 1,000 flags.
 pub const EXTENSION_MEMORY: Limit = Limit {
@@ -90,7 +90,7 @@ pub const MEMORY: Limit = Limit {
 };
 /// The time of a read of the most expensive accepted flags.
 pub const EXPENSIVE_READ: Limit = Limit {
-    name: "LIMIT_DEAREST_READ_MS",
+    name: "LIMIT_EXPENSIVE_READ_MS",
     most: 250.0,
     promise: "the average read of flags that may be written",
 };

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stored_field_unreadable_is_ignored() {
+    fn a_field_named_unreadable_in_a_stored_document_is_ignored() {
         let mark = r#""unreadable": {"reason": "r", "text": "no JSON"}"#;
         let definition = Definition::from_stored(&format!(r#"{{"variants": {{"a": 1}}, {mark}}}"#));
         assert_eq!(definition.unreadable, None);

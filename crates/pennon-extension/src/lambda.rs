@@ -12,7 +12,7 @@ use pennon_core::https::{Https, Received};
 use serde::Deserialize;
 use serde_json::json;
 
-/// The name of the program in `/opt/extensions`, which Lambda requires.
+/// Lambda requires the name of the program in `/opt/extensions`.
 const NAME: &str = "pennon-extension";
 const VERSION: &str = "2020-01-01";
 /// Time limit of requests that Lambda answers at once.
@@ -33,7 +33,7 @@ pub(crate) struct Extension {
 pub(crate) enum Event {
     /// An invocation begins. Lambda does not freeze the instance before this extension requests the next event.
     Invoke,
-    /// The instance ends, in two seconds.
+    /// The instance ends within two seconds.
     Shutdown,
 }
 
@@ -59,7 +59,7 @@ impl Extension {
         Ok(extension)
     }
 
-    /// Waits for the next event, which also reports that this extension has finished the last one.
+    /// Waits for the next event. The request also reports that this extension has finished the last one.
     ///
     /// # Errors
     /// A message for the log.

@@ -13,7 +13,8 @@ use super::rollout::{RATED, metrics};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted};
 
-/// Fields of our log lines that a query may use. The last test shows that they are written.
+/// Fields of our log lines that a query may use.
+/// `every_field_that_a_saved_query_may_use_is_written_by_a_function` shows that they are written.
 const LOG_FIELDS: [&str; 23] = [
     "Function",
     "Version",
@@ -42,9 +43,9 @@ const LOG_FIELDS: [&str; 23] = [
 /// Fields that CloudWatch adds to every line, and fields of flow logs.
 const CLOUDWATCH_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
 
-/// Functions with routes and a cache whose metrics about Redis no alarm counts, because an alarm can have ten metrics.
-/// `health` pings without counting, `schedules` only stores what `reconcile` applies, `ramps` gets the fewest calls,
-/// and clients of `sync-flags` keep their document while it fails.
+/// Functions with routes and a cache whose metrics about Redis no alarm counts, because an alarm can have at most ten
+/// metrics. `health` pings without counting, `schedules` only stores what `reconcile` applies, `ramps` gets the fewest
+/// calls, and clients of `sync-flags` keep their document while it fails.
 const UNCOUNTED: [&str; 4] = ["health", "schedules", "ramps", "sync-flags"];
 /// Metrics about reads, and metrics about Redis.
 const OF_READS: [&str; 5] = [
@@ -140,7 +141,7 @@ fn required_alarms() -> Vec<RequiredAlarm> {
             Cluster,
         ),
         RequiredAlarm(
-            "CPU > 45 % of two (single)",
+            "CPU of two cores > 45 % (single)",
             "CPUUtilization",
             "Average",
             above,
@@ -148,7 +149,7 @@ fn required_alarms() -> Vec<RequiredAlarm> {
             Single,
         ),
         RequiredAlarm(
-            "CPU > 45 % of two (cluster)",
+            "CPU of two cores > 45 % (cluster)",
             "CPUUtilization",
             "Average",
             above,
@@ -486,7 +487,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
         "response_latency by version",
     ] {
         let metric = panel.split([',', ' ']).next().unwrap_or_default();
-        // The functions with most calls respond with most of the 5xx.
+        // 5xx are shown of the functions with most calls, for which the latency is shown too.
         let about = if metric == "server_errors" {
             "response_latency"
         } else {
@@ -561,7 +562,8 @@ fn fields(query: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut quoted = false;
     let mut rest = String::new();
-    // Strings are not fields, but `error.type` in backticks is one.
+    // Strings are not fields, but `error.type` in backticks is one. The `5m` of `bin(5m)` is none: it begins with a
+    // digit.
     for part in query.split('"') {
         if !quoted {
             rest.push_str(part);
@@ -585,7 +587,6 @@ fn fields(query: &str) -> BTreeSet<String> {
                 .map(str::to_owned),
         );
     }
-    // The rest of `bin(5m)` begins with a digit.
     found
 }
 
@@ -673,7 +674,7 @@ planted! {
     a_read_that_the_miss_rate_omits:
         [Mistake("MissRateAlarm", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagsFunction}]", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagFunction}]")]
         => "MissRateAlarm: cache_misses without evaluate-flags";
-    reads_that_the_miss_rate_is_not_a_rate_of:
+    reads_by_which_the_miss_rate_does_not_divide:
         [Mistake("MissRateAlarm", " + FILL(allreads, 0)", "")]
         => "MissRateAlarm: allreads is in no expression";
     a_function_whose_redis_errors_are_not_counted:
