@@ -56,7 +56,7 @@ fn document() -> Value {
 async fn main() -> ExitCode {
     let folder = new_folder("extension");
     let source = FlagSource::start(Behaviour::Serve(document())).await;
-    // A check of the flags during a measurement counts, as in production.
+    // If the extension checks its flags during a measurement, that counts, as in production.
     let extension = Extension::start(&source.url(), &folder, &[]).await;
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = Command::new(binary("empty-handler"));
@@ -116,7 +116,7 @@ async fn main() -> ExitCode {
         starts.add(first - begun);
         child.kill().expect("killed");
         child.wait().expect("ended");
-        // The part of the start that the service takes, whatever the client.
+        // The part of the start in which any client would wait for the service.
         let begun = Instant::now();
         warm.send("GET", "/v1/flags", &accept, "").await;
         fetches.add(begun.elapsed());
@@ -124,8 +124,8 @@ async fn main() -> ExitCode {
     let (start, fetch) = (starts.percentile(50), fetches.percentile(50));
     let added = start - fetch;
     println!(
-        "cold start with {FLAGS} flags: p50 {start:.1} ms (longest {:.1} ms), of which a fetch takes a warm client \
-         {fetch:.1} ms: {added:.1} ms without it",
+        "cold start with {FLAGS} flags: p50 {start:.1} ms (longest {:.1} ms); a fetch by a warm client takes {fetch:.1} ms \
+         of it, the rest {added:.1} ms",
         starts.longest()
     );
     verdict.limit(EXTENSION_COLD_START, added, "cold start");

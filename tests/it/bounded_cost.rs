@@ -53,7 +53,7 @@ async fn shared_evaluators_take_memory_once_for_any_number_of_flags() {
             "evaluate-flag" => answer.json()["value"].clone(),
             _ => json!(true),
         };
-        // An existing flag evaluates as before the limit.
+        // An existing flag evaluates as before the limit existed.
         assert_eq!(is_on, true, "{name}");
         let taken = function.peak_memory() - before;
         assert!(taken < 24_000_000, "{name} took {taken} bytes");
@@ -148,7 +148,7 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
                 .await;
             assert_eq!(answer.status, 200, "{answer:?} on {on}");
         }
-        // Another flag takes the room that `heavy-0` has left, which then cannot be reverted.
+        // Another flag takes the room that `heavy-0` has left, so `heavy-0` cannot be reverted.
         assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201, "on {on}");
         let audit = api.read(&format!("{FLAGS}/heavy-0/audit")).await.json();
         let undo = json!({"auditId": audit["entries"][0]["id"], "state": "before"});
@@ -217,7 +217,7 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     assert_eq!(api.admin_if("*", "PATCH", &first, &same).await.status, 200);
     let simple = json!({"key": "simple"});
     let answer = api.admin("POST", FLAGS, &simple).await;
-    // It takes one step more than are left.
+    // Even a simple flag takes a step, and none is left.
     assert_eq!(answer.status, 400, "{answer:?}");
     let export = api
         .read("/api/admin/environments/production/export")

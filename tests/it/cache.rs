@@ -274,25 +274,25 @@ async fn every_key_has_a_ttl(on: Topology) {
     let stack = Stack::start_on(on).await;
     // An instance that ends between its lease and its fill leaves the lease, which expires.
     stack.database_wire.set(Mode::Hang).await;
-    let mut dying = stack.function("get-flag").await;
+    let mut killed = stack.function("get-flag").await;
     {
         let event = Event::get("checkout");
-        let asked = dying.invoke(event.value());
+        let asked = killed.invoke(event.value());
         tokio::select! {
             _ = asked => panic!("the database hangs"),
-            () = eventually("a lease stands", async || {
+            () = eventually("the lease exists", async || {
                 stack.redis.command(&["EXISTS", KEY]) == Resp::Number(1)
             }) => {}
         }
     }
     let ttl = time_to_live(&stack);
     assert!(ttl > 0 && ttl <= 5_000, "{ttl}");
-    dying.kill();
+    killed.kill();
     stack.database_wire.set(Mode::Open).await;
-    let living = stack.function("get-flag").await;
-    assert_eq!(percentage(&living.call(&Event::get("checkout")).await), 50);
-    eventually("the living fill", async || {
-        living.call(&Event::get("checkout")).await;
+    let other = stack.function("get-flag").await;
+    assert_eq!(percentage(&other.call(&Event::get("checkout")).await), 50);
+    eventually("another instance fills the entry", async || {
+        other.call(&Event::get("checkout")).await;
         stack.redis.has_entry()
     })
     .await;

@@ -277,7 +277,7 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
         let function = stack.function(endpoint.function).await;
         let ask = async |method: &str, flag: &str, key: Option<&str>| {
             let event = Event::by_route(method, endpoint.path, "", &[("flagKey", flag)]);
-            // Without a body, as a page or a crawler sends it, and as an SDK does.
+            // With the body of an SDK, which other routes ignore.
             let event = event.anonymous().body(&context);
             let event = match key {
                 Some(key) => event.api_key(key),
@@ -295,7 +295,7 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
                     let unknown = ask(method, &nobody, key).await;
                     let seen = |answer: &Response, flag: &str| {
                         let mut headers = answer.headers.clone();
-                        // Differs in every request.
+                        // It names where the flags come from, not whether the flag exists.
                         headers.remove("x-cache-source");
                         (answer.status, answer.body.replace(flag, "-"), headers)
                     };

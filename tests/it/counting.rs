@@ -151,7 +151,7 @@ async fn posted_evaluations_are_counted_once_even_when_posted_and_delivered_agai
 
     let count = stack.function("count-evaluations").await;
     let event = batch(&sync, "sync");
-    // Three lines with counts, and that of the other key, which reports its use.
+    // Three lines with counts, and the line of the request with the other key, which reports the use of that key.
     for evaluations in [7, 0] {
         let done = json!({"lines": 4, "evaluations": evaluations, "again": true});
         assert_eq!(count.invoke(&event).await, Ok(done));
@@ -493,7 +493,7 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
     );
     let again = count.invoke(&first).await.expect("counted");
     assert_eq!(again["again"], true, "{again}");
-    // One more of the count that has reached the maximum, and one of another.
+    // One more evaluation of the flag whose count has reached the maximum, and 512 of another flag.
     let full = json!({"evaluations": {"production": {"2026-11-21": {
         "a": {"on": 512}, "most": {"on": 1},
     }}}});

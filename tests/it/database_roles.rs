@@ -62,7 +62,7 @@ impl Installation {
         let admin = connect(&server.url("postgres")).await.expect("connects");
         for statement in [
             format!("create role owner login {rights}"),
-            // The server logs a statement before it executes it.
+            // The server's log must not contain the next statement.
             "set log_statement = none".to_owned(),
             format!("alter role owner password '{OWNER_PASSWORD}'"),
             "create database flags owner owner".to_owned(),

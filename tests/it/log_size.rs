@@ -69,13 +69,13 @@ async fn a_warm_read_writes_little_to_the_log() {
                 None => WARM_READ_WITHOUT_REDIS,
             };
             assert!(each <= most, "{name} {topology:?}: {each} bytes: {line}");
-            require_fields_of_the_stories(&line, name, topology);
+            require_fields_of_queries_and_alarms(&line, name, topology);
         }
     }
 }
 
 /// Checks that a line has the fields and metrics that saved queries and alarms use.
-fn require_fields_of_the_stories(line: &Value, name: &str, topology: Option<Topology>) {
+fn require_fields_of_queries_and_alarms(line: &Value, name: &str, topology: Option<Topology>) {
     assert_eq!(line["domain"], "config");
     for (field, value) in [
         ("cache_hit", 1),

@@ -130,7 +130,7 @@ async fn without_a_targeting_key_only_flags_with_a_partial_rollout_fail() {
     assert_eq!(
         answer.json()["checkout"],
         true,
-        "the old route answers true"
+        "the route of the existing service answers true"
     );
 }
 
@@ -356,7 +356,7 @@ async fn a_matching_etag_is_answered_with_304() {
 }
 
 #[tokio::test]
-async fn with_rules_on_the_clock_a_304_ends_when_the_answer_changes() {
+async fn with_rules_that_read_the_time_a_304_ends_when_the_answer_changes() {
     let stack = stack().await;
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -387,7 +387,7 @@ async fn with_rules_on_the_clock_a_304_ends_when_the_answer_changes() {
 }
 
 #[tokio::test]
-async fn another_context_or_another_kind_of_key_is_another_etag() {
+async fn another_context_or_another_kind_of_key_gets_another_etag() {
     let stack = stack().await;
     let client = "pennon_client_production_".to_owned() + &"c".repeat(43);
     stack.database.add_key(&client).await;

@@ -518,7 +518,7 @@ async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags
 #[tokio::test]
 async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
     let (stack, [server, client]) = with_keys().await;
-    // Readable metadata, in readable and unreadable definitions, and whether callers without a key see the flag.
+    // A readable and an unreadable definition with the same metadata.
     let with = |metadata: &str| {
         let readable = format!(
             r#"{{"variants": {{"on": true, "off": false}}, "defaultVariant": "on", "metadata": {metadata}}}"#
@@ -528,6 +528,7 @@ async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
             format!(r#"{{"variants": 1, "metadata": {metadata}}}"#),
         ]
     };
+    // Definitions, and whether callers without a key see a flag that has one.
     let mut cases: Vec<(String, bool)> = Vec::new();
     for (value, is_shown) in [
         ("false", true),

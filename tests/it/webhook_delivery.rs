@@ -1,4 +1,4 @@
-//! Change events on their way to webhooks: from a change to a receiver that fails, hangs and lies.
+//! Change events on their way to webhooks: from a change to receivers that fail, hang or respond with garbage.
 
 use std::time::SystemTime;
 
@@ -40,7 +40,7 @@ impl Setup {
         }
     }
 
-    /// Adds a webhook of production past the API, which rejects the URLs of this machine.
+    /// Adds a webhook of production by SQL, because the API rejects the URLs of this machine.
     async fn webhook(&self, id: &str, url: &str, format: Format) {
         let webhook = Webhook {
             id: id.to_owned(),
@@ -408,7 +408,7 @@ async fn a_deleted_webhook_receives_nothing_and_leaves_no_events() {
     setup.reconcile().await.expect("a run");
     setup.change("checkout", 2).await;
     assert_eq!(setup.waiting("one").await, 0);
-    // Only the other webhook: the change, and that the first one was deleted.
+    // Only the other webhook receives events: the first change, and the deletion of the first webhook.
     assert_eq!(events(&receiver.received()).len(), 2);
 }
 

@@ -54,7 +54,7 @@ pub const INSTALLATION: &str = "tests";
 /// The MAC key of functions and servers, unless a test sets another one.
 pub const MAC_KEY: &str = "a-key-for-tests-of-sixty-four-characters-0123456789-0123456789ab";
 
-/// Metrics of rare events.
+/// Metrics that a log line omits if they are 0.
 fn counters() -> impl Iterator<Item = Metric> {
     Metric::ALL.into_iter().filter(|metric| match metric {
         Metric::ResponseLatency | Metric::CacheHitRate | Metric::ActiveConnections => false,
@@ -121,7 +121,8 @@ impl RuntimeApi {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_REGION", "us-east-1"),
-            // Functions of one test reach the same database through different wires.
+            // Without it, the address of the database would name the installation, and the functions of one test reach
+            // the same database through different proxies.
             ("INSTALLATION_ID", INSTALLATION),
             ("CACHE_MAC_KEY", MAC_KEY),
         ]

@@ -325,7 +325,6 @@ async fn shared() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED
         .get_or_init(|| async {
-            // Each test has its own runtime; the server's connection must outlive the first of them.
             let server = Server::start(&[], |_| {}).await;
             let port = server.port;
             let admin = connect(&server.url("postgres")).await.expect("connects");
@@ -334,6 +333,7 @@ async fn shared() -> &'static Shared {
                 .await
                 .expect("a database");
             migrate(&server.url(TEMPLATE)).await;
+            // Dropping it would end it.
             std::mem::forget(server);
             Shared { port }
         })

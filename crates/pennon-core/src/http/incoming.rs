@@ -130,7 +130,8 @@ impl Incoming {
         }
     }
 
-    /// Whether the body of the response is escaped for the gateway as it is. A compressed one is made from the plain text.
+    /// Whether the body of the response should be made with JSON escapes for the gateway. If the client accepts
+    /// compression, it is made as plain text, because a compressed body is made from that.
     #[must_use]
     pub fn needs_escaped_body(&self) -> bool {
         self.is_from_gateway && !self.headers.contains_key(header::ACCEPT_ENCODING)

@@ -553,7 +553,8 @@ impl Request {
         }
     }
 
-    /// Whether this is a public config route. The existing service responds to unknown environments on these routes.
+    /// Whether this is a public config route. For an unknown environment, these routes respond as for one without flags,
+    /// and add `X-Unknown-Environment`.
     pub(crate) fn is_for_public_config(&self) -> bool {
         self.route().is_some_and(Endpoint::is_public_config)
     }

@@ -640,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn the_method_and_the_noun_of_a_route_decide_its_role() {
+    fn only_admin_paths_need_a_role_and_every_get_among_them_is_for_viewers() {
         for endpoint in ENDPOINTS {
             let is_under_admin = endpoint.path.starts_with(ADMIN);
             let place = format!("{} {}", endpoint.method, endpoint.path);

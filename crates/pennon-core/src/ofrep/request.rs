@@ -1,4 +1,4 @@
-//! The body of both routes: the evaluation context.
+//! The body of both evaluation routes: the evaluation context.
 
 use pennon_eval::{Context, json};
 use serde_json::Value;
