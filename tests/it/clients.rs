@@ -303,7 +303,7 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
     let first = web.next_message().await;
     assert_eq!(first["what"], "ready", "{first}");
     let asked = || local.log().matches("/ofrep/v1/evaluate/flags 304").count();
-    eventually("it has polled in vain", async || asked() >= 2).await;
+    eventually("it has polled without a change", async || asked() >= 2).await;
     let off = local
         .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
         .await;
@@ -356,6 +356,6 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     assert_eq!(
         json!(statuses),
         json!([200, 429, 200]),
-        "it polls every 20 ms, but not then"
+        "it polls every 20 ms, but not before Retry-After has passed"
     );
 }

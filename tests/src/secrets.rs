@@ -132,7 +132,7 @@ impl SecretsManager {
         self.process.log()
     }
 
-    /// The number of these calls that the test itself made.
+    /// The number of calls that the test itself made.
     pub fn own_calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }

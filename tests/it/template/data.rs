@@ -91,7 +91,7 @@ fn check_group(id: &str, group: &Value, problems: &mut Problems) {
     problems.unless(apart, id, "maintenance during the snapshot");
 }
 
-/// `02:00-04:00` every day, and `sun:04:30-sun:05:30`.
+/// Whether a daily window, such as `02:00-04:00`, and a weekly one, such as `sun:04:30-sun:05:30`, do not overlap.
 fn do_not_overlap(daily: &str, weekly: &str) -> bool {
     let minutes = |time: &str| -> Option<u32> {
         let (hours, minutes) = time.rsplit_once(':')?;

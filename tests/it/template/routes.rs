@@ -418,7 +418,7 @@ planted! {
     tokens_of_another_issuer_at_the_gateway:
         [Mistake("HttpApi", "!Ref JwtIssuer", "https://issuer.example")]
         => "authorizer AdminToken: another issuer than JWT_ISSUER";
-    evaluations_that_are_counted_from_a_log_that_tells_of_none:
+    a_log_subscription_that_skips_lines_without_evaluations:
         [Mistake("CountEvaluationsFunction", "FilterPattern: \"{ $.evaluated >= 0 }\"", "FilterPattern: \"{ $.evaluated > 0 }\"")]
         => "CountEvaluationsFunction: an event without a source";
     a_log_subscription_to_its_own_log:

@@ -82,7 +82,7 @@ impl<'s> Scale<'s> {
         }
     }
 
-    /// The use without flags.
+    /// What an environment without flags uses.
     pub(crate) fn without_flags(&self, measure: Measure) -> usize {
         match measure {
             Measure::Bytes => self.bulk.without_flags(),
