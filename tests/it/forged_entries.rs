@@ -367,7 +367,7 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
     let old = stack.redis.fields();
     let update = function_with(&stack, "update-flag", &short).await;
     set_percentage(&update, "checkout", 7).await;
-    eventually("the frozen entry is seen through", async || {
+    eventually("the frozen entry is no longer trusted", async || {
         replay(&stack, KEY, &old);
         tokio::time::sleep(Duration::from_millis(50)).await;
         checkout(&get).await == 7
@@ -379,7 +379,7 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
         .into_iter()
         .filter(|(name, _)| name.starts_with("__") && name != "__env")
         .collect();
-    eventually("the frozen revision is seen through", async || {
+    eventually("the frozen revision is no longer trusted", async || {
         replay(&stack, KEY, &header);
         tokio::time::sleep(Duration::from_millis(50)).await;
         checkout(&get).await == 8
@@ -439,7 +439,7 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
     let get = cold(&stack).await;
     assert_eq!(percentage(&get.call(&staging).await), 20);
     let production = stack.redis.fields();
-    // With the revision of staging, and with its own.
+    // With its own revision, and with that of staging.
     let Resp::Text(revision) = stack.redis.command(&["HGET", key, "__rev"]) else {
         panic!("a revision");
     };

@@ -85,7 +85,7 @@ pub struct FlagService {
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<SnapshotSlot>>>,
-    /// Serialises reading the list of environments from the store. Holds when it was last read.
+    /// Locked while the list of environments is read from the store. Contains the time of the last such read.
     listing: tokio::sync::Mutex<Option<Instant>>,
     last_check: health::LastCheck,
 }
