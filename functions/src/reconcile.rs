@@ -29,7 +29,8 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let ramps = app.service.run_ramps(app.alarms(), budget).await;
     // Reconciles even if schedules or ramps failed: a lost invalidation must not wait for them.
     let done = app.service.reconcile(budget).await;
-    // Last, and before any error is returned: an outage of EventBridge must not delay the cache, and the reverse.
+    // Last, and before any error is returned: an outage of EventBridge must not delay the cache, and an error of the
+    // steps before must not delay events.
     let published = app.service.publish(app.bus(), PUBLISH_BUDGET).await;
     let webhooks = app
         .service

@@ -199,7 +199,7 @@ async fn an_invalid_entry_delays_later_events_of_its_flag_only() {
     }
     set_percentage(&update, "search", 2).await;
     let worker = stack.function_with("reconcile", &bus.environment()).await;
-    // The call begins with a valid entry, which is not rejected with it.
+    // The call begins with a valid entry, which is not rejected with the invalid one.
     eventually("the invalid entry is rejected", async || {
         reconcile(&worker).await.expect("a young backlog");
         !rejected_flags(&stack).await.is_empty()

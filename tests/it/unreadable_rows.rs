@@ -233,7 +233,7 @@ async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
         "{reasons:?}"
     );
 
-    // The one that is due is abandoned; the other due ones are applied.
+    // The unreadable schedule that is due is abandoned; the readable one is applied.
     sql(
         api.stack(),
         "update feature_flag_schedules set scheduled_at = now() - interval '1 second'

@@ -51,7 +51,7 @@ impl Api {
         }
     }
 
-    /// Starts a server on a file in the short form, which has flags only.
+    /// Starts a server on a file in the format of earlier versions, which the server converts.
     pub async fn on_file() -> Self {
         Self::on_file_with(&three_flags()).await
     }

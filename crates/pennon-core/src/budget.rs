@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-/// The remaining time. Waiting for Redis reduces it, and encoding and decoding entries. Reads from PostgreSQL do not.
+/// The remaining time. Waiting for Redis, and encoding and decoding entries, reduce it; reads from PostgreSQL do not.
 #[derive(Debug)]
 pub struct Budget {
     left: Mutex<Duration>,

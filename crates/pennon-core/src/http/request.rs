@@ -553,8 +553,7 @@ impl Request {
         }
     }
 
-    /// Whether this is a public config route. For an unknown environment, these routes respond as for one without flags,
-    /// and add `X-Unknown-Environment`.
+    /// Whether this is a public config route, which reports an unknown environment in a header.
     pub(crate) fn is_for_public_config(&self) -> bool {
         self.route().is_some_and(Endpoint::is_public_config)
     }

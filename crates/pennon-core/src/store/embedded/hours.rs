@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::counts::Count;
 use crate::store::HourCount;
 
-/// The number of hours that are kept. The usage of a flag shows 24; the present hour may end in between.
+/// The number of hours that are kept. The usage of a flag shows 24, and one more may begin before it is read.
 const KEPT: u64 = 25;
 
 const HOUR: Duration = Duration::from_hours(1);
