@@ -4,7 +4,8 @@ use super::evaluation::EvaluationError;
 use crate::limits::{EvalError, REQUEST_STEPS};
 use crate::trace::{Step, Trace};
 
-/// The steps that a request may still take because of its context. All evaluations of a request share one.
+/// The steps that a request may still take because of its context. All evaluations of a request share one
+/// `RequestFuel`.
 ///
 /// The steps of a rule for a context with only a targeting key are not counted: they are limited when flags are
 /// written. Without this limit, a long list in the context could be iterated over by each of thousands of flags.

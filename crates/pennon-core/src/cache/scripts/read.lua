@@ -19,7 +19,7 @@ if kind == 'hash' then
     local name = fields[i]
     local deadline, owner = string.match(fields[i + 1], '^(%d+) ?(.*)$')
     deadline = tonumber(deadline) or 0
-    -- Pennon sets no deadline more than 15 s ahead. A later one was forged, to prevent fills.
+    -- Pennon sets no deadline more than 15 s ahead. One more than 60 s ahead was forged, to prevent fills.
     if deadline <= now or deadline - now > 60000 then
       redis.pcall('HDEL', key, name)
     elseif string.sub(name, 1, 4) == '__b:' then
