@@ -1,8 +1,8 @@
 //! The test harness: real servers, the real function binaries, and TCP proxies ("wires") between them that a test
 //! can cut.
 //!
-//! Every test has its own Redis process and PostgreSQL database. Only AWS's control plane is simulated, in [`aws`];
-//! [`wire`] injects network faults.
+//! Every test has its own Redis process and PostgreSQL database. Only services of AWS are simulated, in [`aws`],
+//! [`cloudwatch`], [`event_bus`] and [`secrets`]; [`wire`] injects network faults.
 
 // A harness may panic, as a test may.
 #![expect(

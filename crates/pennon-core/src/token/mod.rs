@@ -5,8 +5,8 @@
 //! Such a user is never an admin: admin routes rely on the gateway alone.
 //!
 //! The issuer's keys are fetched with the first token and cached. If a token is invalid, or the issuer cannot
-//! be reached, the caller is anonymous and the log line of the request states the reason. It is no line of its own,
-//! because anonymous callers choose how often they send an invalid token.
+//! be reached, the caller is anonymous and the log line of the request states the reason. The reason has no line of
+//! its own, because anonymous callers choose how often they send an invalid token.
 
 mod check;
 mod discovery;
