@@ -1,7 +1,7 @@
 //! Sixty warm instances use a PostgreSQL that accepts forty connections. Under load, Redis is killed and restarted, and
-//! ten instances start in between. Fails if a warm instance responds with an error, if a cold one responds with
-//! anything but 200 or 503 with `Retry-After`, if instances use the cache again too late, or if a connection stays
-//! open.
+//! ten instances start in between, the last five of them while other clients use every connection. Fails if a warm
+//! instance responds with an error, if a cold one responds with anything but 200 or 503 with `Retry-After`, if the last
+//! five are not refused, if instances use the cache again too late, or if a connection stays open.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` is the length of
 //! a phase (10), `CONNECTIONS_PAUSE_MS` the pause between two requests of an instance (200), and `CONNECTIONS_DELAY_MS`
@@ -34,6 +34,8 @@ use tokio_postgres::Client;
 
 const WARM: usize = 60;
 const COLD: usize = 10;
+/// Cold instances that start while other clients use every connection.
+const REFUSED: usize = 5;
 /// The server's `max_connections`. Three of them are for superusers, which functions are not.
 const CONNECTIONS: u32 = 40;
 const DATABASE: &str = "flags";
@@ -98,13 +100,13 @@ async fn main() -> ExitCode {
         tokio::time::sleep(length).await;
         redis.kill();
         clock.killed.set(clock.started.elapsed());
-        // Cold instances start while the warm ones use all connections.
         let cold = async {
-            let cold = start(&environment, COLD).await;
-            let mut samples = Vec::new();
-            for of_one in join_all(cold.iter().map(|instance| first(instance, &clock))).await {
-                samples.push(of_one);
-            }
+            // The warm instances use the connections, but each only for a moment.
+            let served = start(&environment, COLD - REFUSED).await;
+            let mut samples = join_all(served.iter().map(|it| call(it, &clock))).await;
+            let refused = start(&environment, REFUSED).await;
+            let _others = use_every_connection(&server, &admin).await;
+            samples.extend(join_all(refused.iter().map(|it| call(it, &clock))).await);
             samples
         };
         let (cold, ()) = tokio::join!(cold, tokio::time::sleep(length));
@@ -137,6 +139,7 @@ async fn prepare(server: &Server) -> Client {
     flags
         .batch_execute(
             "create role functions login;
+             create role others login;
              grant all on all tables in schema public to functions;
              insert into feature_flags (flag_key, enabled, rollout_percentage)
              values ('checkout', true, 50)",
@@ -144,6 +147,21 @@ async fn prepare(server: &Server) -> Client {
         .await
         .expect("a login and a flag");
     admin
+}
+
+/// Opens connections until functions have and get none. They are closed when they are dropped.
+async fn use_every_connection(server: &Server, admin: &Client) -> Vec<Client> {
+    let url = server.url(DATABASE).replace("//pennon@", "//others@");
+    let mut clients = Vec::new();
+    // Those of warm instances become free within a moment.
+    eventually("other clients use every connection", async || {
+        while let Ok(client) = connect(&url).await {
+            clients.push(client);
+        }
+        count(admin).await == 0
+    })
+    .await;
+    clients
 }
 
 /// Starts instances, ten at a time.
@@ -154,7 +172,8 @@ async fn start(environment: &[(String, String)], count: usize) -> Vec<Function> 
         .collect();
     let mut instances = Vec::new();
     while instances.len() < count {
-        let some = (0..10).map(|_| Function::start("get-flag", &environment));
+        let some = instances.len()..count.min(instances.len() + 10);
+        let some = some.map(|_| Function::start("get-flag", &environment));
         instances.extend(join_all(some).await);
     }
     instances
@@ -180,11 +199,6 @@ async fn ask(instance: &Function, clock: &Clock, pause: Duration) -> Vec<Sample>
         tokio::time::sleep(pause).await;
     }
     samples
-}
-
-/// Sends the first request of an instance.
-async fn first(instance: &Function, clock: &Clock) -> Sample {
-    call(instance, clock).await
 }
 
 async fn count(admin: &Client) -> i64 {
@@ -275,6 +289,10 @@ fn report(
     verdict.require(
         served + refused == COLD,
         "a cold instance answered something else",
+    );
+    verdict.require(
+        refused >= REFUSED,
+        "a cold instance was not refused although no connection was left",
     );
 
     // An instance is considered recovered from the first of its uninterrupted hits on.
