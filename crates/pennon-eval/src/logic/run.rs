@@ -233,31 +233,31 @@ impl Run<'_> {
         is_end: bool,
         scope: &Scope<'a>,
     ) -> Result<Option<bool>> {
-        let holds = |text: &str, affix: &str| {
-            if is_end {
-                text.ends_with(affix)
-            } else {
-                text.starts_with(affix)
-            }
-        };
         if let (Some(text), Some(affix)) = (self.peek(text, scope)?, self.peek(affix, scope)?) {
-            let Some((text, affix)) = text.as_str().zip(affix.as_str()) else {
-                return Ok(None);
-            };
-            self.fuel
-                .charge_request_for_bytes(affix.len().min(text.len()))?;
-            return Ok(Some(holds(text, affix)));
+            return self.has_affix(text.as_str(), affix.as_str(), is_end);
         }
         let text = self.evaluate(text, scope)?;
         let affix = self.evaluate(affix, scope)?;
-        match (&text, &affix) {
-            (Val::Text(text), Val::Text(affix)) => {
-                self.fuel
-                    .charge_request_for_bytes(affix.len().min(text.len()))?;
-                Ok(Some(holds(text, affix)))
-            }
-            (_, _) => Ok(None),
-        }
+        self.has_affix(text.as_text(), affix.as_text(), is_end)
+    }
+
+    #[inline]
+    fn has_affix(
+        &mut self,
+        text: Option<&str>,
+        affix: Option<&str>,
+        is_end: bool,
+    ) -> Result<Option<bool>> {
+        let (Some(text), Some(affix)) = (text, affix) else {
+            return Ok(None);
+        };
+        self.fuel
+            .charge_request_for_bytes(affix.len().min(text.len()))?;
+        Ok(Some(if is_end {
+            text.ends_with(affix)
+        } else {
+            text.starts_with(affix)
+        }))
     }
 
     fn equal<'a>(
