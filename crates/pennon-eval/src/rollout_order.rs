@@ -1,7 +1,7 @@
 //! The order in which a rollout reaches the users of a simple flag.
 
 use crate::bucket::sha256_bucket;
-use crate::logic::place;
+use crate::logic::place::{self, HashedKey};
 use crate::trace::Step;
 use crate::{Bucketing, Context, EvaluationDefaults, Flag, FractionalVersion, Settings, UserId};
 
@@ -13,10 +13,12 @@ pub(crate) enum UserOrder {
     Sha256,
     /// By SHA-256 over this salt and the user id.
     SaltedSha256(String),
-    /// By flagd's hash of flag key and user id, or of this salt and the user id.
-    Fractional {
+    /// By flagd's hash of flag key and user id.
+    Fractional,
+    /// By flagd's hash of this salt and the user id.
+    SaltedFractional {
         version: FractionalVersion,
-        salt: Option<String>,
+        salt: String,
     },
 }
 
@@ -28,7 +30,8 @@ impl UserOrder {
             // Unreadable defaults: the evaluation fails before it needs the order.
             (Some(Bucketing::Sha256) | None, None) => Self::Sha256,
             (Some(Bucketing::Sha256) | None, Some(salt)) => Self::SaltedSha256(salt),
-            (Some(Bucketing::Fractional), salt) => Self::Fractional {
+            (Some(Bucketing::Fractional), None) => Self::Fractional,
+            (Some(Bucketing::Fractional), Some(salt)) => Self::SaltedFractional {
                 version: settings.fractional,
                 salt,
             },
@@ -40,7 +43,8 @@ impl UserOrder {
         let (bucketing, salt) = match self {
             Self::Sha256 => (Bucketing::Sha256, None),
             Self::SaltedSha256(salt) => (Bucketing::Sha256, Some(salt.clone())),
-            Self::Fractional { salt, .. } => (Bucketing::Fractional, salt.clone()),
+            Self::Fractional => (Bucketing::Fractional, None),
+            Self::SaltedFractional { salt, .. } => (Bucketing::Fractional, Some(salt.clone())),
         };
         Step::Bucket {
             bucket,
@@ -52,16 +56,13 @@ impl UserOrder {
     }
 
     /// The bucket of a user, 0 to 99. `user` is the user id of `context`.
-    pub(crate) fn bucket(&self, key: &str, user: &UserId, context: &Context) -> u8 {
+    pub(crate) fn bucket(&self, key: &HashedKey, user: &UserId, context: &Context) -> u8 {
         match self {
             Self::Sha256 => context.bucket(user),
             Self::SaltedSha256(salt) => sha256_bucket(salt, user),
-            Self::Fractional { version, salt } => {
-                let user = user.as_str();
-                match salt {
-                    None => place::by_flag_and_user(*version, key, user, 100),
-                    Some(salt) => place::by_text(*version, [salt, user], 100),
-                }
+            Self::Fractional => key.place(user.as_str(), 100),
+            Self::SaltedFractional { version, salt } => {
+                place::by_text(*version, [salt, user.as_str()], 100)
             }
         }
     }

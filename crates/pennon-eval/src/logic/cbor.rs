@@ -25,8 +25,10 @@ pub(super) fn list(items: usize, hash: &mut Murmur) {
     head(ARRAY, items as u64, hash);
 }
 
+#[inline]
 pub(super) fn text(text: &str, hash: &mut Murmur) {
-    text_in_parts(&[text], hash);
+    head(TEXT, text.len() as u64, hash);
+    hash.write(text.as_bytes());
 }
 
 /// Hashes these parts as one text.

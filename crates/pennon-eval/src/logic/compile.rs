@@ -8,6 +8,7 @@ use super::estimate;
 use super::evaluators::{CompileError, Evaluators, State};
 use super::expression::{CompiledEvaluator, Each, Expression, Fractional, Order, Texts};
 use super::path::{Input, Path, Scope};
+use super::place::HashedKey;
 use super::rule::Rule;
 use super::run::Run;
 use super::traced::Traced;
@@ -345,6 +346,7 @@ impl<'e, 's> Compiler<'e, 's> {
         let scope = Scope::Context(Input {
             context: &context,
             flag: "",
+            hashed_key: &HashedKey::new(self.evaluators.settings.fractional, ""),
             now: 0,
         });
         let is_copied = all_operands(&expression, &|one| !matches!(one, Expression::Evaluator(_)));

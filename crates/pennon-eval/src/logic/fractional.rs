@@ -11,8 +11,7 @@ use super::evaluators::Evaluators;
 use super::expression::{Bucket, Buckets, Expression, Fractional};
 use super::murmur::Murmur;
 use super::number::Num;
-use super::path::{Input, Scope};
-use super::place;
+use super::path::Scope;
 use super::run::{Result, Run};
 use super::traced::show;
 use super::value::Val;
@@ -60,8 +59,9 @@ impl Fractional {
                 (Val::Null, _) => return Ok(self.without_bucket(run)),
                 (bucket @ Val::List(_), _) => {
                     first_bucket = Some(bucket);
-                    if !self.hash_caller(scope, &mut hash, &mut run.fuel)? {
-                        return Ok(self.without_bucket(run));
+                    match Self::hash_caller(scope, &mut run.fuel)? {
+                        Some(caller) => hash = caller,
+                        None => return Ok(self.without_bucket(run)),
                     }
                 }
                 (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
@@ -71,11 +71,10 @@ impl Fractional {
                 }
                 (_, FractionalVersion::V2) => return Ok(Val::Null),
             },
-            None => {
-                if !self.hash_caller(scope, &mut hash, &mut run.fuel)? {
-                    return Ok(self.without_bucket(run));
-                }
-            }
+            None => match Self::hash_caller(scope, &mut run.fuel)? {
+                Some(caller) => hash = caller,
+                None => return Ok(self.without_bucket(run)),
+            },
         }
         let hash = u64::from(hash.finish());
         match (&self.buckets, first_bucket) {
@@ -142,17 +141,16 @@ impl Fractional {
         if is_name { variant } else { Val::Null }
     }
 
-    /// Hashes the flag's key and the targeting key. Returns false without a targeting key.
-    fn hash_caller(&self, scope: &Scope<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<bool> {
-        let Scope::Context(Input { context, flag, .. }) = scope else {
-            return Ok(false);
+    /// Hashes the flag's key and the targeting key, if the caller has one.
+    fn hash_caller(scope: &Scope<'_>, fuel: &mut Fuel) -> Result<Option<Murmur>> {
+        let Scope::Context(input) = scope else {
+            return Ok(None);
         };
-        let Some(user) = context.user() else {
-            return Ok(false);
+        let Some(user) = input.context.user() else {
+            return Ok(None);
         };
         fuel.charge_request_for_bytes(user.as_str().len())?;
-        place::hash_flag_and_user(self.version, flag, user.as_str(), hash);
-        Ok(true)
+        Ok(Some(input.hashed_key.with_user(user.as_str())))
     }
 }
 

@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use super::compile;
 use super::evaluators::Evaluators;
+use super::place::HashedKey;
+use super::{Input, Run, compile};
 use crate::trace::{Step, Trace};
 use crate::{Context, Settings};
 
@@ -124,24 +125,32 @@ fn compare_traced(seed: u64, settings: &Settings, traced: &Cell<usize>) {
             }
         };
         assert_eq!(plain.cost, marked.cost, "{rule}");
+        let key = HashedKey::new(settings.fractional, "flag");
         for context in [
             json!({}),
             json!({"targetingKey": "user-123"}),
             json!({"targetingKey": "u", "length": [1, {"a": {"b": ["x"]}}], "a": "x"}),
         ] {
             let context = Context::parse(context).expect("a context");
+            let input = Input {
+                context: &context,
+                flag: "flag",
+                hashed_key: &key,
+                now: 7,
+            };
             // With few steps left, both fail at the same one.
             for steps in [u64::MAX, 20] {
-                let (expected, taken) = plain.choose("flag", &context, 7, steps);
-                let mut trace = Some(Box::default());
-                let result = marked.choose_traced("flag", &context, 7, steps, &mut trace);
+                let mut run = Run::for_request(steps, None);
+                let (expected, taken) = (plain.choose(input, &mut run), run.steps());
+                let mut trace = Box::default();
+                let mut run = Run::for_request(steps, Some(&mut trace));
+                let result = (marked.choose(input, &mut run), run.steps());
                 assert_eq!(
                     (format!("{expected:?}"), taken),
                     (format!("{:?}", result.0), result.1),
                     "{rule}"
                 );
-                let steps = trace.map(|trace: Box<Trace>| trace.finish());
-                let steps = steps.expect("a trace");
+                let steps = Trace::finish(*trace);
                 traced.set(traced.get() + steps.len());
                 let text = serde_json::to_string(&steps).expect("JSON");
                 assert!(text.len() < 1_500_000, "{} bytes: {rule}", text.len());
@@ -184,7 +193,14 @@ fn an_evaluation_takes_no_more_steps_than_estimated() {
             compiled.set(compiled.get() + 1);
             for context in [json!({}), json!({"targetingKey": "user-123"})] {
                 let context = Context::parse(context).expect("a context");
-                let (_choice, steps) = ready.choose("flag", &context, 0, u64::MAX);
+                let input = Input {
+                    context: &context,
+                    flag: "flag",
+                    hashed_key: &HashedKey::new(settings.fractional, "flag"),
+                    now: 0,
+                };
+                let mut run = Run::for_request(u64::MAX, None);
+                let (_choice, steps) = (ready.choose(input, &mut run), run.steps());
                 assert!(steps <= ready.cost, "{steps} of {}: {rule}", ready.cost);
                 close.set(close.get() + usize::from(steps * 4 >= ready.cost));
             }

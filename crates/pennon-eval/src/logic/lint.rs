@@ -10,7 +10,10 @@ use super::compile::compile;
 use super::evaluators::Evaluators;
 use super::expression::Expression;
 use super::fractional::{self, MAX_TOTAL_WEIGHT};
+use super::path::Input;
+use super::place::HashedKey;
 use super::rule::{Choice, Rule};
+use super::run::Run;
 use super::value::Val;
 use crate::violation::Violations;
 use crate::{Context, FractionalVersion};
@@ -266,7 +269,13 @@ impl<'s> Lint<'_, 's> {
             expression: Expression::Constant(value),
             cost: 0,
         };
-        match rule.choose("", &Context::default(), 0, u64::MAX).0 {
+        let input = Input {
+            context: &Context::default(),
+            flag: "",
+            hashed_key: &HashedKey::new(self.evaluators.settings.fractional, ""),
+            now: 0,
+        };
+        match rule.choose(input, &mut Run::for_request(u64::MAX, None)) {
             Ok(Choice::Named(name)) if !self.variants.contains_key(&*name) => {
                 // A name may be of any length.
                 const SHOWN: usize = 64;
@@ -573,7 +582,13 @@ mod tests {
             (json!({"b": "on"}), "on"),
         ] {
             let context = Context::parse(context).expect("a context");
-            let choice = rule.choose("", &context, 0, u64::MAX).0;
+            let input = Input {
+                context: &context,
+                flag: "",
+                hashed_key: &HashedKey::new(settings.fractional, ""),
+                now: 0,
+            };
+            let choice = rule.choose(input, &mut Run::for_request(u64::MAX, None));
             let choice = choice.expect("a choice");
             assert!(matches!(choice, Choice::Named(name) if *name == *variant));
         }

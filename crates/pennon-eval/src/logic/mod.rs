@@ -32,5 +32,7 @@ mod traced;
 mod value;
 
 pub(crate) use compile::compile;
+pub(crate) use path::Input;
 pub(crate) use rule::{Choice, Rule};
+pub(crate) use run::Run;
 pub(crate) use shape::check;

@@ -5,65 +5,61 @@ const FIRST: u32 = 0xcc9e_2d51;
 const SECOND: u32 = 0x1b87_3593;
 
 /// The state of a hash.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Murmur {
     hash: u32,
     /// The bytes of an incomplete block, the first one lowest.
-    pending: u32,
+    pending: u64,
     /// The number of pending bytes.
-    held: u32,
-    length: u32,
+    held: usize,
+    length: usize,
 }
 
 impl Murmur {
+    #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while self.held != 0 {
-            let Some((byte, after)) = rest.split_first() else {
-                return;
-            };
-            self.push(*byte);
-            rest = after;
+        self.length = self.length.wrapping_add(bytes.len());
+        let (words, rest) = bytes.as_chunks::<4>();
+        for word in words {
+            self.pending |= u64::from(u32::from_le_bytes(*word)) << (8 * self.held);
+            self.block();
         }
-        let mut blocks = rest.chunks_exact(4);
-        for block in &mut blocks {
-            if let [a, b, c, d] = *block {
-                self.length = self.length.wrapping_add(4);
-                self.block(u32::from_le_bytes([a, b, c, d]));
+        for byte in rest {
+            self.pending |= u64::from(*byte) << (8 * self.held);
+            self.held += 1;
+            if self.held == 4 {
+                self.block();
+                self.held = 0;
             }
         }
-        for byte in blocks.remainder() {
-            self.push(*byte);
-        }
     }
 
-    fn push(&mut self, byte: u8) {
-        self.length = self.length.wrapping_add(1);
-        self.pending |= u32::from(byte) << (8 * self.held);
-        self.held += 1;
-        if self.held == 4 {
-            let block = self.pending;
-            self.pending = 0;
-            self.held = 0;
-            self.block(block);
-        }
-    }
-
-    fn block(&mut self, block: u32) {
-        self.hash ^= scramble(block);
+    /// Hashes the first four pending bytes.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the other bytes stay pending"
+    )]
+    fn block(&mut self) {
+        self.hash ^= scramble(self.pending as u32);
         self.hash = self
             .hash
             .rotate_left(13)
             .wrapping_mul(5)
             .wrapping_add(0xe654_6b64);
+        self.pending >>= 32;
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "fewer than four bytes are pending, and the hash includes the lower half of the length"
+    )]
+    #[inline]
     pub(super) fn finish(self) -> u32 {
         let mut hash = self.hash;
         if self.held > 0 {
-            hash ^= scramble(self.pending);
+            hash ^= scramble(self.pending as u32);
         }
-        hash ^= self.length;
+        hash ^= self.length as u32;
         hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
         hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
         hash ^ (hash >> 16)

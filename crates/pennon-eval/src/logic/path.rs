@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::number::Num;
+use super::place::HashedKey;
 use super::value::{Text, Val};
 use crate::Context;
 use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
@@ -47,10 +48,11 @@ pub(super) enum Scope<'a> {
 
 /// The flag, the caller and the time of an evaluation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Input<'a> {
-    pub(super) context: &'a Context,
-    pub(super) flag: &'a str,
-    pub(super) now: i64,
+pub(crate) struct Input<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) flag: &'a str,
+    pub(crate) hashed_key: &'a HashedKey,
+    pub(crate) now: i64,
 }
 
 impl Start {

@@ -4,16 +4,42 @@ use super::cbor;
 use super::murmur::Murmur;
 use crate::FractionalVersion;
 
-/// The place of a user, from 0 to `places` - 1, by the key of the flag and the user id.
-pub(crate) fn by_flag_and_user(
+/// The key of a flag as `fractional` hashes it: the state of the hash before the user id, which is computed once for all
+/// callers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HashedKey {
     version: FractionalVersion,
-    flag: &str,
-    user: &str,
-    places: u8,
-) -> u8 {
-    let mut hash = Murmur::default();
-    hash_flag_and_user(version, flag, user, &mut hash);
-    scale(hash, places)
+    hash: Murmur,
+}
+
+impl HashedKey {
+    pub(crate) fn new(version: FractionalVersion, flag: &str) -> Self {
+        let mut hash = Murmur::default();
+        match version {
+            FractionalVersion::V3 => {
+                cbor::list(2, &mut hash);
+                cbor::text(flag, &mut hash);
+            }
+            FractionalVersion::V2 => hash.write(flag.as_bytes()),
+        }
+        Self { version, hash }
+    }
+
+    /// The default bucketing value of `fractional`: the hash of flag key and user id.
+    #[inline]
+    pub(super) fn with_user(&self, user: &str) -> Murmur {
+        let mut hash = self.hash;
+        match self.version {
+            FractionalVersion::V3 => cbor::text(user, &mut hash),
+            FractionalVersion::V2 => hash.write(user.as_bytes()),
+        }
+        hash
+    }
+
+    /// The place of a user, from 0 to `places` - 1.
+    pub(crate) fn place(&self, user: &str, places: u8) -> u8 {
+        scale(self.with_user(user), places)
+    }
 }
 
 /// The place, from 0 to `places` - 1, by a text in two parts.
@@ -24,26 +50,6 @@ pub(crate) fn by_text(version: FractionalVersion, parts: [&str; 2], places: u8) 
         FractionalVersion::V2 => parts.iter().for_each(|part| hash.write(part.as_bytes())),
     }
     scale(hash, places)
-}
-
-/// Hashes the default bucketing value of `fractional`.
-pub(super) fn hash_flag_and_user(
-    version: FractionalVersion,
-    flag: &str,
-    user: &str,
-    hash: &mut Murmur,
-) {
-    match version {
-        FractionalVersion::V3 => {
-            cbor::list(2, hash);
-            cbor::text(flag, hash);
-            cbor::text(user, hash);
-        }
-        FractionalVersion::V2 => {
-            hash.write(flag.as_bytes());
-            hash.write(user.as_bytes());
-        }
-    }
 }
 
 #[expect(

@@ -6,9 +6,7 @@ use super::expression::Expression;
 use super::path::{Input, Scope};
 use super::run::Run;
 use super::value::{Text, Val};
-use crate::Context;
-use crate::limits::{EvalError, Fuel};
-use crate::trace::Trace;
+use crate::limits::EvalError;
 
 /// A compiled rule.
 #[derive(Debug, Clone)]
@@ -28,38 +26,14 @@ pub(crate) enum Choice<'a> {
 }
 
 impl Rule {
-    /// Evaluates the rule for one flag and caller. Returns the choice and the steps taken.
+    /// Evaluates the rule for one flag and caller.
+    #[inline]
     pub(crate) fn choose<'a>(
         &'a self,
-        flag: &'a str,
-        context: &'a Context,
-        now: i64,
-        steps: u64,
-    ) -> (Result<Choice<'a>, EvalError>, u64) {
-        self.choose_traced(flag, context, now, steps, &mut None)
-    }
-
-    /// The same for a rule that is compiled for a trace, which records the operations.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "only `choose` and the evaluation of flags call it, and both copy its result"
-    )]
-    pub(crate) fn choose_traced<'a>(
-        &'a self,
-        flag: &'a str,
-        context: &'a Context,
-        now: i64,
-        steps: u64,
-        trace: &mut Option<Box<Trace>>,
-    ) -> (Result<Choice<'a>, EvalError>, u64) {
-        let scope = Scope::Context(Input { context, flag, now });
-        let mut run = Run {
-            fuel: Fuel::for_request(steps),
-            trace: trace.as_deref_mut(),
-        };
-        let choice = run.choose(&self.expression, &scope);
-        (choice, run.fuel.used())
+        input: Input<'a>,
+        run: &mut Run<'_>,
+    ) -> Result<Choice<'a>, EvalError> {
+        run.choose(&self.expression, &Scope::Context(input))
     }
 }
 

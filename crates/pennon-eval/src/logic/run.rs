@@ -15,17 +15,35 @@ use crate::trace::Trace;
 pub(super) type Result<T> = std::result::Result<T, EvalError>;
 
 /// The state of one evaluation.
-pub(super) struct Run<'t> {
+pub(crate) struct Run<'t> {
     pub(super) fuel: Fuel,
     /// Records the operations of a rule that is compiled for it.
     pub(super) trace: Option<&'t mut Trace>,
 }
 
-impl Run<'_> {
+impl<'t> Run<'t> {
     pub(super) fn with(fuel: Fuel) -> Self {
         Self { fuel, trace: None }
     }
 
+    /// For a request that may take this many more steps. `trace` records the operations of a rule that is compiled for
+    /// a trace.
+    #[inline]
+    pub(crate) fn for_request(steps: u64, trace: Option<&'t mut Trace>) -> Self {
+        Self {
+            fuel: Fuel::for_request(steps),
+            trace,
+        }
+    }
+
+    /// The number of steps taken.
+    #[inline]
+    pub(crate) fn steps(&self) -> u64 {
+        self.fuel.used()
+    }
+}
+
+impl Run<'_> {
     pub(super) fn evaluate<'a>(
         &mut self,
         expression: &'a Expression,

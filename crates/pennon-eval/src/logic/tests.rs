@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::evaluators::Evaluators;
-use super::{Choice, compile};
+use super::place::HashedKey;
+use super::{Choice, Input, Run, compile};
 use crate::{Context, FractionalVersion, Settings};
 
 fn choose(rule: &Value, context: Value) -> Result<Option<String>, String> {
@@ -29,7 +30,13 @@ fn choose_with(
     let rule = compile(rule, &evaluators)
         .map_err(|error| format!("{}: {}", error.pointer, error.message))?;
     let context = Context::parse(context).expect("a context");
-    match rule.choose("flag", &context, 1_700_000_000, u64::MAX).0 {
+    let input = Input {
+        context: &context,
+        flag: "flag",
+        hashed_key: &HashedKey::new(fractional, "flag"),
+        now: 1_700_000_000,
+    };
+    match rule.choose(input, &mut Run::for_request(u64::MAX, None)) {
         Ok(Choice::None) => Ok(None),
         Ok(Choice::Named(name)) => Ok(Some(name.to_string())),
         Err(stop) => Err(stop.to_string()),
@@ -240,7 +247,14 @@ fn the_estimate_covers_every_step_of_an_evaluation() {
     let mut too_low = Vec::new();
     for rule in table {
         let compiled = compile(&rule, &Evaluators::of(&settings)).expect("a rule");
-        let (choice, steps) = compiled.choose("flag", &context, 0, u64::MAX);
+        let input = Input {
+            context: &context,
+            flag: "flag",
+            hashed_key: &HashedKey::new(settings.fractional, "flag"),
+            now: 0,
+        };
+        let mut run = Run::for_request(u64::MAX, None);
+        let (choice, steps) = (compiled.choose(input, &mut run), run.steps());
         assert!(choice.is_ok(), "{rule}: {choice:?}");
         if steps > compiled.cost {
             too_low.push(format!(

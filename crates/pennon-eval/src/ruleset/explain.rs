@@ -43,7 +43,7 @@ pub fn explain(
 ) -> Explanation {
     let evaluators = Evaluators::for_trace(settings);
     let common = Arc::new(settings.metadata.clone());
-    let compiled = CompiledFlag::compile(flag, &evaluators, defaults, &common);
+    let compiled = CompiledFlag::compile(key, flag, &evaluators, defaults, &common);
     let mut fuel = RequestFuel::traced();
     let outcome = compiled.evaluate(key.as_str(), context, now, &mut fuel);
     let outcome = outcome.map(|found| ExplainedValue {

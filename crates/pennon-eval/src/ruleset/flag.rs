@@ -10,10 +10,11 @@ use super::work::RequestFuel;
 use crate::clock;
 use crate::limits::BYTES_PER_STEP;
 use crate::logic::evaluators::Evaluators;
-use crate::logic::{self, Choice, Rule};
+use crate::logic::place::HashedKey;
+use crate::logic::{self, Choice, Input, Rule, Run};
 use crate::rollout_order::UserOrder;
 use crate::trace::Step;
-use crate::{Context, Definition, EvaluationDefaults, Flag, Override, Settings};
+use crate::{Context, Definition, EvaluationDefaults, Flag, FlagKey, Override, Settings};
 
 static TRUE: Value = Value::Bool(true);
 static FALSE: Value = Value::Bool(false);
@@ -38,6 +39,7 @@ pub(super) struct CompiledFlag {
     /// Why every evaluation of the enabled flag fails, if it does.
     unreadable: Option<String>,
     kind: Kind,
+    hashed_key: HashedKey,
     /// Whether the rule may read the time.
     pub(super) depends_on_time: bool,
     /// Whether the flag is on for an empty context. Computed once, because the result is always the same, and most
@@ -65,6 +67,7 @@ struct Typed {
 
 impl CompiledFlag {
     pub(super) fn compile(
+        key: &FlagKey,
         shared: &(impl Borrow<Flag> + Clone + Into<Arc<Flag>>),
         evaluators: &Evaluators<'_>,
         defaults: EvaluationDefaults,
@@ -92,6 +95,7 @@ impl CompiledFlag {
             metadata,
             unreadable: unreadable_reason(flag, settings, defaults),
             kind,
+            hashed_key: HashedKey::new(settings.fractional, key.as_str()),
             depends_on_time: definition
                 .and_then(|definition| definition.targeting.as_ref())
                 .is_some_and(clock::may_be_read_by),
@@ -108,7 +112,7 @@ impl CompiledFlag {
     ) -> Result<Evaluation<'a>, EvaluationError> {
         let (found, reason) = match &self.kind {
             Kind::Simple { percent, order } => {
-                let (on, reason) = self.simple(*percent, order, key, context, fuel)?;
+                let (on, reason) = self.simple(*percent, order, context, fuel)?;
                 let position = usize::from(on);
                 let (name, value) = SIMPLE_VARIANTS[position];
                 (Some((value, name, position)), reason)
@@ -227,7 +231,6 @@ impl CompiledFlag {
         &self,
         percent: u8,
         order: &UserOrder,
-        key: &str,
         context: &Context,
         fuel: &mut RequestFuel,
     ) -> Result<(bool, Reason), EvaluationError> {
@@ -256,7 +259,7 @@ impl CompiledFlag {
                 };
                 // The id is hashed, and a caller may send a long one.
                 fuel.charge((user.as_str().len() / BYTES_PER_STEP) as u64, FREE_ID_STEPS)?;
-                let bucket = order.bucket(key, user, context);
+                let bucket = order.bucket(&self.hashed_key, user, context);
                 fuel.record(|| order.step(Some(bucket), percent));
                 Ok((bucket < percent, Reason::Split))
             }
@@ -293,8 +296,16 @@ impl CompiledFlag {
             Some(Err(why)) => return Err(EvaluationError::Parse(why.clone())),
         };
         let steps = rule.cost.saturating_add(fuel.steps);
-        let (choice, steps) = rule.choose_traced(key, context, now, steps, &mut fuel.trace);
-        fuel.charge(steps, rule.cost)?;
+        let input = Input {
+            context,
+            flag: key,
+            hashed_key: &self.hashed_key,
+            now,
+        };
+        let mut run = Run::for_request(steps, fuel.trace.as_deref_mut());
+        let choice = rule.choose(input, &mut run);
+        let taken = run.steps();
+        fuel.charge(taken, rule.cost)?;
         match choice {
             Ok(Choice::None) => typed.default(Reason::Default, fuel),
             Ok(Choice::Named(name)) => typed.variant(&name, Reason::TargetingMatch),

@@ -83,7 +83,7 @@ impl Ruleset {
         let evaluators = Evaluators::of(settings);
         let common = Arc::new(settings.metadata.clone());
         let flags = flags.iter().map(|(key, flag)| {
-            let compile = || CompiledFlag::compile(flag, &evaluators, defaults, &common);
+            let compile = || CompiledFlag::compile(key, flag, &evaluators, defaults, &common);
             let flag = compiled(key).unwrap_or_else(|| Arc::new(compile()));
             (key.clone(), flag)
         });
