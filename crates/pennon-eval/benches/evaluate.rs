@@ -121,8 +121,8 @@ fn benches(criterion: &mut Criterion) {
     criterion.bench_function("rule, without lookup", |bencher| {
         let mut fuel = RequestFuel::default();
         bencher.iter(|| {
-            let evaluation = ruleset.evaluate_at(black_box(position), &known, NOW, &mut fuel);
-            evaluation.is_ok()
+            let decision = ruleset.decide_at(black_box(position), &known, NOW, &mut fuel);
+            decision.is_ok()
         });
     });
     criterion.bench_function("fractional", |bencher| {

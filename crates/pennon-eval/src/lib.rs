@@ -32,7 +32,7 @@ pub use key::{FlagKey, InvalidFlagKey, UserId};
 pub use limits::{EVALUATION_STEPS, REQUEST_STEPS};
 pub use logic::evaluators::Evaluators;
 pub use ruleset::{
-    CompiledVariants, Evaluation, EvaluationError, ExplainedValue, Explanation, Reason,
+    CompiledVariants, Decision, Evaluation, EvaluationError, ExplainedValue, Explanation, Reason,
     RequestFuel, Ruleset, explain,
 };
 pub use violation::{Violation, pointer_step};

@@ -192,10 +192,10 @@ impl ApiClient {
         let mut served = Vec::with_capacity(snapshot.flags.len());
         let mut is_first = true;
         for flag in fragments.visible(self.kind) {
-            match rules.evaluate_at(flag, context, now, &mut fuel) {
-                Ok(evaluation) => {
-                    let choice = fragments.choice(flag, evaluation.variant_position);
-                    fragments.write(choice, reason_name(evaluation.reason), is_first, &mut body);
+            match rules.decide_at(flag, context, now, &mut fuel) {
+                Ok(decision) => {
+                    let choice = fragments.choice(flag, decision.variant);
+                    fragments.write(choice, reason_name(decision.reason), is_first, &mut body);
                     served.push(choice);
                 }
                 Err(error) => {

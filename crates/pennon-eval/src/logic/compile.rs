@@ -534,6 +534,7 @@ fn all_operands(expression: &Expression, holds: &impl Fn(&Expression) -> bool) -
         Expression::Substr { text, from, length } => both(text, from) && maybe(length),
         Expression::SemVer(arguments) => all(arguments.as_slice()),
         Expression::Constant(_)
+        | Expression::Variant { .. }
         | Expression::Evaluator(_)
         | Expression::Traced(_)
         | Expression::Var(_)

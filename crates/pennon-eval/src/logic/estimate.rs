@@ -84,6 +84,8 @@ impl Estimator {
                     .giving(items.len() as u64, written(value))
                     .of_items(longest)
             }
+            // Costs are estimated before variants are found.
+            Expression::Variant { name, .. } => Cost::default().giving(0, bytes(name.len())),
             Expression::Var(path) => self.found(path),
             Expression::VarOr(path, default) => self.found(path).and(self.cost(default)),
             Expression::VarAt(path, default) => {

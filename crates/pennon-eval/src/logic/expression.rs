@@ -14,6 +14,11 @@ use crate::FractionalVersion;
 #[derive(Debug, Clone)]
 pub(super) enum Expression {
     Constant(Value),
+    /// The name of a variant where a rule ends, with the position of the variant: see [`Rule::find_variants`].
+    Variant {
+        name: Box<str>,
+        position: usize,
+    },
     /// A reference to an evaluator, with the same result as the rule of the evaluator.
     Evaluator(Arc<CompiledEvaluator>),
     /// An operation that a trace records, with the same result. Only rules that are compiled for a trace have these.

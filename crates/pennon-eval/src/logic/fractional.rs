@@ -16,11 +16,18 @@ use super::run::{Result, Run};
 use super::traced::show;
 use super::value::Val;
 use crate::FractionalVersion;
-use crate::limits::Fuel;
 use crate::trace::{FractionalStep, Trace, VariantLimit};
 
 /// flagd's limit on the sum of weights.
 pub(super) const MAX_TOTAL_WEIGHT: u64 = i32::MAX as u64;
+
+/// The variant of a bucket.
+pub(super) enum Chosen<'a> {
+    /// Of a bucket whose weight is a constant.
+    Fixed(&'a Expression),
+    /// Of a bucket that was evaluated.
+    Computed(Val<'a>),
+}
 
 impl Fractional {
     pub(super) fn compile(
@@ -52,30 +59,24 @@ impl Fractional {
     }
 
     pub(super) fn choose<'a>(&'a self, run: &mut Run<'_>, scope: &Scope<'a>) -> Result<Val<'a>> {
-        let mut hash = Murmur::default();
-        let mut first_bucket = None;
-        match &self.by {
-            Some(by) => match (run.evaluate(by, scope)?, self.version) {
-                (Val::Null, _) => return Ok(self.without_bucket(run)),
-                (bucket @ Val::List(_), _) => {
-                    first_bucket = Some(bucket);
-                    match Self::hash_caller(scope, &mut run.fuel)? {
-                        Some(caller) => hash = caller,
-                        None => return Ok(self.without_bucket(run)),
-                    }
-                }
-                (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
-                (Val::Text(text), FractionalVersion::V2) => {
-                    run.fuel.charge_text(&text)?;
-                    hash.write(text.as_bytes());
-                }
-                (_, FractionalVersion::V2) => return Ok(Val::Null),
-            },
-            None => match Self::hash_caller(scope, &mut run.fuel)? {
-                Some(caller) => hash = caller,
-                None => return Ok(self.without_bucket(run)),
-            },
-        }
+        let chosen = self.bucket(run, scope)?;
+        self.value(chosen, run, scope)
+    }
+
+    /// The variant of the caller's bucket, if there is one.
+    #[inline]
+    pub(super) fn bucket<'a>(
+        &'a self,
+        run: &mut Run<'_>,
+        scope: &Scope<'a>,
+    ) -> Result<Option<Chosen<'a>>> {
+        let (hash, first_bucket) = match &self.by {
+            Some(by) => self.hash_by(by, run, scope)?,
+            None => (self.hash_caller(run, scope)?, None),
+        };
+        let Some(hash) = hash else {
+            return Ok(None);
+        };
         let hash = u64::from(hash.finish());
         match (&self.buckets, first_bucket) {
             (Buckets::Fixed { total, ends }, None) => {
@@ -86,42 +87,76 @@ impl Fractional {
                 }
                 // The ends are sorted.
                 let chosen = ends.partition_point(|(end, _)| *end <= place);
-                match ends.get(chosen) {
-                    Some((_, variant)) => Ok(self.variant(run.evaluate(variant, scope)?)),
-                    None => Ok(Val::Null),
-                }
+                Ok(ends.get(chosen).map(|(_, variant)| Chosen::Fixed(variant)))
             }
-            (buckets, first_bucket) => {
-                let Some(weighed) = buckets.weigh(first_bucket, self.version, run, scope)? else {
-                    return Ok(Val::Null);
-                };
-                let total: u64 = weighed.iter().map(|(_, weight)| *weight).sum();
-                if total > MAX_TOTAL_WEIGHT {
-                    return Ok(Val::Null);
-                }
-                let place = (hash * total) >> 32;
-                if let Some(trace) = &mut run.trace {
-                    let variants = weighed.iter().scan(0, |limit, (variant, weight)| {
-                        *limit += weight;
-                        Some((Some(variant.clone()), *limit))
-                    });
-                    let step = step(Some(place), total, variants, trace);
-                    trace.fractional(step);
-                }
-                let mut end = 0;
-                for (variant, weight) in weighed {
-                    end += weight;
-                    if place < end {
-                        return Ok(self.variant(variant));
-                    }
-                }
-                Ok(Val::Null)
+            (_, first_bucket) => {
+                let weighed = self.buckets.weigh(first_bucket, self.version, run, scope)?;
+                let chosen = weighed.and_then(|weighed| by_weight(hash, weighed, run));
+                Ok(chosen.map(Chosen::Computed))
             }
         }
     }
 
-    /// The result without a bucketing value.
-    fn without_bucket<'a>(&self, run: &mut Run<'_>) -> Val<'a> {
+    /// The result with this variant.
+    pub(super) fn value<'a>(
+        &self,
+        chosen: Option<Chosen<'a>>,
+        run: &mut Run<'_>,
+        scope: &Scope<'a>,
+    ) -> Result<Val<'a>> {
+        let variant = match chosen {
+            None => return Ok(Val::Null),
+            Some(Chosen::Fixed(variant)) => run.evaluate(variant, scope)?,
+            Some(Chosen::Computed(variant)) => variant,
+        };
+        let is_name = match (&variant, self.version) {
+            (Val::List(_) | Val::Object(_) | Val::Frame(_), FractionalVersion::V2) => false,
+            (_, FractionalVersion::V2 | FractionalVersion::V3) => true,
+        };
+        Ok(if is_name { variant } else { Val::Null })
+    }
+
+    /// Hashes the result of the bucketing expression. If it is a list, it is the first bucket instead.
+    fn hash_by<'a>(
+        &self,
+        by: &'a Expression,
+        run: &mut Run<'_>,
+        scope: &Scope<'a>,
+    ) -> Result<(Option<Murmur>, Option<Val<'a>>)> {
+        let mut hash = Murmur::default();
+        match (run.evaluate(by, scope)?, self.version) {
+            (Val::Null, _) => {
+                self.note_absence(run);
+                return Ok((None, None));
+            }
+            (bucket @ Val::List(_), _) => return Ok((self.hash_caller(run, scope)?, Some(bucket))),
+            (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
+            (Val::Text(text), FractionalVersion::V2) => {
+                run.fuel.charge_text(&text)?;
+                hash.write(text.as_bytes());
+            }
+            (_, FractionalVersion::V2) => return Ok((None, None)),
+        }
+        Ok((Some(hash), None))
+    }
+
+    /// Hashes the flag's key and the targeting key, if the caller has one.
+    #[inline]
+    fn hash_caller(&self, run: &mut Run<'_>, scope: &Scope<'_>) -> Result<Option<Murmur>> {
+        let caller = match scope {
+            Scope::Context(input) => input.context.user().map(|user| (user.as_str(), input)),
+            Scope::Item(_) => None,
+        };
+        let Some((user, input)) = caller else {
+            self.note_absence(run);
+            return Ok(None);
+        };
+        run.fuel.charge_request_for_bytes(user.len())?;
+        Ok(Some(input.hashed_key.with_user(user)))
+    }
+
+    /// Records that there is no bucketing value, for a trace.
+    fn note_absence(&self, run: &mut Run<'_>) {
         if let Some(trace) = &mut run.trace {
             let (total, ends) = match &self.buckets {
                 Buckets::Fixed { total, ends } => (*total, ends.as_slice()),
@@ -130,28 +165,29 @@ impl Fractional {
             let step = step(None, total, constant_variants(ends), trace);
             trace.fractional(step);
         }
-        Val::Null
     }
+}
 
-    fn variant<'a>(&self, variant: Val<'a>) -> Val<'a> {
-        let is_name = match (&variant, self.version) {
-            (Val::List(_) | Val::Object(_) | Val::Frame(_), FractionalVersion::V2) => false,
-            (_, FractionalVersion::V2 | FractionalVersion::V3) => true,
-        };
-        if is_name { variant } else { Val::Null }
+/// The variant of the bucket that contains this hash, if the sum of the weights is valid.
+fn by_weight<'a>(hash: u64, weighed: Vec<(Val<'a>, u64)>, run: &mut Run<'_>) -> Option<Val<'a>> {
+    let total: u64 = weighed.iter().map(|(_, weight)| *weight).sum();
+    if total > MAX_TOTAL_WEIGHT {
+        return None;
     }
-
-    /// Hashes the flag's key and the targeting key, if the caller has one.
-    fn hash_caller(scope: &Scope<'_>, fuel: &mut Fuel) -> Result<Option<Murmur>> {
-        let Scope::Context(input) = scope else {
-            return Ok(None);
-        };
-        let Some(user) = input.context.user() else {
-            return Ok(None);
-        };
-        fuel.charge_request_for_bytes(user.as_str().len())?;
-        Ok(Some(input.hashed_key.with_user(user.as_str())))
+    let place = (hash * total) >> 32;
+    if let Some(trace) = &mut run.trace {
+        let variants = weighed.iter().scan(0, |limit, (variant, weight)| {
+            *limit += weight;
+            Some((Some(variant.clone()), *limit))
+        });
+        let step = step(Some(place), total, variants, trace);
+        trace.fractional(step);
     }
+    let mut end = 0;
+    weighed.into_iter().find_map(|(variant, weight)| {
+        end += weight;
+        (place < end).then_some(variant)
+    })
 }
 
 /// The number of variants that a trace shows.

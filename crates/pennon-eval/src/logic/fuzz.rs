@@ -1,12 +1,12 @@
 //! Evaluates random rules and compares the steps with the estimate.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use serde_json::{Value, json};
 
 use super::evaluators::Evaluators;
 use super::place::HashedKey;
-use super::{Input, Run, compile};
+use super::{Choice, Input, Run, compile};
 use crate::trace::{Step, Trace};
 use crate::{Context, Settings};
 
@@ -177,6 +177,55 @@ fn tracing_changes_no_result_and_names_the_place_of_each_operation() {
         compare_traced(seed, &settings, &traced);
     });
     assert!(traced.get() > 0);
+}
+
+#[test]
+fn a_rule_whose_variants_were_found_has_the_same_results_and_steps() {
+    let (settings, found) = (settings(), Cell::new(0));
+    let key = HashedKey::new(settings.fractional, "flag");
+    pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
+        let mut rules = Rules(fastrand::Rng::with_seed(seed));
+        for depth in [1, 2, 3, 4, 5] {
+            let rule = rules.rule(depth);
+            let Ok(plain) = compile(&rule, &Evaluators::of(&settings)) else {
+                continue;
+            };
+            // Every other name is that of a variant.
+            let names = RefCell::new(Vec::new());
+            let mut ready = plain.clone();
+            ready.find_variants(&|name| {
+                let mut names = names.borrow_mut();
+                names.push(name.to_owned());
+                (names.len() % 2 == 1).then_some(names.len() - 1)
+            });
+            let names = names.into_inner();
+            for context in [json!({}), json!({"targetingKey": "user-123", "a": "x"})] {
+                let context = Context::parse(context).expect("a context");
+                let input = Input {
+                    context: &context,
+                    flag: "flag",
+                    hashed_key: &key,
+                    now: 7,
+                };
+                for steps in [u64::MAX, 3] {
+                    let name = |choice| match choice {
+                        Choice::Variant(position) => {
+                            found.set(found.get() + 1);
+                            Some(names[position].clone())
+                        }
+                        Choice::Named(name) => Some(name.to_string()),
+                        Choice::None => None,
+                    };
+                    let [expected, found] = [&plain, &ready].map(|rule| {
+                        let mut run = Run::for_request(steps, None);
+                        (rule.choose(input, &mut run).map(name), run.steps())
+                    });
+                    assert_eq!(found, expected, "{rule}");
+                }
+            }
+        }
+    });
+    assert!(found.get() > 0);
 }
 
 #[test]

@@ -283,7 +283,7 @@ impl<'s> Lint<'_, 's> {
                 self.add(&format!("names no variant: there is no '{shown}'"));
             }
             // An error, such as too many steps, is reported when the rule is evaluated.
-            Ok(Choice::Named(_) | Choice::None) | Err(_) => {}
+            Ok(Choice::Named(_) | Choice::Variant(_) | Choice::None) | Err(_) => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::expression::Expression;
+use super::expression::{Buckets, Expression};
+use super::fractional::Chosen;
 use super::path::{Input, Scope};
 use super::run::Run;
 use super::value::{Text, Val};
@@ -21,11 +22,19 @@ pub(crate) struct Rule {
 pub(crate) enum Choice<'a> {
     /// No variant: the default applies.
     None,
+    /// The variant at this position: see [`Rule::find_variants`].
+    Variant(usize),
     /// The variant of this name, which may come from the context and so be any text.
     Named(Text<'a>),
 }
 
 impl Rule {
+    /// Replaces the names that the rule may end with by variants, so that no evaluation searches them. `position` finds
+    /// the position of a name; other names remain.
+    pub(crate) fn find_variants(&mut self, position: &impl Fn(&str) -> Option<usize>) {
+        self.expression.find_variants(position);
+    }
+
     /// Evaluates the rule for one flag and caller.
     #[inline]
     pub(crate) fn choose<'a>(
@@ -37,8 +46,35 @@ impl Rule {
     }
 }
 
+impl Expression {
+    /// [`Rule::find_variants`] for an expression that the rule may end with. Evaluators are shared between flags, so
+    /// their names remain.
+    fn find_variants(&mut self, find: &impl Fn(&str) -> Option<usize>) {
+        if let Self::Constant(Value::String(name)) = self {
+            if let Some(position) = find(name) {
+                let name = std::mem::take(name).into_boxed_str();
+                *self = Self::Variant { name, position };
+            }
+        } else if let Self::If(parts) = self {
+            // Conditions alternate with results, and the last part is a result.
+            let last = parts.len().saturating_sub(1);
+            for (index, part) in parts.iter_mut().enumerate() {
+                if index % 2 == 1 || index == last {
+                    part.find_variants(find);
+                }
+            }
+        } else if let Self::Fractional(fractional) = self
+            && let Buckets::Fixed { ends, .. } = &mut fractional.buckets
+        {
+            for (_, variant) in ends {
+                variant.find_variants(find);
+            }
+        }
+    }
+}
+
 impl Run<'_> {
-    /// Most rules are an `if` whose branches are names of variants, which takes no [`Val`].
+    /// Most rules end with the name of a variant in an `if` or a `fractional`, which takes no [`Val`].
     #[inline]
     fn choose<'a>(
         &mut self,
@@ -53,20 +89,27 @@ impl Run<'_> {
             };
             expression = branch;
         }
-        if let Expression::Constant(Value::String(name)) = expression {
+        if let Expression::Fractional(fractional) = expression {
             self.fuel.charge_step()?;
-            return Ok(Choice::Named(Text::Borrowed(name)));
+            match fractional.bucket(self, scope)? {
+                Some(Chosen::Fixed(variant @ Expression::Variant { .. })) => expression = variant,
+                chosen => {
+                    let value = fractional.value(chosen, self, scope)?;
+                    return self.choice(value);
+                }
+            }
         }
-        self.choose_by_value(expression, scope)
+        if let Expression::Variant { position, .. } = expression {
+            self.fuel.charge_step()?;
+            return Ok(Choice::Variant(*position));
+        }
+        let value = self.evaluate(expression, scope)?;
+        self.choice(value)
     }
 
     #[inline(never)]
-    fn choose_by_value<'a>(
-        &mut self,
-        expression: &'a Expression,
-        scope: &Scope<'a>,
-    ) -> Result<Choice<'a>, EvalError> {
-        Ok(match self.evaluate(expression, scope)? {
+    fn choice<'a>(&mut self, value: Val<'a>) -> Result<Choice<'a>, EvalError> {
+        Ok(match value {
             Val::Null => Choice::None,
             Val::Bool(true) => Choice::Named(Text::Borrowed("true")),
             Val::Bool(false) => Choice::Named(Text::Borrowed("false")),

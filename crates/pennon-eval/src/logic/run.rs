@@ -52,6 +52,7 @@ impl Run<'_> {
         self.fuel.charge_step()?;
         match expression {
             Expression::Constant(value) => Ok(Val::of(value)),
+            Expression::Variant { name, .. } => Ok(Val::text(name)),
             Expression::Evaluator(evaluator) => {
                 self.fuel.refund_step();
                 self.evaluate(&evaluator.expression, scope)
@@ -181,6 +182,7 @@ impl Run<'_> {
                 is_end,
             } => Ok(self.affix(text, affix, *is_end, scope)? == Some(true)),
             Expression::Constant(_)
+            | Expression::Variant { .. }
             | Expression::List(_)
             | Expression::And(_)
             | Expression::Or(_)

@@ -37,7 +37,7 @@ fn choose_with(
         now: 1_700_000_000,
     };
     match rule.choose(input, &mut Run::for_request(u64::MAX, None)) {
-        Ok(Choice::None) => Ok(None),
+        Ok(Choice::None | Choice::Variant(_)) => Ok(None),
         Ok(Choice::Named(name)) => Ok(Some(name.to_string())),
         Err(stop) => Err(stop.to_string()),
     }

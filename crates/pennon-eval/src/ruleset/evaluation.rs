@@ -10,12 +10,19 @@ pub struct Evaluation<'a> {
     pub value: Option<&'a Value>,
     /// The name of the variant; empty without a value.
     pub variant: &'a str,
-    /// The position of the variant in [`CompiledVariants`](crate::CompiledVariants); `None` without a value.
-    pub variant_position: Option<usize>,
     /// The reason for the value.
     pub reason: Reason,
     /// The metadata of the flag and its environment.
     pub metadata: &'a Map<String, Value>,
+}
+
+/// The result of an evaluation, without the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// The position of the variant in [`CompiledVariants`](crate::CompiledVariants); `None` without a value.
+    pub variant: Option<usize>,
+    /// The reason for the value.
+    pub reason: Reason,
 }
 
 /// The reason for a value, as in OpenFeature.

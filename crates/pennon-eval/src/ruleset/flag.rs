@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
-use super::evaluation::{Evaluation, EvaluationError, Reason};
+use super::evaluation::{Decision, Evaluation, EvaluationError, Reason};
 use super::work::RequestFuel;
 use crate::clock;
 use crate::limits::BYTES_PER_STEP;
@@ -26,9 +26,6 @@ const FREE_ID_STEPS: u64 = 16;
 
 /// At most this many variants are faster to scan than to search: names of different lengths are not compared.
 const MAX_SCANNED: usize = 8;
-
-/// A value with the name and the position of its variant, if there is one, and the reason.
-type Decision<'a> = (Option<(&'a Value, &'a str, usize)>, Reason);
 
 #[derive(Debug, Clone)]
 pub(super) struct CompiledFlag {
@@ -59,10 +56,17 @@ enum Kind {
 struct Typed {
     /// Sorted by name.
     variants: Vec<(String, Value)>,
-    default: Option<String>,
+    default: Option<DefaultVariant>,
     /// Without a rule, all callers get the default.
     rule: Option<Result<Rule, String>>,
     is_boolean: bool,
+}
+
+#[derive(Debug, Clone)]
+struct DefaultVariant {
+    name: String,
+    /// `None` if there is no such variant, so evaluations that need it fail.
+    position: Option<usize>,
 }
 
 impl CompiledFlag {
@@ -110,25 +114,43 @@ impl CompiledFlag {
         now: i64,
         fuel: &mut RequestFuel,
     ) -> Result<Evaluation<'a>, EvaluationError> {
-        let (found, reason) = match &self.kind {
-            Kind::Simple { percent, order } => {
-                let (on, reason) = self.simple(*percent, order, context, fuel)?;
-                let position = usize::from(on);
-                let (name, value) = SIMPLE_VARIANTS[position];
-                (Some((value, name, position)), reason)
+        let Decision { variant, reason } = self.decide(key, context, now, fuel)?;
+        let found = variant.map(|position| match &self.kind {
+            Kind::Simple { .. } => SIMPLE_VARIANTS[position],
+            Kind::Typed(typed) => {
+                let (name, value) = &typed.variants[position];
+                (name.as_str(), value)
             }
-            Kind::Typed(typed) => self.typed(typed, key, context, now, fuel)?,
-        };
+        });
         Ok(Evaluation {
-            value: found.map(|(value, ..)| value),
-            variant: found.map_or("", |(_, name, _)| name),
-            variant_position: found.map(|(.., position)| position),
+            value: found.map(|(_, value)| value),
+            variant: found.map_or("", |(name, _)| name),
             reason,
             metadata: &self.metadata,
         })
     }
 
-    /// The variants, in the order of [`Evaluation::variant_position`].
+    #[inline]
+    pub(super) fn decide(
+        &self,
+        key: &str,
+        context: &Context,
+        now: i64,
+        fuel: &mut RequestFuel,
+    ) -> Result<Decision, EvaluationError> {
+        match &self.kind {
+            Kind::Simple { percent, order } => {
+                let (on, reason) = self.simple(*percent, order, context, fuel)?;
+                Ok(Decision {
+                    variant: Some(usize::from(on)),
+                    reason,
+                })
+            }
+            Kind::Typed(typed) => self.typed(typed, key, context, now, fuel),
+        }
+    }
+
+    /// The variants, in the order of [`Decision::variant`].
     pub(super) fn variants(&self) -> Vec<(&str, &Value)> {
         match &self.kind {
             Kind::Simple { .. } => SIMPLE_VARIANTS.to_vec(),
@@ -267,26 +289,29 @@ impl CompiledFlag {
     }
 
     #[inline]
-    fn typed<'a>(
-        &'a self,
-        typed: &'a Typed,
-        key: &'a str,
+    fn typed(
+        &self,
+        typed: &Typed,
+        key: &str,
         context: &Context,
         now: i64,
         fuel: &mut RequestFuel,
-    ) -> Result<Decision<'a>, EvaluationError> {
+    ) -> Result<Decision, EvaluationError> {
         if fuel.trace.is_some() {
             self.record_preconditions(context, fuel);
         }
         if !self.enabled {
-            return Ok((None, Reason::Disabled));
+            return Ok(Decision {
+                variant: None,
+                reason: Reason::Disabled,
+            });
         }
         match self.readable_override(context)? {
             Some(Override::Include | Override::Exclude | Override::Unreadable) => {
                 return typed.default(Reason::TargetingMatch, fuel);
             }
             Some(Override::Variant(variant)) => {
-                return typed.variant(variant, Reason::TargetingMatch);
+                return typed.named(variant, Reason::TargetingMatch);
             }
             None => {}
         }
@@ -308,7 +333,11 @@ impl CompiledFlag {
         fuel.charge(taken, rule.cost)?;
         match choice {
             Ok(Choice::None) => typed.default(Reason::Default, fuel),
-            Ok(Choice::Named(name)) => typed.variant(&name, Reason::TargetingMatch),
+            Ok(Choice::Variant(position)) => Ok(Decision {
+                variant: Some(position),
+                reason: Reason::TargetingMatch,
+            }),
+            Ok(Choice::Named(name)) => typed.named(&name, Reason::TargetingMatch),
             Err(error) => Err(EvaluationError::General(error.to_string())),
         }
     }
@@ -322,52 +351,67 @@ impl Typed {
             .collect();
         variants.sort_by(|(one, _), (other, _)| one.cmp(other));
         let rule = definition.rule().map(|rule| {
-            logic::compile(rule, evaluators)
-                .map_err(|error| format!("{} at /targeting{}", error.message, error.pointer))
+            let mut rule = logic::compile(rule, evaluators)
+                .map_err(|error| format!("{} at /targeting{}", error.message, error.pointer))?;
+            rule.find_variants(&|name| position(&variants, name));
+            Ok(rule)
+        });
+        // flagd treats an empty name as absent.
+        let default = definition.default_variant.as_ref();
+        let default = default.filter(|name| !name.is_empty());
+        let default = default.map(|name| DefaultVariant {
+            name: name.clone(),
+            position: position(&variants, name),
         });
         Self {
             is_boolean: definition.unreadable.is_none()
                 && definition.variants.values().all(Value::is_boolean),
             variants,
-            // flagd treats an empty name as absent.
-            default: definition
-                .default_variant
-                .clone()
-                .filter(|name| !name.is_empty()),
+            default,
             rule,
         }
     }
 
-    fn default(
-        &self,
-        reason: Reason,
-        fuel: &mut RequestFuel,
-    ) -> Result<Decision<'_>, EvaluationError> {
+    fn default(&self, reason: Reason, fuel: &mut RequestFuel) -> Result<Decision, EvaluationError> {
         fuel.record(|| Step::Default {
-            variant: self.default.clone(),
+            variant: self.default.as_ref().map(|default| default.name.clone()),
         });
         match &self.default {
-            Some(name) => self.variant(name, reason),
-            None => Ok((None, Reason::Default)),
+            Some(default) => decision(default.position, &default.name, reason),
+            None => Ok(Decision {
+                variant: None,
+                reason: Reason::Default,
+            }),
         }
     }
 
-    #[inline]
-    fn variant(&self, name: &str, reason: Reason) -> Result<Decision<'_>, EvaluationError> {
-        let Some(position) = self.position(name) else {
-            return Err(EvaluationError::General(no_variant(name)));
-        };
-        let (name, value) = &self.variants[position];
-        Ok((Some((value, name, position)), reason))
+    fn named(&self, name: &str, reason: Reason) -> Result<Decision, EvaluationError> {
+        decision(position(&self.variants, name), name, reason)
     }
+}
 
-    fn position(&self, name: &str) -> Option<usize> {
-        if self.variants.len() <= MAX_SCANNED {
-            return self.variants.iter().position(|(own, _)| own == name);
-        }
-        let compare = |(own, _): &(String, Value)| own.as_str().cmp(name);
-        self.variants.binary_search_by(compare).ok()
+/// The decision for the variant at this position, or the error if there is no variant of this name.
+fn decision(
+    position: Option<usize>,
+    name: &str,
+    reason: Reason,
+) -> Result<Decision, EvaluationError> {
+    match position {
+        Some(_) => Ok(Decision {
+            variant: position,
+            reason,
+        }),
+        None => Err(EvaluationError::General(no_variant(name))),
     }
+}
+
+/// The position of a name among sorted variants.
+fn position(variants: &[(String, Value)], name: &str) -> Option<usize> {
+    if variants.len() <= MAX_SCANNED {
+        return variants.iter().position(|(own, _)| own == name);
+    }
+    let compare = |(own, _): &(String, Value)| own.as_str().cmp(name);
+    variants.binary_search_by(compare).ok()
 }
 
 /// Why all evaluations of a flag fail, if they do.

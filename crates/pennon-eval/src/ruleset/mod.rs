@@ -18,7 +18,7 @@ use crate::clock;
 use crate::logic::evaluators::Evaluators;
 use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 
-pub use evaluation::{Evaluation, EvaluationError, Reason};
+pub use evaluation::{Decision, Evaluation, EvaluationError, Reason};
 pub use explain::{ExplainedValue, Explanation, explain};
 pub(crate) use flag::unreadable_reason;
 pub use work::RequestFuel;
@@ -28,7 +28,7 @@ pub use work::RequestFuel;
 pub struct CompiledVariants<'a> {
     /// The key of the flag.
     pub key: &'a FlagKey,
-    /// The variants by name, in the order of [`Evaluation::variant_position`].
+    /// The variants by name, in the order of [`Decision::variant`].
     pub variants: Vec<(&'a str, &'a Value)>,
     /// The metadata of the flag and its environment, equal in every [`Evaluation`].
     pub metadata: &'a Map<String, Value>,
@@ -130,24 +130,26 @@ impl Ruleset {
         let Some(position) = self.position(key) else {
             return Err(EvaluationError::FlagNotFound);
         };
-        self.evaluate_at(position, context, now, fuel)
+        let (key, flag) = &self.flags[position];
+        flag.evaluate(key.as_str(), context, now, fuel)
     }
 
-    /// Evaluates the flag at this position in the order of keys, which is that of [`Self::variants`].
+    /// Evaluates the flag at this position in the order of keys, which is that of [`Self::variants`], for a caller that
+    /// needs only the position of the variant.
     ///
     /// # Errors
     /// Those of [`Self::evaluate_within`]; [`EvaluationError::FlagNotFound`] for a position at the end or behind it.
-    pub fn evaluate_at(
+    pub fn decide_at(
         &self,
         position: usize,
         context: &Context,
         now: i64,
         fuel: &mut RequestFuel,
-    ) -> Result<Evaluation<'_>, EvaluationError> {
+    ) -> Result<Decision, EvaluationError> {
         let Some((key, flag)) = self.flags.get(position) else {
             return Err(EvaluationError::FlagNotFound);
         };
-        flag.evaluate(key.as_str(), context, now, fuel)
+        flag.decide(key.as_str(), context, now, fuel)
     }
 
     /// The variants and the metadata of all flags, in the order of their keys.
