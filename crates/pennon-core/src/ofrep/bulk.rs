@@ -9,7 +9,7 @@ use super::api_client::ApiClient;
 use crate::counts::Tally;
 use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_body, size_above_limit};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
-use crate::snapshot::fragments::{self, BodyText, Choice, reason_name};
+use crate::snapshot::fragments::{self, BodyText, Choice};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
 
@@ -175,7 +175,7 @@ impl ApiClient {
         for flag in fragments.visible(self.kind) {
             if let Some(on) = rules.is_on_at(flag, context, now) {
                 let choice = fragments.choice(flag, Some(usize::from(on)));
-                fragments.write(choice, "", served.is_empty(), &mut body);
+                fragments.write(choice, None, served.is_empty(), &mut body);
                 served.push(choice);
             }
         }
@@ -195,7 +195,7 @@ impl ApiClient {
             match rules.decide_at(flag, context, now, &mut fuel) {
                 Ok(decision) => {
                     let choice = fragments.choice(flag, decision.variant);
-                    fragments.write(choice, reason_name(decision.reason), is_first, &mut body);
+                    fragments.write(choice, Some(decision.reason), is_first, &mut body);
                     served.push(choice);
                 }
                 Err(error) => {

@@ -23,7 +23,7 @@ pub(crate) struct Fragments {
     choices: Vec<ChoiceFragments>,
     /// The end of the response.
     end: String,
-    /// The parts before and after the reason of each choice, escaped for the gateway. Only functions need them.
+    /// The text of each choice, escaped for the gateway. Only functions need them.
     escaped: OnceLock<EscapedFragments>,
     /// The lengths of the last response, plain and escaped, which the next one probably has too.
     last_length: AtomicUsize,
@@ -33,7 +33,16 @@ pub(crate) struct Fragments {
 #[derive(Debug)]
 struct EscapedFragments {
     text: String,
-    choices: Vec<(Range<usize>, Range<usize>)>,
+    choices: Vec<ChoiceText>,
+}
+
+/// The text of a choice.
+#[derive(Debug)]
+struct ChoiceText {
+    /// Begins with a comma.
+    all: Range<usize>,
+    /// The reason in it, which is the usual one.
+    reason: Range<usize>,
 }
 
 /// The body of a response.
@@ -61,9 +70,9 @@ struct FlagFragments {
 #[derive(Debug)]
 struct ChoiceFragments {
     flag: usize,
-    /// Begins with a comma.
-    before_reason: Range<usize>,
-    after_reason: Range<usize>,
+    text: ChoiceText,
+    /// With this reason, which most callers get, the text is copied in one piece.
+    usual_reason: Option<Reason>,
     variant: VariantName,
 }
 
@@ -106,8 +115,11 @@ impl Fragments {
                 let end = fragments.text.len();
                 fragments.choices.push(ChoiceFragments {
                     flag: number,
-                    before_reason: begin..end,
-                    after_reason: end..end,
+                    text: ChoiceText {
+                        all: begin..end,
+                        reason: end..end,
+                    },
+                    usual_reason: None,
                     variant: VariantName::Fixed(name),
                 });
             }
@@ -152,14 +164,15 @@ impl Fragments {
                 self.append(",\"value\":");
                 self.append(&json(value));
             }
-            let before_reason = begin..self.append(",\"reason\":\"").end;
-            let after = self.append(VARIANT_FIELD).start;
+            self.append(",\"reason\":\"");
+            let reason = self.append(reason_name(compiled.usual_reason));
+            self.append(VARIANT_FIELD);
             let variant = self.append(&json(name));
-            let after_reason = after..self.append(&end).end;
+            let all = begin..self.append(&end).end;
             self.choices.push(ChoiceFragments {
                 flag,
-                before_reason,
-                after_reason,
+                text: ChoiceText { all, reason },
+                usual_reason: Some(compiled.usual_reason),
                 variant: VariantName::Json(variant),
             });
         }
@@ -197,41 +210,54 @@ impl Fragments {
         self.choices.len()
     }
 
-    /// Appends a choice, with a comma before it unless it is the first. The reason needs no escapes.
+    /// Appends a choice, with a comma before it unless it is the first.
     pub(crate) fn write(
         &self,
         choice: Choice,
-        reason: &str,
+        reason: Option<Reason>,
         is_first: bool,
         output: &mut BodyText,
     ) {
         let parts = &self.choices[choice.0];
-        let skipped = usize::from(is_first);
-        let plain = &mut output.plain;
-        plain.push_str(&self.text[parts.before_reason.clone()][skipped..]);
-        plain.push_str(reason);
-        plain.push_str(&self.text[parts.after_reason.clone()]);
+        let other_reason = reason.filter(|_| reason != parts.usual_reason);
+        let copy = |text: &str, part: &ChoiceText, output: &mut String| {
+            let begin = part.all.start + usize::from(is_first);
+            match other_reason {
+                None => output.push_str(&text[begin..part.all.end]),
+                Some(reason) => {
+                    output.push_str(&text[begin..part.reason.start]);
+                    // It needs no escapes.
+                    output.push_str(reason_name(reason));
+                    output.push_str(&text[part.reason.end..part.all.end]);
+                }
+            }
+        };
+        copy(&self.text, &parts.text, &mut output.plain);
         if let Some(escaped) = &mut output.escaped {
             let fragments = self.escaped();
-            let (before_reason, after_reason) = &fragments.choices[choice.0];
-            escaped.push_str(&fragments.text[before_reason.clone()][skipped..]);
-            escaped.push_str(reason);
-            escaped.push_str(&fragments.text[after_reason.clone()]);
+            copy(&fragments.text, &fragments.choices[choice.0], escaped);
         }
     }
 
     fn escaped(&self) -> &EscapedFragments {
         self.escaped.get_or_init(|| {
             let mut text = String::new();
-            let mut append = |part: &Range<usize>| {
+            let mut append = |part: Range<usize>| {
                 let begin = text.len();
-                escape(&self.text[part.clone()], &mut text);
+                escape(&self.text[part], &mut text);
                 begin..text.len()
             };
-            let choices = self.choices.iter();
-            let choices = choices
-                .map(|parts| (append(&parts.before_reason), append(&parts.after_reason)))
-                .collect();
+            let choices = self.choices.iter().map(|choice| {
+                let ChoiceText { all, reason } = &choice.text;
+                let before = append(all.start..reason.start);
+                let own_reason = append(reason.clone());
+                let after = append(reason.end..all.end);
+                ChoiceText {
+                    all: before.start..after.end,
+                    reason: own_reason,
+                }
+            });
+            let choices = choices.collect();
             EscapedFragments { text, choices }
         })
     }
@@ -322,7 +348,7 @@ impl Choice {
 }
 
 /// The name of a reason in a response.
-pub(crate) fn reason_name(reason: Reason) -> &'static str {
+fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::Static => "STATIC",
         Reason::Default => "DEFAULT",

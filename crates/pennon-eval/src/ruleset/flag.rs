@@ -163,6 +163,21 @@ impl CompiledFlag {
         }
     }
 
+    /// The reason that most evaluations have.
+    pub(super) fn usual_reason(&self) -> Reason {
+        if !self.enabled {
+            return Reason::Disabled;
+        }
+        match &self.kind {
+            Kind::Simple {
+                percent: 0 | 100.., ..
+            } => Reason::Static,
+            Kind::Simple { .. } => Reason::Split,
+            Kind::Typed(typed) if typed.rule.is_some() => Reason::TargetingMatch,
+            Kind::Typed(_) => Reason::Static,
+        }
+    }
+
     /// The metadata of every evaluation.
     pub(super) fn metadata(&self) -> &Map<String, Value> {
         &self.metadata

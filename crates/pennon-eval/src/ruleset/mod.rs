@@ -30,6 +30,8 @@ pub struct CompiledVariants<'a> {
     pub key: &'a FlagKey,
     /// The variants by name, in the order of [`Decision::variant`].
     pub variants: Vec<(&'a str, &'a Value)>,
+    /// The reason that most evaluations have.
+    pub usual_reason: Reason,
     /// The metadata of the flag and its environment, equal in every [`Evaluation`].
     pub metadata: &'a Map<String, Value>,
 }
@@ -157,6 +159,7 @@ impl Ruleset {
         self.flags.iter().map(|(key, flag)| CompiledVariants {
             key,
             variants: flag.variants(),
+            usual_reason: flag.usual_reason(),
             metadata: flag.metadata(),
         })
     }
