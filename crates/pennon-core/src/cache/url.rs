@@ -203,10 +203,11 @@ mod fuzz {
         for_all(&text(examples, words), |text| {
             match RedisUrl::parse(&text) {
                 Ok(url) => {
-                    // A URL parser removes tabs and line ends.
+                    // A URL parser removes tabs and line ends, and control characters at both ends.
                     let text = text.replace(['\t', '\n', '\r'], "");
                     let scheme = text
                         .trim()
+                        .trim_start_matches(|first| first <= ' ')
                         .split(':')
                         .next()
                         .unwrap_or_default()
