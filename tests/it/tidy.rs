@@ -53,11 +53,9 @@ fn each_vendor_is_used_in_one_place() {
     let homes = [
         ("fred::", "crates/pennon-core/src/cache/client.rs"),
         ("tokio_postgres", "crates/pennon-core/src/store/"),
-        ("aws_sdk", "crates/pennon-core/src/secrets.rs"),
         ("aws_sigv4", "crates/pennon-core/src/aws.rs"),
         ("hyper_", "crates/pennon-core/src/https"),
         ("ring::signature", "crates/pennon-core/src/token/keys.rs"),
-        ("aws_config", "crates/pennon-core/src/secrets.rs"),
         ("rustix", "crates/pennon-core/src/store/embedded/disk.rs"),
         ("std::env::", "crates/pennon-core/src/config/process.rs"),
     ];

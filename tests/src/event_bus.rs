@@ -162,7 +162,7 @@ pub const UNREACHABLE: [(&str, &str); 4] = environment("http://127.0.0.1:1");
 const fn environment(endpoint: &str) -> [(&str, &str); 4] {
     [
         ("EVENT_BUS_NAME", BUS),
-        ("AWS_ENDPOINT_URL_EVENTS", endpoint),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", endpoint),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
     ]

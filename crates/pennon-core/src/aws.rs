@@ -1,7 +1,7 @@
-//! Signed calls to AWS: invoke a version of a function, report the result of a check to CodeDeploy, read alarms, put
-//! events.
+//! Signed calls to AWS: read and write secrets, invoke a version of a function, report the result of a check to
+//! CodeDeploy, read alarms, put events.
 //!
-//! Four SDKs for four requests would more than double the size of the program. The crate that the SDKs use computes
+//! Five SDKs for these requests would more than double the size of the program. The crate that the SDKs use computes
 //! the signature.
 
 use std::fmt;
@@ -23,6 +23,36 @@ use crate::tls::Authorities;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough for a hundred composite alarms, each with a rule of 10 kB, a reason and its data.
 const MAX_RESPONSE_SIZE: usize = 6 * 1024 * 1024;
+
+/// A service of AWS.
+struct Service {
+    /// Its name in host names and in signatures.
+    name: &'static str,
+    /// The variable with another endpoint. AWS SDKs read the same variables:
+    /// <https://docs.aws.amazon.com/sdkref/latest/guide/ss-endpoints-table.html>.
+    endpoint_variable: &'static str,
+}
+
+const CODEDEPLOY: Service = Service {
+    name: "codedeploy",
+    endpoint_variable: "AWS_ENDPOINT_URL_CODEDEPLOY",
+};
+const CLOUDWATCH: Service = Service {
+    name: "monitoring",
+    endpoint_variable: "AWS_ENDPOINT_URL_CLOUDWATCH",
+};
+const EVENTBRIDGE: Service = Service {
+    name: "events",
+    endpoint_variable: "AWS_ENDPOINT_URL_EVENTBRIDGE",
+};
+const LAMBDA: Service = Service {
+    name: "lambda",
+    endpoint_variable: "AWS_ENDPOINT_URL_LAMBDA",
+};
+const SECRETS_MANAGER: Service = Service {
+    name: "secretsmanager",
+    endpoint_variable: "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+};
 
 /// Calls AWS with the credentials of this function's role.
 pub struct Aws {
@@ -60,22 +90,28 @@ impl fmt::Display for CallError {
 }
 
 /// Lambda answers 409 while a newly published version is pending, 429 if the concurrency limit is reached, and 5xx
-/// if it cannot connect an instance to the VPC.
-fn is_transient(status: StatusCode) -> bool {
-    status == StatusCode::CONFLICT
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status.is_server_error()
+/// if it cannot connect an instance to the VPC. Other services answer 400 when they throttle a caller.
+pub(crate) fn is_transient(response: &Received) -> bool {
+    response.status == StatusCode::CONFLICT
+        || response.status == StatusCode::TOO_MANY_REQUESTS
+        || response.status.is_server_error()
+        || error_code(&response.body) == "ThrottlingException"
 }
 
-/// A call with an invalid field is answered with 400 and the type `ValidationException`, a call that is too large with
-/// 413. Missing permissions and throttling are 400 with other types.
-fn is_invalid(status: StatusCode, body: &[u8]) -> bool {
-    let is_validation = || {
-        let body: Option<Value> = serde_json::from_slice(body).ok();
-        let kind = body.as_ref().and_then(|body| body["__type"].as_str());
-        kind.is_some_and(|kind| kind.ends_with("ValidationException"))
-    };
-    status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::BAD_REQUEST && is_validation()
+/// A call with an invalid field is answered with 400 and the code `ValidationException`, a call that is too large with
+/// 413. Missing permissions are 400 with another code.
+fn is_invalid(response: &Received) -> bool {
+    response.status == StatusCode::PAYLOAD_TOO_LARGE
+        || response.status == StatusCode::BAD_REQUEST
+            && error_code(&response.body) == "ValidationException"
+}
+
+/// The code of an error response without its namespace, or `unknown`:
+/// <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization>.
+pub(crate) fn error_code(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = body["__type"].as_str().unwrap_or("unknown");
+    code.rsplit('#').next().unwrap_or(code).to_owned()
 }
 
 impl FunctionVersion {
@@ -134,6 +170,23 @@ impl Aws {
         })
     }
 
+    /// Calls an action of Secrets Manager once. Returns the response with any status.
+    ///
+    /// # Errors
+    /// If Secrets Manager does not answer within `within`. The text contains nothing of the body.
+    pub(crate) async fn call_secrets_manager(
+        &self,
+        action: &str,
+        body: &Value,
+        within: Duration,
+    ) -> Result<Received, CallError> {
+        let target = format!("secretsmanager.{action}");
+        let headers = [("x-amz-target", target.as_str())];
+        let url = format!("{}/", self.endpoint(&SECRETS_MANAGER));
+        self.exchange(&SECRETS_MANAGER, &url, &headers, body, within)
+            .await
+    }
+
     /// Invokes a version with an event and returns its result.
     ///
     /// # Errors
@@ -149,8 +202,8 @@ impl Aws {
             function.name, function.version
         );
         let headers = [("x-amz-invocation-type", "RequestResponse")];
-        let url = format!("{}{path}", self.endpoint("lambda"));
-        let response = self.call("lambda", &url, &headers, event, within).await?;
+        let url = format!("{}{path}", self.endpoint(&LAMBDA));
+        let response = self.call(&LAMBDA, &url, &headers, event, within).await?;
         let text = String::from_utf8_lossy(&response.body);
         if response.headers.contains_key("x-amz-function-error") {
             return Err(CallError::Permanent(format!("the function failed: {text}")));
@@ -179,8 +232,8 @@ impl Aws {
             "x-amz-target",
             "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus",
         )];
-        let url = format!("{}/", self.endpoint("codedeploy"));
-        self.call("codedeploy", &url, &headers, &body, REPORT_TIMEOUT)
+        let url = format!("{}/", self.endpoint(&CODEDEPLOY));
+        self.call(&CODEDEPLOY, &url, &headers, &body, REPORT_TIMEOUT)
             .await?;
         Ok(())
     }
@@ -207,10 +260,10 @@ impl Aws {
                 "GraniteServiceVersion20100801.DescribeAlarms",
             ),
         ];
-        let endpoint = endpoint.map_or_else(|| self.endpoint("monitoring"), ToOwned::to_owned);
+        let endpoint = endpoint.map_or_else(|| self.endpoint(&CLOUDWATCH), ToOwned::to_owned);
         let url = format!("{}/", endpoint.trim_end_matches('/'));
         let response = self
-            .call("monitoring", &url, &headers, &body, within)
+            .call(&CLOUDWATCH, &url, &headers, &body, within)
             .await?;
         serde_json::from_slice(&response.body)
             .map_err(|_| CallError::Permanent("CloudWatch's response is not JSON".to_owned()))
@@ -227,9 +280,10 @@ impl Aws {
     ) -> Result<Value, CallError> {
         let body = json!({ "Entries": entries });
         let headers = [("x-amz-target", "AWSEvents.PutEvents")];
-        let endpoint = self.endpoint("events");
-        let url = format!("{}/", endpoint.trim_end_matches('/'));
-        let response = self.call("events", &url, &headers, &body, within).await?;
+        let url = format!("{}/", self.endpoint(&EVENTBRIDGE));
+        let response = self
+            .call(&EVENTBRIDGE, &url, &headers, &body, within)
+            .await?;
         serde_json::from_slice(&response.body)
             .map_err(|_| CallError::Permanent("the response of EventBridge is not JSON".to_owned()))
     }
@@ -237,7 +291,31 @@ impl Aws {
     /// Sends a signed POST. A status other than success is an error.
     async fn call(
         &self,
-        service: &str,
+        service: &Service,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+        within: Duration,
+    ) -> Result<Received, CallError> {
+        let response = self.exchange(service, url, headers, body, within).await?;
+        if response.status.is_success() {
+            return Ok(response);
+        }
+        let text = String::from_utf8_lossy(&response.body);
+        let why = format!("{} at {url}: {}: {text}", service.name, response.status);
+        Err(if is_transient(&response) {
+            CallError::Transient(why)
+        } else if is_invalid(&response) {
+            CallError::Invalid(why)
+        } else {
+            CallError::Permanent(why)
+        })
+    }
+
+    /// Sends a signed POST, and returns the response with any status.
+    async fn exchange(
+        &self,
+        service: &Service,
         url: &str,
         headers: &[(&str, &str)],
         body: &Value,
@@ -254,26 +332,12 @@ impl Aws {
         let mut request = request
             .body(Full::from(Bytes::from(body.clone())))
             .map_err(|error| CallError::Permanent(error.to_string()))?;
-        self.sign(service, url, &mut request, body.as_bytes())
+        self.sign(service.name, url, &mut request, body.as_bytes())
             .map_err(CallError::Permanent)?;
-        let with_url = |why: String| format!("{service} at {url}: {why}");
-        let response = self
-            .https
+        self.https
             .send_limited(request, MAX_RESPONSE_SIZE, within)
-            .await;
-        let response = response.map_err(|why| CallError::Transient(with_url(why)))?;
-        if response.status.is_success() {
-            return Ok(response);
-        }
-        let text = String::from_utf8_lossy(&response.body);
-        let why = with_url(format!("{}: {text}", response.status));
-        Err(if is_transient(response.status) {
-            CallError::Transient(why)
-        } else if is_invalid(response.status, &response.body) {
-            CallError::Invalid(why)
-        } else {
-            CallError::Permanent(why)
-        })
+            .await
+            .map_err(|why| CallError::Transient(format!("{} at {url}: {why}", service.name)))
     }
 
     fn sign(
@@ -310,13 +374,19 @@ impl Aws {
         Ok(())
     }
 
-    /// The endpoint of a service. AWS SDKs read the same variables.
-    fn endpoint(&self, service: &str) -> String {
-        let variable = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase());
-        process_environment(&variable).unwrap_or_else(|| {
-            let dual_stack = process_environment("AWS_USE_DUALSTACK_ENDPOINT");
-            regional_endpoint(service, &self.region, dual_stack.as_deref() == Some("true"))
-        })
+    /// The endpoint of a service, without a final slash.
+    fn endpoint(&self, service: &Service) -> String {
+        let configured = process_environment(service.endpoint_variable)
+            .or_else(|| process_environment("AWS_ENDPOINT_URL"));
+        if let Some(url) = configured {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let dual_stack = process_environment("AWS_USE_DUALSTACK_ENDPOINT");
+        regional_endpoint(
+            service.name,
+            &self.region,
+            dual_stack.as_deref() == Some("true"),
+        )
     }
 }
 
@@ -359,6 +429,24 @@ mod tests {
                 regional_endpoint("monitoring", region, dual_stack),
                 endpoint
             );
+        }
+    }
+
+    #[test]
+    fn the_code_of_an_error_has_no_namespace() {
+        for (body, code) in [
+            (
+                r#"{"__type": "AccessDeniedException"}"#,
+                "AccessDeniedException",
+            ),
+            (
+                r#"{"__type": "com.amazonaws.secretsmanager#ResourceNotFoundException", "message": "x"}"#,
+                "ResourceNotFoundException",
+            ),
+            ("{}", "unknown"),
+            ("<html>", "unknown"),
+        ] {
+            assert_eq!(error_code(body.as_bytes()), code);
         }
     }
 

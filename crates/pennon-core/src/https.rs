@@ -1,4 +1,4 @@
-//! HTTPS clients: for the issuer of tokens, for AWS calls without an SDK, and for webhooks. Only this module
+//! HTTPS clients: for the issuer of tokens, for calls to AWS, and for webhooks. Only this module
 //! uses the clients of hyper.
 
 mod guarded;

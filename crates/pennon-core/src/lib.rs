@@ -4,8 +4,8 @@
 //! store, once per instance. [`service`] reads and changes flags in [`cache`] and [`store`], [`http`] parses requests
 //! and writes responses, and [`lambda`] runs a handler on AWS Lambda. `pennon-eval` evaluates flags.
 //!
-//! Each external dependency is used in one module: fred in [`cache`], tokio-postgres in [`store`], the AWS SDK in
-//! [`secrets`] and [`aws`], the process environment in [`config`].
+//! Each external dependency is used in one module: fred in [`cache`], tokio-postgres in [`store`], the signature of calls
+//! to AWS in [`aws`], the process environment in [`config`].
 
 pub mod alarms;
 pub mod api_key;

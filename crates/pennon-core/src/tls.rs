@@ -1,4 +1,4 @@
-//! TLS configuration of all connections except those of the AWS SDK. Certificates are always verified.
+//! TLS configuration of all connections. Certificates are always verified.
 
 use std::sync::Arc;
 

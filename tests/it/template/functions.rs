@@ -11,8 +11,8 @@ use super::stack::{Function, Stack, accepts, list, only, reference, target, text
 use super::{Mistake, Problems, parse, planted};
 use crate::tidy;
 
-/// Variables that the AWS SDK reads.
-const OF_THE_SDK: [&str; 1] = ["AWS_USE_DUALSTACK_ENDPOINT"];
+/// Variables with the names that AWS gave them, which no setting of the configuration holds.
+const OF_AWS: [&str; 1] = ["AWS_USE_DUALSTACK_ENDPOINT"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let functions = stack.functions();
@@ -239,7 +239,7 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
 
 /// Checks that the code reads every variable, and accepts every value that a parameter allows.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
-    let known = RefCell::new(BTreeSet::from(OF_THE_SDK.map(str::to_owned)));
+    let known = RefCell::new(BTreeSet::from(OF_AWS.map(str::to_owned)));
     let environment = environment(function);
     for bound in ["Default", "MinValue", "MaxValue"] {
         let value_of = |name: &str| -> Option<String> {
