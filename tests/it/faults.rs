@@ -1,4 +1,4 @@
-//! Failures of Redis and of the database, on every route: the response is 200, correct, and in time.
+//! Failures of Redis and of the database, on every route: the response is that of a route without a fault, and in time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

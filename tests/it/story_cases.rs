@@ -12,7 +12,7 @@ use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
 use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
 
-async fn cold_start_with_an_empty_cache(on: Topology) {
+async fn a_cold_start_with_an_empty_cache_reads_the_database_and_fills_the_cache(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     assert!(get.has_logged(on.success()));
@@ -32,7 +32,7 @@ async fn cold_start_with_an_empty_cache(on: Topology) {
     assert_eq!(database_loads(&next), 0);
 }
 
-async fn two_instances_filling_at_once(on: Topology) {
+async fn two_instances_that_fill_at_once_leave_a_complete_and_current_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let instances = [
         stack.function("get-flag").await,
@@ -88,7 +88,7 @@ async fn two_instances_filling_at_once(on: Topology) {
     .await;
 }
 
-async fn one_hundred_and_more_flags(on: Topology) {
+async fn environments_of_more_than_a_hundred_flags_are_cached_and_changed(on: Topology) {
     for more in [100, 1_000] {
         let stack = Stack::start_on(on).await;
         let insert = format!(
@@ -196,7 +196,7 @@ fn require_tests_in(lines: &[&str]) {
 }
 
 on_every_redis!(
-    cold_start_with_an_empty_cache,
-    two_instances_filling_at_once,
-    one_hundred_and_more_flags,
+    a_cold_start_with_an_empty_cache_reads_the_database_and_fills_the_cache,
+    two_instances_that_fill_at_once_leave_a_complete_and_current_entry,
+    environments_of_more_than_a_hundred_flags_are_cached_and_changed,
 );
