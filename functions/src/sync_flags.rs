@@ -59,7 +59,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     };
     let tag = ETag::of_document(snapshot.revision, &environment, snapshot.defaults, name);
     let common = |response: Response| {
-        // A revision is the time of its commit in milliseconds, except after several commits within one.
+        // A revision is the time of its commit in milliseconds, except after several commits within one millisecond.
         let modified = http::http_date(snapshot.revision.0 / 1_000);
         let response = http::with_header(response, "last-modified", &modified);
         let response = http::with_header(response, "vary", "Accept, Authorization, X-API-Key");

@@ -32,7 +32,7 @@ async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
         }
         assert!(most.iter().all(|most| *most <= 10), "{most:?} connections");
         if !on.is_cluster() {
-            assert_eq!(most, [10, 10], "the pool is a pool");
+            assert_eq!(most, [10, 10], "all connections of the pool are used");
         }
         true
     })

@@ -120,7 +120,9 @@ fn memory_is_proportional_to_the_size_of_the_file() {
                 assert!(rules.evaluate(key.as_str(), &context, 0).is_ok(), "{name}");
             }
         });
-        println!("{name}: {size} bytes, {reading} to read, {compiling} to compile, {evaluating}");
+        println!(
+            "{name}: {size} bytes, {reading} to read, {compiling} to compile, {evaluating} to evaluate"
+        );
         assert!(size < 50_000, "{name} has {size} bytes");
         for (what, most) in [
             ("read", reading),

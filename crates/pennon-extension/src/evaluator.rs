@@ -132,8 +132,8 @@ impl Evaluator {
         }
     }
 
-    /// Checks flags that were last checked longer ago, for the timer of a sidecar.
-    pub(crate) async fn check_younger_than(self: &Arc<Self>, age: Duration) {
+    /// Checks the flags, unless the last check is younger than this. For the timer of a sidecar.
+    pub(crate) async fn check_unless_younger_than(self: &Arc<Self>, age: Duration) {
         self.check_until(age, 2 * FETCH_LIMIT).await;
     }
 

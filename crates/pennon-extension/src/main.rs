@@ -160,7 +160,7 @@ async fn listen(address: Option<String>) -> Result<(), String> {
     let interval = (settings.max_age / 2).max(Duration::from_secs(1));
     let checking = async {
         loop {
-            evaluator.check_younger_than(interval).await;
+            evaluator.check_unless_younger_than(interval).await;
             evaluator.post_due().await;
             tokio::time::sleep(interval).await;
         }
