@@ -136,7 +136,7 @@ struct Inner {
     /// Counts that are being written to lines. Entries that are added meanwhile wait for the next interval: if they
     /// took the place of those that did not fit, every line would be long, and the last flags would never be reported.
     reporting: ByDay,
-    /// When the entries were last moved there.
+    /// When counts were last moved to `reporting`.
     reported: Option<Instant>,
 }
 
@@ -310,7 +310,7 @@ impl Inner {
         self.entries = 0;
     }
 
-    /// Moves the counts of choices to the others.
+    /// Moves the counts of `by_choice` to `by_day`.
     fn name_choices(&mut self) {
         let Some(known) = self.by_choice.take() else {
             return;

@@ -23,7 +23,7 @@ const MAX_WEBHOOKS: usize = 20;
 pub struct WantedWebhook {
     /// Its purpose, for admins.
     pub name: String,
-    /// Its URL, which [`crate::webhooks::Reach::accepts`].
+    /// Its URL, which [`crate::webhooks::Reach::accepts`] has accepted.
     pub url: Url,
     /// The format of the body.
     pub format: Format,
