@@ -176,7 +176,7 @@ export interface paths {
         put?: never;
         /**
          * Revert a flag to its state before or after an earlier change
-         * @description A deleted flag is created again: from the entry of its deletion (`before`) archived and with its overrides, from another entry without overrides. The overrides of an existing flag do not change. An entry about an override restores that override, which counts as a change of it. 409 if the flag did not exist in the chosen state, or if an override names a variant that the flag did not have.
+         * @description A deleted flag is created again: archived and with its overrides from the entry of its deletion (with `state: before`), without overrides from another entry. The overrides of an existing flag do not change. An entry about an override restores that override, which counts as a change of it. 409 if the flag did not exist in the chosen state, or if an override names a variant that the flag did not have.
          */
         post: operations["revertFlag"];
         delete?: never;
@@ -570,7 +570,7 @@ export interface paths {
         put?: never;
         /**
          * Copy flags from another environment
-         * @description Copies all flags of the request or none. Everything that an admin can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source, because the settings of the environments differ, or other users of the target than before, because the salt differs. A dry run reports exactly what the copy would change.
+         * @description Copies all flags of the request or none. Everything that an admin can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt differs). A dry run reports exactly what the copy would change.
          */
         post: operations["copyFlags"];
         delete?: never;
@@ -919,7 +919,7 @@ export interface components {
             salt?: string | null;
             definition?: components["schemas"]["Definition"] | null;
         };
-        /** @description A flagd flag without its state. A new value of a variant has at most 256,000 bytes as JSON. A change is rejected if the response of `POST /ofrep/v1/evaluate/flags` could then exceed 5,500,000 bytes, with quotation marks and backslashes counted twice, unless the flag's share does not grow. */
+        /** @description A flagd flag without its state. A new value of a variant has at most 256,000 bytes as JSON. A change is rejected if the response of `POST /ofrep/v1/evaluate/flags` could then exceed 5,500,000 bytes, with quotation marks and backslashes counted twice, unless the flag's part of it becomes smaller or stays the same. */
         Definition: {
             /** @description New names have 1 to 255 characters and no control characters */
             variants?: Record<string, never>;
@@ -1117,11 +1117,11 @@ export interface components {
             /** @description Their number */
             overrides: number;
             lastEvaluatedAt: components["schemas"]["TimeOrNull"];
-            /** @description Evaluations of the present hour and the one before, hours of the clock */
+            /** @description Evaluations in this hour of the clock and the one before */
             evaluationsLastHour: number;
             stale: {
                 /**
-                 * @description The first reason of listStaleFlags, for 30 days
+                 * @description The first reason that listStaleFlags gives with days=30
                  * @enum {string}
                  */
                 reason: "notEvaluated" | "sameForEveryone";
@@ -3346,7 +3346,7 @@ export interface operations {
     replaceSettings: {
         parameters: {
             query?: {
-                /** @description Count the users who would move without changing anything */
+                /** @description Change nothing and count the users for whom a value would change */
                 dryRun?: "true" | "false";
             };
             header: {
@@ -3368,7 +3368,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The settings, or the users who would move */
+            /** @description The settings, or the numbers of users for whom values would change */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
