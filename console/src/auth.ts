@@ -1,6 +1,6 @@
 // Sign-in: the token of a local server, or the authorization code flow with PKCE. An access token is kept in memory
 // only; the refresh token, which the issuer replaces at each use, survives a reload in sessionStorage.
-import { signal } from '@preact/signals';
+import { signal } from '@preact/signals-core';
 import { consolePath } from './base.ts';
 import { config, type OidcConfig } from './config.ts';
 import { challengeOf, claimsOf, randomText, rejectIdToken } from './oidc.ts';

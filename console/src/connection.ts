@@ -1,5 +1,5 @@
 // Whether the service can be reached, for the banner at the top.
-import { signal } from '@preact/signals';
+import { signal } from '@preact/signals-core';
 import { apiUrl } from './base.ts';
 import type { ApiError } from './api/error.ts';
 

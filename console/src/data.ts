@@ -1,6 +1,6 @@
 // Data of the API that a page shows. Known data is shown at once and revalidated with its ETag; it stays while a newer
 // response is on its way, and when that fails.
-import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals';
+import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals-core';
 import { useEffect, useMemo } from 'preact/hooks';
 import { asApiError, curlOf, send, urlOf, type Answer, type Method, type Params, type PathOf, type RequestOptions } from './api/client.ts';
 import { ApiError } from './api/error.ts';

@@ -6,6 +6,7 @@ import { watchConnection } from './connection.ts';
 import { startData } from './data.ts';
 import { startRouter } from './router.ts';
 import { startShortcuts } from './shortcuts.ts';
+import { renderOnSignals } from './signals.ts';
 import { texts } from './strings.ts';
 
 const root = document.getElementById('app');
@@ -17,6 +18,7 @@ if (root) {
     startShortcuts();
     startData();
     watchConnection();
+    renderOnSignals();
     render(<App />, root);
   } catch {
     root.textContent = texts.offline;

@@ -1,6 +1,6 @@
 // Everything that a person could want to return to or paste into a chat is in the address. Pages read `address`, and
 // change it with `navigate` or ordinary links.
-import { computed, signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals-core';
 import { consolePath } from './base.ts';
 import { partsOf, pathBelow, withQuery, type Query } from './route.ts';
 

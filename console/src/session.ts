@@ -1,5 +1,5 @@
 // Who is signed in, and what they may do.
-import { computed, effect, signal } from '@preact/signals';
+import { computed, effect, signal } from '@preact/signals-core';
 import { send, asApiError, type Schemas } from './api/client.ts';
 import type { ApiError } from './api/error.ts';
 import { session } from './auth.ts';

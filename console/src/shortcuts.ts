@@ -1,5 +1,5 @@
 // Commands of the current page and of the whole console. The palette lists them; some have keys.
-import { signal } from '@preact/signals';
+import { signal } from '@preact/signals-core';
 import { useEffect } from 'preact/hooks';
 
 export interface Command {

@@ -1,5 +1,5 @@
 // The command palette (Ctrl/⌘ K) and the list of shortcuts (?).
-import { signal } from '@preact/signals';
+import { signal } from '@preact/signals-core';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { wordsOf } from '../forms.ts';
 import { useFlagRows } from '../pages/flagRows.ts';

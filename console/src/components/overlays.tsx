@@ -1,5 +1,5 @@
 // Dialogs, side panels and messages, which lie over a page.
-import { effect, signal } from '@preact/signals';
+import { effect, signal } from '@preact/signals-core';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { isProduction } from '../config.ts';
