@@ -10,6 +10,7 @@ use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::{Stack, percentage};
 use pennon_tests::topology::Topology;
 use pennon_tests::wire::{BlackHole, Mode};
+use serde_json::json;
 
 async fn a_cold_start_connects_to_redis_before_the_first_request(on: Topology) {
     let stack = Stack::start_on(on).await;
@@ -213,6 +214,49 @@ async fn an_instance_works_while_secrets_manager_denies_or_does_not_answer() {
             started.elapsed() < limit,
             "within Lambda's limit for a cold start"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_read_of_a_secret_is_repeated() {
+    let stack = Stack::start().await;
+    let response = |status: &str, body: &serde_json::Value| {
+        let body = body.to_string();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let throttled = response(
+        "400 Bad Request",
+        &json!({"__type": "com.amazonaws.secretsmanager#ThrottlingException"}),
+    );
+    let found = response("200 OK", &json!({"SecretString": stack.redis_url()}));
+    for (answers, connects) in [
+        (vec![throttled.clone(), found.clone()], true),
+        (vec![throttled.clone(), throttled, found], false),
+    ] {
+        let port = pennon_tests::wire::answering_in_turn(answers).await;
+        let get = Function::start(
+            "get-flag",
+            &[
+                (
+                    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+                    &format!("http://127.0.0.1:{port}"),
+                ),
+                ("AWS_ACCESS_KEY_ID", "test"),
+                ("AWS_SECRET_ACCESS_KEY", "test"),
+                (
+                    "REDIS_SECRET_ARN",
+                    "arn:aws:secretsmanager:us-east-1:1:secret:redis-AbCdEf",
+                ),
+                ("DATABASE_URL", &stack.database_url()),
+            ],
+        )
+        .await;
+        assert_eq!(get.has_logged("Redis connected"), connects, "{}", get.log());
+        let reason = "cannot be read: ThrottlingException";
+        assert_eq!(get.log().contains(reason), !connects, "{}", get.log());
     }
 }
 

@@ -339,13 +339,23 @@ fn count_commands(bytes: &[u8]) -> usize {
 
 /// A server that answers the first bytes of every connection with this text, or not at all if it is empty.
 pub async fn answering(text: &'static str) -> u16 {
+    answering_in_turn(vec![text.to_owned()]).await
+}
+
+/// Like [`answering`], with a text for each request; the last one is repeated.
+pub async fn answering_in_turn(texts: Vec<String>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
+    let texts = Arc::new(texts);
+    let requests = Arc::new(AtomicUsize::new(0));
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let (texts, requests) = (Arc::clone(&texts), Arc::clone(&requests));
             tokio::spawn(async move {
                 let mut bytes = vec![0; 64 * 1024];
                 while let Ok(1..) = stream.read(&mut bytes).await {
+                    let turn = requests.fetch_add(1, Ordering::Relaxed);
+                    let text = &texts[turn.min(texts.len() - 1)];
                     if !text.is_empty() && stream.write_all(text.as_bytes()).await.is_err() {
                         return;
                     }
