@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { after, before } from 'node:test';
 import { chromium } from 'playwright-core';
-import { eventually, TOKEN } from './services.mjs';
+import { eventually, settled, TOKEN } from './services.mjs';
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const PROGRAMS = [
@@ -35,13 +35,20 @@ async function serveFromDisk(context) {
 /** Starts an installation and a browser for the tests around the call; returns how a person opens the console. */
 export function useConsole(installation) {
   let browser;
-  before(async () => {
-    [browser] = await Promise.all([startBrowser(), installation.start()]);
-  });
-  after(async () => {
+  const stop = async () => {
     await browser?.close();
     await installation.stop();
+  };
+  before(async () => {
+    try {
+      await settled([startBrowser().then((started) => (browser = started)), installation.start()]);
+    } catch (error) {
+      // Processes that have started would keep the test run from ending.
+      await stop();
+      throw error;
+    }
   });
+  after(stop);
   return (path, options) => Person.open(browser, installation, path, options);
 }
 

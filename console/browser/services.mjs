@@ -27,15 +27,30 @@ export async function eventually(condition, what) {
   }
 }
 
-function freePort() {
-  return new Promise((done, fail) => {
-    const server = createServer();
-    server.once('error', fail);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => done(port));
+/** Waits for all, even if one fails, so that the caller can stop what has started. */
+export async function settled(promises) {
+  const results = await Promise.allSettled(promises);
+  const failed = results.find(({ status }) => status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+let portsGiven = 0;
+
+/**
+ * A free port, different for each call. It is below the range of ephemeral ports, because the system could give one of
+ * those to an outgoing connection before the server has bound it, and above the ports of the Rust tests.
+ */
+async function freePort() {
+  for (;;) {
+    // Concurrent test processes begin at different ports.
+    const port = 30_000 + ((process.pid * 97 + portsGiven++) % 2_000);
+    const isFree = await new Promise((done) => {
+      const server = createServer();
+      server.once('error', () => done(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
     });
-  });
+    if (isFree) return port;
+  }
 }
 
 /** Where packages install PostgreSQL, besides PATH. */
@@ -106,8 +121,8 @@ class Postgres {
   }
 
   async remove() {
-    await this.stop();
-    await rm(this.folder, { recursive: true, force: true });
+    if (this.process) await this.stop();
+    if (this.folder) await rm(this.folder, { recursive: true, force: true });
   }
 }
 
@@ -128,7 +143,7 @@ class Redis {
   }
 
   stop() {
-    return this.process.stop();
+    return this.process?.stop();
   }
 }
 
@@ -148,7 +163,7 @@ class Issuer {
   }
 
   stop() {
-    return this.process.stop();
+    return this.process?.stop();
   }
 }
 
@@ -157,9 +172,11 @@ export class Installation {
   /** With `issuer`, people sign in; without, the console takes the admin token of the local server. */
   async start({ issuer = false } = {}) {
     this.folder = await mkdtemp(join(tmpdir(), 'pennon-console-'));
-    [this.postgres, this.redis, this.issuer] = await Promise.all([
-      new Postgres().create(), new Redis().create(), issuer ? new Issuer().create() : undefined,
-    ]);
+    // Kept before they start, so that `stop` ends those that have started when another one fails.
+    this.postgres = new Postgres();
+    this.redis = new Redis();
+    if (issuer) this.issuer = new Issuer();
+    await settled([this.postgres, this.redis, this.issuer].map((service) => service?.create()));
     this.port = await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
     this.server = new Process(join(BUILT, 'pennon-local'), [], {
@@ -218,6 +235,6 @@ export class Installation {
   async stop() {
     await this.server?.stop('SIGTERM');
     await Promise.all([this.postgres?.remove(), this.redis?.stop(), this.issuer?.stop()]);
-    await rm(this.folder, { recursive: true, force: true });
+    if (this.folder) await rm(this.folder, { recursive: true, force: true });
   }
 }
