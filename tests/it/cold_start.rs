@@ -174,6 +174,27 @@ async fn an_invalid_secret_is_not_printed() {
     assert!(!get.log().contains("hunter2"));
 }
 
+/// A function that reads the URL of Redis from a Secrets Manager at this port.
+async fn with_secrets_manager_at(port: u16, stack: &Stack) -> Function {
+    Function::start(
+        "get-flag",
+        &[
+            (
+                "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+                &format!("http://127.0.0.1:{port}"),
+            ),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            (
+                "REDIS_SECRET_ARN",
+                "arn:aws:secretsmanager:us-east-1:1:secret:redis-AbCdEf",
+            ),
+            ("DATABASE_URL", &stack.database_url()),
+        ],
+    )
+    .await
+}
+
 #[tokio::test]
 async fn an_instance_works_while_secrets_manager_denies_or_does_not_answer() {
     let stack = Stack::start().await;
@@ -190,23 +211,7 @@ async fn an_instance_works_while_secrets_manager_denies_or_does_not_answer() {
         (1, "cannot be reached"),
     ] {
         let started = Instant::now();
-        let get = Function::start(
-            "get-flag",
-            &[
-                (
-                    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-                    &format!("http://127.0.0.1:{port}"),
-                ),
-                ("AWS_ACCESS_KEY_ID", "test"),
-                ("AWS_SECRET_ACCESS_KEY", "test"),
-                (
-                    "REDIS_SECRET_ARN",
-                    "arn:aws:secretsmanager:us-east-1:1:secret:redis-AbCdEf",
-                ),
-                ("DATABASE_URL", &stack.database_url()),
-            ],
-        )
-        .await;
+        let get = with_secrets_manager_at(port, &stack).await;
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
         assert!(get.log().contains(word), "{word}: {}", get.log());
         let limit = Duration::from_secs(8);
@@ -237,23 +242,7 @@ async fn a_throttled_read_of_a_secret_is_repeated() {
         (vec![throttled.clone(), throttled, found], false),
     ] {
         let port = pennon_tests::wire::answering_in_turn(answers).await;
-        let get = Function::start(
-            "get-flag",
-            &[
-                (
-                    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-                    &format!("http://127.0.0.1:{port}"),
-                ),
-                ("AWS_ACCESS_KEY_ID", "test"),
-                ("AWS_SECRET_ACCESS_KEY", "test"),
-                (
-                    "REDIS_SECRET_ARN",
-                    "arn:aws:secretsmanager:us-east-1:1:secret:redis-AbCdEf",
-                ),
-                ("DATABASE_URL", &stack.database_url()),
-            ],
-        )
-        .await;
+        let get = with_secrets_manager_at(port, &stack).await;
         assert_eq!(get.has_logged("Redis connected"), connects, "{}", get.log());
         let reason = "cannot be read: ThrottlingException";
         assert_eq!(get.log().contains(reason), !connects, "{}", get.log());

@@ -301,8 +301,8 @@ fn check_way_out(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// The endpoint of Secrets Manager admits only this account, and only the calls of functions. Otherwise whoever controls
-/// a function can send secrets to an account of their own through it.
+/// The endpoint of Secrets Manager admits only this account, and only the calls of functions. Otherwise an
+/// attacker who controls a function could send secrets to another account through it.
 fn check_endpoint_policy(stack: &Stack, problems: &mut Problems) {
     const CALLS: [&str; 2] = [
         "secretsmanager:GetSecretValue",

@@ -343,7 +343,7 @@ impl Ramp {
         });
     }
 
-    /// Whether this alarm has stopped it at this time or later, whoever noticed the alarm.
+    /// Whether this alarm has stopped it at this time or later, by its event or by `reconcile`.
     #[must_use]
     pub fn was_stopped_by(&self, alarm: &str, since: SystemTime) -> bool {
         let reason = decide::in_alarm(alarm);

@@ -132,12 +132,7 @@ fn compare_traced(seed: u64, settings: &Settings, traced: &Cell<usize>) {
             json!({"targetingKey": "u", "length": [1, {"a": {"b": ["x"]}}], "a": "x"}),
         ] {
             let context = Context::parse(context).expect("a context");
-            let input = Input {
-                context: &context,
-                flag: "flag",
-                hashed_key: &key,
-                now: 7,
-            };
+            let input = input_of(&context, &key);
             // With few steps left, both fail at the same one.
             for steps in [u64::MAX, 20] {
                 let mut run = Run::for_request(steps, None);
@@ -167,6 +162,15 @@ fn compare_traced(seed: u64, settings: &Settings, traced: &Cell<usize>) {
                 }
             }
         }
+    }
+}
+
+fn input_of<'a>(context: &'a Context, hashed_key: &'a HashedKey) -> Input<'a> {
+    Input {
+        context,
+        flag: "flag",
+        hashed_key,
+        now: 7,
     }
 }
 
@@ -201,12 +205,7 @@ fn a_rule_whose_variants_were_found_has_the_same_results_and_steps() {
             let names = names.into_inner();
             for context in [json!({}), json!({"targetingKey": "user-123", "a": "x"})] {
                 let context = Context::parse(context).expect("a context");
-                let input = Input {
-                    context: &context,
-                    flag: "flag",
-                    hashed_key: &key,
-                    now: 7,
-                };
+                let input = input_of(&context, &key);
                 for steps in [u64::MAX, 3] {
                     let name = |choice| match choice {
                         Choice::Variant(position) => {
@@ -232,6 +231,7 @@ fn a_rule_whose_variants_were_found_has_the_same_results_and_steps() {
 fn an_evaluation_takes_no_more_steps_than_estimated() {
     let settings = settings();
     let (compiled, close) = (Cell::new(0), Cell::new(0));
+    let key = HashedKey::new(settings.fractional, "flag");
     pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {
         let mut rules = Rules(fastrand::Rng::with_seed(seed));
         for depth in [1, 2, 3, 4, 5] {
@@ -242,12 +242,7 @@ fn an_evaluation_takes_no_more_steps_than_estimated() {
             compiled.set(compiled.get() + 1);
             for context in [json!({}), json!({"targetingKey": "user-123"})] {
                 let context = Context::parse(context).expect("a context");
-                let input = Input {
-                    context: &context,
-                    flag: "flag",
-                    hashed_key: &HashedKey::new(settings.fractional, "flag"),
-                    now: 0,
-                };
+                let input = input_of(&context, &key);
                 let mut run = Run::for_request(u64::MAX, None);
                 let (_choice, steps) = (ready.choose(input, &mut run), run.steps());
                 assert!(steps <= ready.cost, "{steps} of {}: {rule}", ready.cost);
