@@ -215,7 +215,7 @@ fn every_violation_is_reported_with_its_pointer() {
              has its flags at the top level",
             "/$evaluators/ours/fractional/0/1 must be an integer of at least 0 (got -1)",
             "/$evaluators/ours/fractional/1/1/vra there is no operator 'vra'",
-            "/$evaluators/ours/fractional/2 must be a list of 1 to 2",
+            "/$evaluators/ours/fractional/2 must be a list of 1 to 2 items",
             "/flags/a/variants/y must be a number, like the other variants",
             "/flags/a/defaultVariant there is no variant 'z'",
             "/flags/b/targeting/if/0/$ref there is no evaluator 'theirs'",

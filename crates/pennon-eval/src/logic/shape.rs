@@ -109,9 +109,9 @@ fn list<'v>(
         .filter(|items| (min..=max).contains(&items.len()));
     if items.is_none() {
         problems.add(match (min, max) {
-            (min, ANY) => format!("must be a list of at least {min}"),
-            (min, max) if min == max => format!("must be a list of {min}"),
-            (min, max) => format!("must be a list of {min} to {max}"),
+            (min, ANY) => format!("must be a list of at least {min} items"),
+            (min, max) if min == max => format!("must be a list of {min} items"),
+            (min, max) => format!("must be a list of {min} to {max} items"),
         });
     }
     items.map(Vec::as_slice)
