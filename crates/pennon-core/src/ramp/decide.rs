@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_neither_advances_nor_holds_for_ever() {
+    fn a_ramp_whose_clock_is_set_back_neither_advances_nor_holds_for_ever() {
         let hour = 3_600;
         let mut ramp = ramp();
         ramp.bake_again(at(hour));
@@ -329,7 +329,7 @@ mod tests {
         assert!(matches!(decision, Decision::BakeAgain(_)), "{decision:?}");
         ramp.bake_again(at(0));
         assert_eq!(ramp.due_at, Some(at(u64::from(BAKE))));
-        // An alarm is not weighed against a time that has not come yet.
+        // The step seems to have begun in the future, so the alarm may be about it.
         let decision = decided(&ramp, at(0), &[alarm(true), GuardState::Ok]);
         assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");
     }
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluations_and_approvals_are_waited_for_after_the_time() {
+    fn after_the_bake_a_step_waits_for_evaluations_and_then_for_an_approval() {
         let mut ramp = checked(540);
         ramp.plan.steps[0].min_evaluations = Some(5);
         ramp.plan.steps[1].approval = true;

@@ -364,8 +364,8 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
     Ok((placed_by, buckets))
 }
 
-/// `fractional` takes an expression that evaluates to a list as a bucket. Texts, `var` and `cat` are not taken for one,
-/// because rules place callers by them.
+/// Whether the first argument of `fractional` may be a bucket: that is so if it evaluates to a list. For a text, `var`
+/// and `cat` this returns false, because rules use them for the value that is hashed.
 fn may_be_bucket(expression: &Value) -> bool {
     match expression {
         Value::String(_) => false,
@@ -526,9 +526,18 @@ mod tests {
                 let raised = at(&flag, Some(&pair), percent);
                 let after = Share::of(&raised, Some(&pair)).expect("a share");
                 assert_eq!(after.percent(), percent);
-                assert!(after.is_at_least(&present), "a rollback may undo the step");
-                assert!(after.is_at_least(&share), "or all steps");
-                assert!(!present.is_at_least(&after), "and never makes it");
+                assert!(
+                    after.is_at_least(&present),
+                    "a rollback of the step is allowed"
+                );
+                assert!(
+                    after.is_at_least(&share),
+                    "a rollback of all steps is allowed"
+                );
+                assert!(
+                    !present.is_at_least(&after),
+                    "a rollback cannot make the step"
+                );
                 flag = raised;
                 steps.push(answers(&flag, &settings));
             }
