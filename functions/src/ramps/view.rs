@@ -38,7 +38,7 @@ fn guards(ramp: &Ramp) -> Vec<Value> {
         let mut shown = json!(guard);
         if ramp.silent_guards.contains(&guard.alarm) {
             shown["warning"] = json!(
-                "the alarm invokes no function; the ramp notices it at the check of every minute"
+                "the alarm invokes no function; the ramp notices it only when it is checked, once a minute"
             );
         }
         shown
