@@ -272,7 +272,7 @@ mod fuzz {
             assert_eq!(key.hash().len(), 64);
             assert!(
                 !format!("{key:?}").contains(random),
-                "a key that is printed"
+                "debug output shows the key"
             );
         });
     }

@@ -19,8 +19,8 @@ use crate::snapshot::fragments::{Choice, Fragments};
 const ENTRIES_PER_LINE: usize = 2;
 /// More entries are written only if the last line with counts is at least this old.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// Limit on the bytes of keys and variants in one line. CloudWatch accepts events of 256 KB; escaped and
-/// with their counts, these stay below half of that.
+/// Limit on the bytes of keys and variants in one line. CloudWatch accepts events of 256 KB. The counts, and the
+/// keys and variants with escapes, stay below half of that.
 const MAX_BYTES: usize = 50_000;
 /// Limit on the entries that an instance keeps: twenty thousand flags with five variants each. Further
 /// variants are not counted.
@@ -116,8 +116,8 @@ pub struct Tally {
     inner: Mutex<Inner>,
 }
 
-/// The choices of responses with all flags, counted by number: finding each name would take longer than evaluating the
-/// flag.
+/// Counts of the choices in responses with all flags, by the number of the [`Choice`]: finding the names of flag and
+/// variant would take longer than evaluating the flag.
 #[derive(Debug)]
 struct ByChoice {
     day: u64,
@@ -128,7 +128,7 @@ struct ByChoice {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Evaluations of all flags that are not among the others yet.
+    /// Choices that are not in `by_day` yet.
     by_choice: Option<ByChoice>,
     /// By day and environment.
     by_day: ByDay,
@@ -471,7 +471,7 @@ mod tests {
             more = remain;
             evaluations += counts.total();
             parts += 1;
-            // In the next report, so that the sender of a report ends.
+            // Not in this report, which would otherwise never end.
             tally.add_on("2026-11-21", &production(), on(&names[..1]));
         }
         assert_eq!(evaluations, 10_000);

@@ -20,8 +20,8 @@ impl Environment {
         Self("production".to_owned())
     }
 
-    /// The name of the cache entry with the list of all environments. A request cannot contain it, because it is
-    /// invalid.
+    /// The name of the cache entry with the list of all environments. No environment can have this name, because of its
+    /// dot.
     pub(crate) fn listing() -> Self {
         Self(".environments".to_owned())
     }

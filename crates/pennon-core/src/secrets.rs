@@ -32,7 +32,7 @@ enum Failure {
     Rejected(String),
 }
 
-/// The fields that are read of a response to `GetSecretValue`.
+/// The fields of a response to `GetSecretValue` that this program reads.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct SecretValue {
@@ -101,7 +101,7 @@ impl Secrets {
             .await?;
         // The error of the parser is not repeated: it could contain a part of the secret.
         let value: SecretValue = serde_json::from_slice(&response.body)
-            .map_err(|_| Failure::Unreachable("its response is not JSON".to_owned()))?;
+            .map_err(|_| Failure::Unreachable("the response is not JSON".to_owned()))?;
         Ok(value.secret_string)
     }
 

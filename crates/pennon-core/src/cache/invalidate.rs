@@ -17,7 +17,7 @@ pub(super) struct Invalidation {
 }
 
 impl Cache {
-    /// Runs a script on all of them concurrently. The result is confirmed if the script has run on each, and, after
+    /// Runs a script on every Redis concurrently. The result is confirmed if the script has run on each, and, after
     /// a commit, a replica of each cluster has acknowledged it.
     pub(super) async fn invalidate_all(
         &self,

@@ -85,7 +85,7 @@ impl ETag {
         Self(format!("\"{}\"", short(&Sha256::digest(bytes))))
     }
 
-    /// Extends the tag by a hash of the body, for responses that change with the time.
+    /// Extends the tag by a hash of the body, for responses that change over time.
     #[must_use]
     pub fn with_body(&self, body: &Body) -> Self {
         let digest = Sha256::digest(body);

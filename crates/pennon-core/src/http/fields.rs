@@ -24,8 +24,8 @@ fn duplicate_keys<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error 
     Error::Invalid(errors)
 }
 
-/// Limit on the JSON values of a body: those that an environment may have, and the rest of a file. A parsed value
-/// takes up to a hundred times its length in memory.
+/// Limit on the JSON values of a body: an environment may have 500,000, and a file has a few more. A parsed value takes
+/// up to a hundred times its length in memory.
 const MAX_VALUES: usize = 600_000;
 
 /// Rejects a body that would take too much memory when parsed.
@@ -77,8 +77,8 @@ impl Fields {
         }
     }
 
-    /// Parses a body on a route of the existing service. Of duplicate keys the last counts, as clients of that
-    /// service may rely on. Only in `newer` fields, which these clients do not use, duplicates are rejected.
+    /// Parses a body on a route of the existing service. The last of duplicate keys counts, because clients of that
+    /// service may rely on it. Duplicates are rejected only in `newer` fields, which these clients do not use.
     ///
     /// # Errors
     /// As for [`Self::parse`].

@@ -10,11 +10,12 @@ use crate::error::{Error, FieldErrors};
 use crate::snapshot::fragments::BodyText;
 use crate::wire_size::on_the_wire;
 
-/// Limit on the body of a response. Lambda's limit is six megabytes, in which the body is a JSON string, where a
+/// Limit on the body of a response. Lambda accepts six megabytes of JSON, which contain the body as a string, so a
 /// quotation mark takes two bytes. The rest of the response is small.
 pub const MAX_RESPONSE_SIZE: usize = 5_900_000;
 
-/// Memory for the headers of most responses, so that it is not allocated anew for every few of them.
+/// The number of headers for which memory is reserved: enough for most responses. Without it, the memory would be
+/// allocated again each time the headers outgrow it.
 const HEADERS: usize = 12;
 
 /// A response to a request.
@@ -40,8 +41,8 @@ pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     response
 }
 
-/// The body of a response as a JSON string, for the gateway. It belongs to a [`Body::Text`]: a response whose body is
-/// replaced has a body of another kind.
+/// The body of a response as a JSON string, for the gateway. Used only while the body is the [`Body::Text`] that it was
+/// made from: a body that replaces this one, such as a compressed one, is of another kind.
 #[derive(Debug, Clone)]
 pub(crate) struct EscapedBody(pub(crate) String);
 

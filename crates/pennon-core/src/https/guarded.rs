@@ -22,9 +22,9 @@ use crate::tls::{self, Authorities};
 
 /// The longest head of a response. A longer one ends the request.
 const MAX_HEAD: usize = 32 * 1024;
-/// Per address, so that one that drops packets leaves time for the next.
+/// The time limit for connecting to one address, so that an address that drops packets leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Of a host with more addresses, these are tried.
+/// Limit on the addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 4;
 
 /// The addresses and schemes that a client may use.
@@ -83,7 +83,8 @@ impl Reach {
         Ok((host, port))
     }
 
-    /// Whether a URL may be requested, as far as it says.
+    /// Whether a URL may be requested, as far as the URL itself shows. The addresses of its host are checked when a
+    /// request connects.
     ///
     /// # Errors
     /// Text for the user.
@@ -195,7 +196,7 @@ async fn exchange(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| failed(&error))?;
-    // Ends with this function: a task that outlives a request is frozen with the instance.
+    // The task ends with this function: a task that outlives a request is frozen with the instance.
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let response = sender.send_request(request).await;

@@ -202,7 +202,7 @@ fn read(parts: &Parts<'_>) -> Incoming {
         incoming.route = route_template(&resource);
         incoming.proxy_path = proxy_path(&resource, &incoming.path_parameters);
         incoming.method = reader.method("httpMethod", parts.http_method);
-        // Of the two, only HTTP APIs write the version of format 1.0 into the event.
+        // Both kinds of API send format 1.0, but only an HTTP API writes `version` into the event.
         let verifier = match parts.version {
             Some(_) => Verifier::HttpApi,
             None => Verifier::RestApi,

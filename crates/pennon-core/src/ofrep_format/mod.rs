@@ -1,6 +1,6 @@
 //! The JSON of OFREP responses, and its size.
 //!
-//! Apart from `ofrep`, which receives requests, because limits depend on the size of a response.
+//! Separate from `ofrep`, which handles requests, because `limits` and `snapshot` need the format and size of responses.
 
 #[cfg(test)]
 pub(crate) mod examples;

@@ -121,8 +121,8 @@ impl Step {
 
 /// The beginning of a step.
 ///
-/// Evaluations are counted by the hour. If the step began later than its evaluations were counted, in the next hour,
-/// all evaluations of the hour before would be subtracted from those of the step.
+/// Both fields are of the same moment, because evaluations are counted by the hour: if they were counted at the end of
+/// one hour and the step began in the next, the count of the first hour would be subtracted from that of the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepStart {
     /// When.
@@ -308,7 +308,7 @@ impl Ramp {
             .and_then(|at| self.plan.steps.get(at))
     }
 
-    /// The step after it.
+    /// The step after the current one.
     #[must_use]
     pub fn next_step(&self) -> Option<&Step> {
         self.plan.steps.get(self.step)

@@ -16,11 +16,12 @@ use crate::webhooks::{Failure, Message, Transport};
 const ACTOR: &str = "webhooks";
 /// Limit on the events of a request.
 const EVENTS_PER_REQUEST: u32 = 20;
-/// A request ends before the event that exceeds this many bytes: many receivers reject bodies of more than a megabyte.
+/// Limit on the bytes of the events of a request, unless it has only one: many receivers reject bodies of more than a
+/// megabyte.
 const REQUEST_SIZE: usize = 512 * 1024;
 /// Limit on the requests that are sent at the same time.
 const REQUESTS: usize = 20;
-/// No request is added to an invocation beyond this size. Lambda accepts 6 MB, and a request may have 1.5 MB.
+/// An invocation that has reached this size gets no further request. Lambda accepts 6 MB, and a request may have 1.5 MB.
 const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
 /// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way.
 const LEASE: Duration = Duration::from_secs(60);

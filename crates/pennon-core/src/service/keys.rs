@@ -13,8 +13,8 @@ use crate::key_kind::KeyKind;
 use crate::request_context::RequestContext;
 use crate::store::{Action, KeyRecord};
 
-/// Limit on the keys of an environment, above the number of its clients. All active hashes are part of the
-/// snapshot, and every request is compared with all of them.
+/// Limit on the active keys of an environment, far above the number of its clients. The hashes of all active keys are
+/// part of the snapshot, and the key of every request is compared with all of them.
 const MAX_KEYS: usize = 100;
 
 /// A new key. Its text is shown only once.

@@ -187,8 +187,8 @@ pub(super) async fn check_limits_with_flag(
 /// Rejects flags and settings that together exceed a limit and grow.
 ///
 /// # Errors
-/// [`Error::Invalid`] about the first of these fields, for the size of the answer, or about the second one;
-/// it names the flags that take the most, the size and the limit.
+/// [`Error::Invalid`] that names the flags that take the most, the size and the limit. It is about the field
+/// `field_of_bytes` if the response with all flags would be too large, otherwise about `field`.
 pub(super) fn check_limits_of_environment<'a>(
     (field_of_bytes, field): (&str, &str),
     environment: &Environment,

@@ -72,7 +72,8 @@ fn filter(level: &str) -> Targets {
 }
 
 /// Writes an event as one JSON object: time, level, domain, and its fields. Events of libraries have no domain of
-/// their own. They get `config`, because saved queries and those of operators begin with `filter domain = "config"`.
+/// their own. They get `config`, because the saved queries, and queries that operators write, begin with
+/// `filter domain = "config"`.
 struct JsonEvents;
 
 impl<S, N> FormatEvent<S, N> for JsonEvents

@@ -23,7 +23,7 @@ const INSTALLATION: &str = "Installation";
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
 
 thread_local! {
-    /// The last line, kept for its memory.
+    /// The last line. The next one reuses its memory.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -222,7 +222,7 @@ impl Instance {
             fields.text(INSTALLATION, &self.installation);
         }
         if self.reported_connections.is_due(line.connections) {
-            // Its value is above.
+            // Only declared here: its value is a field that every line has.
             metrics.push((Metric::ActiveConnections, MetricValue::Count(0)));
         }
         let output = fields.value_of("_aws");

@@ -181,8 +181,8 @@ impl Topology {
         shards.collect()
     }
 
-    /// Whether a map says something new about a primary without replicas. It may come from a primary that was replaced
-    /// and does not know it.
+    /// Whether this map says that the primary has no replicas, and the current map does not. The new map may come from
+    /// a primary that was replaced and does not know it.
     fn is_doubtful(&self, map: &SlotMap) -> bool {
         let Some(shard) = shard_at(map, self.default_slot) else {
             return false;
@@ -193,9 +193,9 @@ impl Topology {
         !shard.can_confirm() && !is_known
     }
 
-    /// Keeps the known replicas of a primary that says itself that it has lost all of them. They may have been
-    /// removed, or they may have replaced it and it does not know that: then it must not confirm an invalidation alone.
-    /// If no other node answers for [`MAX_AGE`], they are taken as removed.
+    /// Keeps the known replicas of a primary that itself reports that it has none. Perhaps they were removed, but perhaps
+    /// one of them has become primary and the old primary does not know it: then the old primary must not confirm an
+    /// invalidation alone. If no other node answers for [`MAX_AGE`], the replicas count as removed.
     fn keep_replicas(&self, map: &mut SlotMap, replied: &Arc<Node>) {
         for (_, _, shard) in map.iter_mut() {
             // The name of the seed may lead to the primary.

@@ -1,6 +1,6 @@
 -- Before a commit: removes the entry and all leases, and sets the writer's barrier.
 -- KEYS[1]: the hash of the environment. ARGV: writer id; TTL of the barrier; the writer's clock when it sent
--- the command; the delay up to which a barrier is set (all in ms).
+-- the command; the delay after which no barrier is set (all in ms).
 -- Returns 1, or 0 if the command arrived too late for a barrier.
 local key = KEYS[1]
 local clock = redis.call('TIME')

@@ -28,7 +28,7 @@ pub enum RampAction {
     Advance,
     /// Rolls the flag back to its share before the ramp.
     RollBack,
-    /// Allows changes of a flag again that an alarm has rolled back.
+    /// Allows changes of the flag again, after an alarm has rolled it back.
     Acknowledge,
     /// Ends the ramp. The flag keeps its share.
     Cancel,

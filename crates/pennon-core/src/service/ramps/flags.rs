@@ -134,8 +134,9 @@ async fn end_superseded(
     transaction.write_ramp(key, ramp).await
 }
 
-/// The actor of the last change of a flag, and the reason for the ramp, from the newest audit entry about the flag or
-/// its ramps. If that is an entry of the ramp itself, the change was made without the API.
+/// Who has changed the flag last, and the text that the ramp gives as its reason, from the actor and action of the
+/// newest audit entry about the flag or its ramps. If that entry is of the ramp itself, the flag was changed without
+/// the API.
 pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
     let own = [
         Action::CreateRamp,

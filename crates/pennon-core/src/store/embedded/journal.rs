@@ -3,7 +3,7 @@
 //!
 //! A change of `flags.json` and its line must both happen or neither, although the process may end between the two.
 //! Therefore the line is written first, with the name of the temporary file that will replace `flags.json`. If the
-//! next start finds that file unchanged, the replacement has not happened, and the line is removed.
+//! next start finds the temporary file unchanged, the replacement has not happened, and the line is removed.
 
 use std::path::Path;
 

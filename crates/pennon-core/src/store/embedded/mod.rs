@@ -459,8 +459,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Sets the revision to the clock in milliseconds, or to a higher number than before. So the revisions of a
-    /// restarted process are above all revisions in a cache.
+    /// Sets the revision to the clock in milliseconds, or to the previous revision plus one if that is higher. So the
+    /// revisions of a restarted process are above all revisions in a cache.
     fn raise_revision(&mut self) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

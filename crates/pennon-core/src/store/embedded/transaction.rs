@@ -237,7 +237,7 @@ impl Transaction {
         })?;
         let mut put = Vec::with_capacity(wanted.len());
         for one in wanted {
-            // `None` for an existing override from an edited file stays `None`.
+            // An existing override that was added by an edit of the file has no time, and gets none.
             let known = before.remove(&one.user_id);
             let created_at = known.unwrap_or(one.created_at.or(now));
             self.apply(Record::Override {

@@ -60,8 +60,8 @@ fn is_outage(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Whether the database cannot store a text: a character that its encoding lacks, NUL, or too long for a column or an
-/// index.
+/// Whether the database cannot store a text: because of NUL or a character that its encoding lacks, or because it is
+/// too long for a column or an index.
 fn is_about_input(code: &SqlState) -> bool {
     [
         SqlState::CHARACTER_NOT_IN_REPERTOIRE,

@@ -19,8 +19,8 @@ use crate::store::{Backlog, EVENT_RETENTION, MAX_BACKLOG};
 /// The destination of events for the event bus.
 const BUS: &str = "bus";
 
-/// Selects events with their content; `$1` is the largest state that is read. A larger one is replaced by its
-/// hash.
+/// Selects events with their content. `$1` is the limit on the bytes of a state; of a larger state only the hash is
+/// read.
 const EVENTS: &str = "
     select outbox.position, outbox.sequence, outbox.revision,
       audit.id, audit.environment, audit.flag_key, audit.action, audit.actor, audit.at,
