@@ -1,6 +1,8 @@
 //! `GET /api/admin/flags/stale` and `GET /api/admin/flags/{flagKey}/usage`: the usage of flags, and flags that can
-//! probably be removed. `GET /api/admin/me`: this function may only read, and the one for environments has as many
-//! routes as a deployment can change at once.
+//! probably be removed.
+//!
+//! Also `GET /api/admin/me`, although it is not about usage: like these routes it needs no permission to write, and
+//! `manage-environments` already has as many routes as a deployment can change at once.
 
 mod me;
 
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 /// Limit on the period; older counts are not useful.
 const MAX_DAYS: u32 = 400;
 
-/// Returns stale flags, or the usage of one flag.
+/// Returns stale flags, the usage of one flag, or the caller's identity and roles.
 ///
 /// # Errors
 /// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],

@@ -104,12 +104,12 @@ async fn main() -> ExitCode {
 
 /// Runs as an extension until Lambda ends the instance.
 ///
-/// A wrong setting fails the initialisation, and with it the first invocation after a deployment. A service that does
-/// not answer does not fail it.
+/// A wrong setting fails the initialisation, and with it the first invocation after a deployment. The initialisation
+/// succeeds even if the service does not answer.
 async fn run_on_lambda() -> Result<(), String> {
     let address = process_environment("AWS_LAMBDA_RUNTIME_API")
         .ok_or("AWS_LAMBDA_RUNTIME_API is not set; outside of Lambda, use --listen")?;
-    // One client, because reading the certificate authorities takes longer than the other settings.
+    // One client for the service and the Extensions API, because reading the certificate authorities is slow.
     let client = Arc::new(Https::trusting(None)?);
     let settings = Settings::from_process();
     let started = match settings {

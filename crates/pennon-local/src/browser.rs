@@ -15,8 +15,8 @@ pub(crate) fn is_from_script(headers: &HeaderMap) -> bool {
 
 /// Rejects a request for another host name than that of this server, and one from a page of another origin.
 ///
-/// An IP address is always accepted as a host: pages at an address are those of that address. `listen` is the address
-/// of this server, and `admin_origins` are those of `ADMIN_CORS_ORIGINS`.
+/// An IP address is always accepted as a host, because DNS rebinding needs a name. `listen` is the address of this
+/// server, and `admin_origins` are those of `ADMIN_CORS_ORIGINS`.
 ///
 /// # Errors
 /// [`Error::Invalid`], which names the header.

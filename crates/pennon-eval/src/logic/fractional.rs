@@ -116,7 +116,8 @@ impl Fractional {
         Ok(if is_name { variant } else { Val::Null })
     }
 
-    /// Hashes the result of the bucketing expression. If it is a list, it is the first bucket instead.
+    /// Hashes the result of the bucketing expression. A result that is a list is the first bucket instead, and the
+    /// flag's key and the targeting key are hashed.
     fn hash_by<'a>(
         &self,
         by: &'a Expression,
