@@ -14,7 +14,7 @@ use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 pub(super) const MAX_CONFLICTS: usize = 10;
 
 /// One flag before and after a change.
-pub(super) type Step<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
+pub(super) type FlagChange<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
 /// Rejects an environment that does not exist. Production always exists.
 pub(super) async fn require_environment_in(
@@ -39,9 +39,9 @@ pub(super) fn unknown_environment(environment: &Environment) -> Error {
 /// [`Error::Conflict`] that names flags and variants, and how many users have each.
 pub(super) async fn reject_removal_of_used_variants(
     transaction: &mut Transaction,
-    steps: &[Step<'_>],
+    changes: &[FlagChange<'_>],
 ) -> Result<(), Error> {
-    let after: BTreeMap<&FlagKey, Option<&Definition>> = steps
+    let after: BTreeMap<&FlagKey, Option<&Definition>> = changes
         .iter()
         .filter(|(_, before, after)| loses_a_variant(before, after))
         .map(|(key, _, after)| (*key, after.definition.as_ref()))
@@ -92,9 +92,9 @@ fn loses_a_variant(before: &Flag, after: &Flag) -> bool {
 /// [`Error::Conflict`] that names flags and schedules.
 pub(super) async fn reject_ineffective_schedules(
     transaction: &mut Transaction,
-    steps: &[Step<'_>],
+    changes: &[FlagChange<'_>],
 ) -> Result<(), Error> {
-    let become_typed = steps
+    let become_typed = changes
         .iter()
         .filter(|(_, before, after)| before.definition.is_none() && after.definition.is_some());
     let keys: Vec<&FlagKey> = become_typed.map(|(key, _, _)| *key).collect();

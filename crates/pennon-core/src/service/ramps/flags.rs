@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::ramp::{NotRampable, OnAlarm, Ramp, RampState, Share, StepStart};
 use crate::service::change::{from_audit, state_of};
-use crate::service::validate::Step;
+use crate::service::validate::FlagChange;
 use crate::store::{Action, FlagRecord, Transaction};
 
 /// Ends the live ramps of flags that are about to change. Rejects changes of flags that a ramp has rolled back until an
@@ -18,7 +18,7 @@ use crate::store::{Action, FlagRecord, Transaction};
 /// [`Error::Conflict`] that names the ramp.
 pub(in crate::service) async fn supersede_ramps(
     transaction: &mut Transaction,
-    changes: &[Step<'_>],
+    changes: &[FlagChange<'_>],
     action: Action,
 ) -> Result<(), Error> {
     let keys: Vec<&FlagKey> = changes.iter().map(|(key, ..)| *key).collect();
