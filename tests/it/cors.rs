@@ -361,7 +361,7 @@ async fn pages_can_read_errors_and_their_headers() {
         ),
         ("POST", list, &[], "", 405, "allow"),
         ("GET", "/nowhere", &[], "", 404, "content-type"),
-        // The previous request has used the one that this server allows.
+        // The other request to this path has used the one that this server allows.
         (
             "POST",
             bulk,
