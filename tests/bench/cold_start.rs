@@ -25,7 +25,9 @@ const AT_ONCE: usize = 10;
 
 /// The times of one start.
 struct Start {
+    /// From exec to the first request for an event.
     asked: Duration,
+    /// From exec to the first response.
     answered: Duration,
 }
 
