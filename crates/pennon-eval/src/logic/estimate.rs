@@ -228,7 +228,7 @@ impl Estimator {
         let by = fractional.by.as_ref();
         let by = by.map_or_else(Cost::default, |by| self.cost(by));
         let hashed = by.text.saturating_add(by.list).saturating_add(1);
-        let chosen = all(&self.costs(fractional.chosen()));
+        let chosen = all(&self.costs(fractional.variants_and_weights()));
         by.and(chosen).plus(hashed).plus_request(hashed)
     }
 

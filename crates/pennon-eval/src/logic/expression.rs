@@ -231,8 +231,8 @@ pub(super) enum Bucket {
 }
 
 impl Fractional {
-    /// Every expression that may be evaluated to choose a bucket, and in the chosen bucket.
-    pub(super) fn chosen(&self) -> Vec<&Expression> {
+    /// The expressions of the variants, and of weights and buckets that are computed.
+    pub(super) fn variants_and_weights(&self) -> Vec<&Expression> {
         match &self.buckets {
             Buckets::Fixed { ends, .. } => ends.iter().map(|(_, variant)| variant).collect(),
             Buckets::Computed(buckets) => {
