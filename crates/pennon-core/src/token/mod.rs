@@ -32,8 +32,8 @@ use keys::Key;
 const FETCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Minimum time between two fetches, so that tokens with invented key ids do not cause more.
 const FETCH_INTERVAL: Duration = Duration::from_secs(10);
-/// Keys are fetched again when they are this old. Tokens of the stack's own user pool are valid as long, so a
-/// revoked key is accepted for no longer than a token that it signed before.
+/// Keys are fetched again when they are this old. This is also the lifetime of tokens of the stack's own user pool, so
+/// a revoked key is accepted for no longer than a token that it signed before.
 pub const KEYS_REFRESH_AGE: Duration = Duration::from_secs(900);
 /// Keys older than this are dropped if the issuer cannot be reached, as by API Gateway. Until then an outage of
 /// the issuer does not make its users anonymous; afterwards, blocking the issuer does not keep a stolen key
