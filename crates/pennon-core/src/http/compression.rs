@@ -275,7 +275,7 @@ mod tests {
         for (headers, is_admin, text, vary) in [
             (&gzip, false, "x".repeat(MIN_SIZE - 1), ""),
             (&none, false, large.clone(), ", Accept-Encoding"),
-            // Its tag is for `If-Match`.
+            // A response of an admin route, whose tag is for `If-Match`.
             (&gzip, true, large, ""),
         ] {
             let sent = AcceptedCompression::of(headers, is_admin).apply(response(&text));
