@@ -687,7 +687,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_a_version_that_knows_more_is_corrupt() {
+    fn an_entry_with_an_unknown_common_field_is_corrupt() {
         let keys = keys("k");
         let common = serde_json::to_string(&Common {
             settings: Settings::default(),
