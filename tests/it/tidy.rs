@@ -119,7 +119,7 @@ fn modules_of_pennon_core_do_not_import_each_other_in_a_circle() {
     }
     assert!(
         imports.is_empty(),
-        "in a circle, or above one: {imports:#?}"
+        "modules in a circle, or that import from one: {imports:#?}"
     );
 }
 

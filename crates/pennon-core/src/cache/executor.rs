@@ -152,9 +152,9 @@ impl Executor {
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
                 if let Some(topology) = &self.topology {
-                    let is_last = command.ends_a_write();
+                    let relies_on_replicas = command.ends_a_write();
                     topology
-                        .refresh_if_due(known.as_ref(), is_last, probe_deadline)
+                        .refresh_if_due(known.as_ref(), relies_on_replicas, probe_deadline)
                         .await;
                 }
                 let deadline = started + remaining;
