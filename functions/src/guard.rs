@@ -10,7 +10,7 @@ use pennon_core::service::AlarmEvent;
 use pennon_core::timestamp;
 use serde_json::{Value, json};
 
-/// The time limit for change events. The flag is rolled back before.
+/// The time limit for change events, which are sent after the rollback.
 const PUBLISH_BUDGET: Duration = Duration::from_secs(1);
 
 /// Rolls back the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.

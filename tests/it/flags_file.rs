@@ -59,7 +59,8 @@ fn try_to_start(flags: &Path) -> Output {
     output_within(&mut command, TIME_LIMIT)
 }
 
-fn stderr(output: &Output) -> String {
+/// What a program has printed, to both streams.
+fn printed(output: &Output) -> String {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -306,7 +307,7 @@ async fn ambiguous_edits_are_rejected_and_stay_in_the_file() {
             assert!(message.contains(word), "{word} in {message}");
         }
         let kept = std::fs::read_to_string(&path).expect("a file");
-        assert_eq!(kept, text, "and nothing is written");
+        assert_eq!(kept, text, "the edit stays in the file");
         assert!(local.log().contains(words[0]), "{}", local.log());
         let known = local.get("/api/config/flags/mine").await;
         assert_eq!(
@@ -392,9 +393,9 @@ async fn a_mistake_at_the_start_is_reported_and_nothing_is_written() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         for word in words.iter().chain(&["flags.json"]) {
             assert!(
-                stderr(&output).contains(word),
+                printed(&output).contains(word),
                 "{word} in {}",
-                stderr(&output)
+                printed(&output)
             );
         }
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
@@ -419,10 +420,10 @@ async fn a_second_server_on_the_same_file_does_not_start_under_any_path() {
     for other in &paths {
         let output = try_to_start(other);
         assert_eq!(output.status.code(), Some(1), "{}", other.display());
-        let stderr = stderr(&output);
-        assert!(stderr.contains("another Pennon server"), "{stderr}");
-        assert!(stderr.contains("flags.json"), "{stderr}");
-        assert!(stderr.contains("(process "), "{stderr}");
+        let printed = printed(&output);
+        assert!(printed.contains("another Pennon server"), "{printed}");
+        assert!(printed.contains("flags.json"), "{printed}");
+        assert!(printed.contains("(process "), "{printed}");
     }
     // A write replaces the file, but not the lock.
     assert_eq!(
