@@ -391,7 +391,7 @@ export interface paths {
         put?: never;
         /**
          * Roll a flag back to its state before the ramp
-         * @description A rollback by an admin needs no acknowledgement. `If-Match` takes the ETag of the ramp.
+         * @description A rollback by this request needs no acknowledgement. `If-Match` takes the ETag of the ramp.
          */
         post: operations["rollBackRamp"];
         delete?: never;
@@ -570,7 +570,7 @@ export interface paths {
         put?: never;
         /**
          * Copy flags from another environment
-         * @description Copies all flags of the request or none. Everything that an admin can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt differs). A dry run reports exactly what the copy would change.
+         * @description Copies all flags of the request or none. Everything that a request can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt differs). A dry run reports exactly what the copy would change.
          */
         post: operations["copyFlags"];
         delete?: never;
@@ -1108,7 +1108,7 @@ export interface components {
             hasDefinition: boolean;
             hasTargeting: boolean;
             defaultVariant: string | null;
-            /** @description Whether only server keys and admins see the flag */
+            /** @description Whether the flag is hidden from client keys and from callers without a key or role */
             serverOnly: boolean;
             archived: boolean;
             updatedAt: components["schemas"]["TimeOrNull"];
@@ -1176,7 +1176,7 @@ export interface components {
             bakeSeconds: number;
             /** @description How many evaluations of the flag the step needs at least */
             minEvaluations?: number | null;
-            /** @description Whether an admin must allow the step with `advance` */
+            /** @description Whether the step waits for the request `advance` */
             approval?: boolean | null;
         };
         RampGuard: {

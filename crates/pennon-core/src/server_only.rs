@@ -1,4 +1,5 @@
-//! Decides which flags only server keys and admins see: those with `serverOnly` in their metadata.
+//! Decides which flags are hidden from client keys and from callers without a key or role: those with `serverOnly` in
+//! their metadata.
 //!
 //! Closed by default: a flag is visible only if the field is missing or `false`. The API accepts only booleans, so
 //! any other value, and an unreadable definition, was written by SQL and may have been meant to hide the flag.
@@ -21,8 +22,8 @@ enum ServerOnly {
     Hidden,
 }
 
-/// Whether only server keys and admins see a flag. As with all metadata, a flag without the field inherits that of
-/// its environment.
+/// Whether a flag is hidden from client keys and from callers without a key or role. As with all metadata, a flag
+/// without the field inherits that of its environment.
 pub(crate) fn hides(flag: &Flag, settings: &Settings) -> bool {
     if settings.unreadable.is_some() {
         return true;

@@ -1,6 +1,6 @@
 //! Limits on rules, contexts and the computation of an evaluation.
 //!
-//! Admins write rules, and anyone may send a context. The limits prevent both from stalling a function or
+//! Editors write rules, and anyone may send a context. The limits prevent both from stalling a function or
 //! overflowing its stack. Real rules are far below all limits.
 
 /// The maximum nesting of a rule, with references replaced. Compilation and evaluation recurse this deep; their stack

@@ -127,7 +127,7 @@ fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
 }
 
 /// Several ramps may share an alarm. Only ramps that advanced within its evaluation can be the cause; the others pause,
-/// and an admin decides.
+/// and an editor decides.
 fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: bool) -> Decision {
     let why = in_alarm(name);
     let advanced = ramp

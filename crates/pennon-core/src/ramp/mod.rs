@@ -67,7 +67,7 @@ pub struct Ramp {
     /// not say how many periods the alarm evaluates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alarm_windows: BTreeMap<String, u64>,
-    /// The admin who has acknowledged the rollback.
+    /// The editor who has acknowledged the rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
     /// The admin who created it.
@@ -79,7 +79,7 @@ pub struct Ramp {
     pub transitions: Vec<Transition>,
 }
 
-/// The plan of a ramp, as an admin sends it.
+/// The plan of a ramp, as a request contains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -106,7 +106,7 @@ pub struct Step {
     /// The evaluations of the flag that the step needs before the next one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_evaluations: Option<u64>,
-    /// Whether an admin must approve the step before it begins.
+    /// Whether an editor must approve the step before it begins.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
 }
@@ -219,7 +219,7 @@ pub enum RampState {
     Paused,
     /// The last step has baked.
     Completed,
-    /// The flag was rolled back. Until an admin acknowledges that, it can only be switched off.
+    /// The flag was rolled back. Until an editor acknowledges that, it can only be switched off.
     RolledBack,
     /// Someone else has changed the flag. Their change stays.
     Superseded,
@@ -269,7 +269,7 @@ pub struct Transition {
     pub step: usize,
     /// The percentage from then on.
     pub percent: u8,
-    /// The actor: an admin's `sub`, `ramp:<id>` for the engine, `alarm:<name>`.
+    /// The actor: an editor's `sub`, `ramp:<id>` for the engine, `alarm:<name>`.
     pub actor: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
-//! Ramps: creating them, the actions of admins on them, and the engine that `reconcile` runs every minute.
+//! Ramps: creating them, the actions of editors on them, and the engine that `reconcile` runs every minute.
 //!
-//! A ramp changes its flag by the same path as an admin: the flag's row is locked, then the ramp's; the actor in
+//! A ramp changes its flag by the same path as an editor: the flag's row is locked, then the ramp's; the actor in
 //! the audit is `ramp:<id>`. The ramp stores the revision that its own last change gave the flag. Another revision
 //! means that someone else has changed the flag, and then the ramp never writes again.
 

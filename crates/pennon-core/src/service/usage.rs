@@ -78,7 +78,7 @@ pub struct Overviews {
 pub struct Overview {
     /// The stored flag.
     pub stored: FlagOverview,
-    /// Whether only server keys and admins see it.
+    /// Whether it is hidden from client keys and from callers without a key or role.
     pub server_only: bool,
     /// Why it can probably be removed, judged by the last 30 days.
     pub stale: Vec<Stale>,

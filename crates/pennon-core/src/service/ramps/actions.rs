@@ -1,4 +1,4 @@
-//! The actions of admins on ramps.
+//! The actions of editors on ramps.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use crate::service::change::{Changed, Expected};
 use crate::service::update::require_in_use;
 use crate::store::Action;
 
-/// An action of an admin on a ramp.
+/// An action of an editor on a ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RampAction {
     /// Stops the steps. The flag keeps its share.
@@ -35,7 +35,7 @@ pub enum RampAction {
 }
 
 impl FlagService {
-    /// Applies an action of an admin to the flag's open ramp.
+    /// Applies an action of an editor to the flag's open ramp.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`], [`Error::NotFound`] without a ramp, [`Error::PreconditionFailed`];

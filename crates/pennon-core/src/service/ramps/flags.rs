@@ -23,7 +23,7 @@ pub(in crate::service) async fn supersede_ramps(
 ) -> Result<(), Error> {
     let keys: Vec<&FlagKey> = changes.iter().map(|(key, ..)| *key).collect();
     for (key, ramp) in transaction.open_ramps(&keys).await? {
-        // An unreadable ramp never changes its flag, so admins may.
+        // An unreadable ramp never changes its flag, so editors may.
         let Some(mut ramp) = ramp else { continue };
         if ramp.state.is_live() {
             supersede(transaction, &key, &mut ramp, action).await?;
@@ -42,8 +42,8 @@ pub(in crate::service) async fn supersede_ramps(
     Ok(())
 }
 
-/// Rejects a request that would give users flags that a ramp has rolled back, until an admin acknowledges the rollback:
-/// by overrides, or by a new flag with the same key. Therefore the flag cannot be deleted permanently either.
+/// Rejects a request that would give users flags that a ramp has rolled back, until an editor acknowledges the
+/// rollback: by overrides, or by a new flag with the same key. Therefore the flag cannot be deleted permanently either.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
@@ -69,7 +69,7 @@ fn not_acknowledged(key: &FlagKey, ramp: &Ramp) -> Error {
         "Ramp {} of '{key}' was rolled back ({}); acknowledge that before you change the flag. It can be \
          switched off",
         ramp.id,
-        ramp.reason.as_deref().unwrap_or("by an admin")
+        ramp.reason.as_deref().unwrap_or("by a request")
     ))
 }
 

@@ -184,7 +184,7 @@ impl FlagService {
         let mut transaction = self.begin(environment, &actor).await?;
         let found = transaction.flag(key).await?;
         let claimed = transaction.claim_ramp(key, &place.ramp.id).await?;
-        // Another run has locked it, or an admin has paused or ended it.
+        // Another run has locked it, or an editor has paused or ended it.
         let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
         };
