@@ -460,7 +460,7 @@ async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
         assert_eq!(api.read(SETTINGS).await.header("etag"), Some(tag.as_str()));
         assert_eq!(of_users().await, before, "nothing has changed on {on}");
 
-        // The other request changes settings, and takes no users.
+        // Without `dryRun` the request changes settings, and takes no users.
         assert_eq!(
             api.admin_if(&tag, "PUT", SETTINGS, &wanted).await.status,
             400
@@ -515,7 +515,7 @@ async fn settings_of_an_environment_override_the_defaults() {
         let inherited = json!([true, "sha256", ["anonymousRollout", "bucketing"]]);
         assert_eq!(shown(&api.read(SETTINGS).await), inherited, "{on}");
         assert_eq!(checkout(&api, "").await, true, "{on}");
-        // Bucket 49 by SHA-256.
+        // `user-8` is in bucket 49 by SHA-256.
         let body = json!({"rolloutPercentage": 40});
         api.admin("PATCH", "/api/admin/flags/checkout", &body).await;
         let sha256 = checkout(&api, "user-8").await;
