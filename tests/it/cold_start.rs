@@ -329,7 +329,7 @@ async fn a_secret_that_answers_too_late_is_read_in_a_later_request() {
 
 #[tokio::test]
 async fn a_database_secret_that_comes_late_or_is_rotated_is_read_again() {
-    // Only this login needs a password.
+    // Only the login `service` needs a password.
     let server = Server::start(&[], |folder| {
         let rules = "host all service all scram-sha-256\nhost all all all trust\n";
         std::fs::write(folder.join("data/pg_hba.conf"), rules).expect("writes");

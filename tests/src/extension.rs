@@ -218,7 +218,7 @@ impl ExtensionsApi {
         &self.address
     }
 
-    /// Begins an invocation. The function of a test is the test itself.
+    /// Begins an invocation. No function runs: the test sends the requests of one.
     pub fn invoke(&self) {
         self.send(json!({
             "eventType": "INVOKE",

@@ -37,7 +37,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
                 let scheduled = event["Type"] == "ScheduleV2"
                     && properties["State"] == "ENABLED"
                     && properties["ScheduleExpression"].is_string();
-                // Only the lines with evaluations or uses of keys, and not its own lines.
+                // A log subscription gets lines with evaluations or uses of keys only, and none of its own function.
                 let log = target(&properties["LogGroupName"]);
                 let reads_log = event["Type"] == "CloudWatchLogs"
                     && properties["FilterPattern"] == "{ $.evaluated >= 0 }"
@@ -45,7 +45,11 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
                     && format!("{}Function", log.trim_end_matches("Logs")) != function.id
                     && stack.get(log)["Type"] == "AWS::Logs::LogGroup";
                 let runs = scheduled || reads_log;
-                problems.unless(runs, &function.id, "an event without a source");
+                problems.unless(
+                    runs,
+                    &function.id,
+                    "an event with neither an active schedule nor the right log lines",
+                );
                 continue;
             }
             let ours = properties["ApiId"] == reference("HttpApi");
@@ -420,13 +424,13 @@ planted! {
         => "authorizer AdminToken: another issuer than JWT_ISSUER";
     a_log_subscription_that_skips_lines_without_evaluations:
         [Mistake("CountEvaluationsFunction", "FilterPattern: \"{ $.evaluated >= 0 }\"", "FilterPattern: \"{ $.evaluated > 0 }\"")]
-        => "CountEvaluationsFunction: an event without a source";
+        => "CountEvaluationsFunction: an event with neither an active schedule nor the right log lines";
     a_log_subscription_to_its_own_log:
         [Mistake("CountEvaluationsFunction", "LogGroupName: !Ref ListFlagsLogs", "LogGroupName: !Ref CountEvaluationsLogs")]
-        => "CountEvaluationsFunction: an event without a source";
+        => "CountEvaluationsFunction: an event with neither an active schedule nor the right log lines";
     a_schedule_that_is_switched_off:
         [Mistake("ReconcileFunction", "State: ENABLED", "State: DISABLED")]
-        => "ReconcileFunction: an event without a source";
+        => "ReconcileFunction: an event with neither an active schedule nor the right log lines";
     a_function_without_a_trigger:
         [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
         => "ReconcileFunction: has no trigger",

@@ -27,8 +27,8 @@ pub(super) enum Command<'a> {
     /// Fields of the entry at this key, such as [`entry::HEADER`]: a list of their values.
     Fields { key: &'a str, names: Names<'a> },
     /// The whole entry at this key, or a lease to fill it. Every attempt has its own lease id, so that an attempt
-    /// that is delayed in the network does not renew the lease of another one. All attempts of one reader share
-    /// its grace period, so that a reader that lost the reply does not wait for itself.
+    /// that is delayed in the network does not renew the lease of another one. All attempts of one reader
+    /// have its id, so that a reader that lost the reply does not wait for its own fill grace period.
     Read {
         key: &'a str,
         reader: &'a str,
