@@ -151,7 +151,8 @@ impl Evaluator {
                     if state.is_current(max_age, arrived) {
                         return true;
                     }
-                    // A failed check that began before the caller arrived says nothing about now, after a freeze.
+                    // Only a check that began after the caller arrived counts: an earlier one may have failed before
+                    // Lambda froze the process.
                     if state.failed.is_some_and(|failed| failed.is_since(arrived)) {
                         return false;
                     }
