@@ -186,13 +186,13 @@ async fn compare(
         settings: &settings,
     };
     check_meaning(&changed, copy.from, source, target)?;
-    let steps: Vec<_> = changed
+    let changes: Vec<_> = changed
         .iter()
         .filter_map(|(key, flag)| Some((*key, &current.get(*key)?.flag, *flag)))
         .collect();
-    reject_ineffective_schedules(transaction, &steps).await?;
-    reject_removal_of_used_variants(transaction, &steps).await?;
-    supersede_ramps(transaction, &steps, Action::CopyFlag).await?;
+    reject_ineffective_schedules(transaction, &changes).await?;
+    reject_removal_of_used_variants(transaction, &changes).await?;
+    supersede_ramps(transaction, &changes, Action::CopyFlag).await?;
     let keys = source.flags.keys();
     let created: Vec<&FlagKey> = keys.filter(|key| !current.contains_key(*key)).collect();
     require_acknowledged(transaction, &created).await?;

@@ -24,7 +24,7 @@ use crate::error::{Error, FieldErrors};
 use crate::limits::{check_flag, check_metadata};
 use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
-use crate::store::{Action, AuditStep, FlagRecord, FlagRecords, NewState, Transaction};
+use crate::store::{Action, AuditedChange, FlagRecord, FlagRecords, NewState, Transaction};
 
 /// Limit on the flags of a file or a copy. They are written in one transaction, within the function's timeout of ten
 /// seconds. Few services have a tenth of so many flags.
@@ -240,15 +240,15 @@ async fn compare(
             unreadable.reason
         )));
     }
-    let steps: Vec<_> = file
+    let changes: Vec<_> = file
         .flags
         .iter()
         .filter(|(key, flag)| !is_unchanged(current.get(*key), flag))
         .filter_map(|(key, flag)| Some((key, &current.get(key)?.flag, flag)))
         .collect();
-    reject_ineffective_schedules(transaction, &steps).await?;
-    reject_removal_of_used_variants(transaction, &steps).await?;
-    supersede_ramps(transaction, &steps, Action::ImportFlag).await?;
+    reject_ineffective_schedules(transaction, &changes).await?;
+    reject_removal_of_used_variants(transaction, &changes).await?;
+    supersede_ramps(transaction, &changes, Action::ImportFlag).await?;
     let keys = file.flags.keys();
     let created: Vec<&FlagKey> = keys.filter(|key| !current.contains_key(*key)).collect();
     require_acknowledged(transaction, &created).await?;
@@ -489,12 +489,12 @@ pub(super) async fn write_flags(
         })
         .collect();
     transaction.put_flags(&states).await?;
-    let steps = all.iter().map(|(key, flag, archived)| AuditStep {
+    let changes = all.iter().map(|(key, flag, archived)| AuditedChange {
         key: (*key).clone(),
         before: current.get(*key).map(state_of),
         after: Some(audited(flag, *archived)),
     });
-    transaction.add_audit_entries(action, steps).await?;
+    transaction.add_audit_entries(action, changes).await?;
     // Flags that become archived, and restored ones, whose schedules earlier versions did not cancel.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);

@@ -16,9 +16,9 @@ use pennon_eval::{EvaluationDefaults, FlagKey};
 pub use embedded::EmbeddedStore;
 pub use postgres::{DatabaseUrl, InvalidDatabaseUrl, PostgresStore, RolesState};
 pub use record::{
-    Action, AuditEntry, AuditStep, Backlog, CountedBatch, DayCount, DueSchedule, EnvironmentRecord,
-    FlagOverview, FlagOverviews, FlagQuery, FlagRecord, FlagRecords, HourCount, KeyRecord,
-    LeasedWebhook, NewState, OverridePage, OverrideRecord, Page, Paged, ScheduleRecord,
+    Action, AuditEntry, AuditedChange, Backlog, CountedBatch, DayCount, DueSchedule,
+    EnvironmentRecord, FlagOverview, FlagOverviews, FlagQuery, FlagRecord, FlagRecords, HourCount,
+    KeyRecord, LeasedWebhook, NewState, OverridePage, OverrideRecord, Page, Paged, ScheduleRecord,
     ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;

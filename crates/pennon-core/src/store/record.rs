@@ -443,7 +443,7 @@ pub struct NewState<'a> {
 
 /// A change of one flag, for the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditStep {
+pub struct AuditedChange {
     /// The key of the flag.
     pub key: FlagKey,
     /// The state before.

@@ -9,8 +9,8 @@ use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
 use super::record::{
-    Action, AuditStep, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook, NewState, OverrideRecord,
-    ScheduleRecord, SettingsRecord,
+    Action, AuditedChange, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook, NewState,
+    OverrideRecord, ScheduleRecord, SettingsRecord,
 };
 use super::{embedded, postgres};
 use crate::error::Error;
@@ -359,9 +359,9 @@ impl Transaction {
     pub async fn add_audit_entries(
         &mut self,
         action: Action,
-        steps: impl Iterator<Item = AuditStep>,
+        changes: impl Iterator<Item = AuditedChange>,
     ) -> Result<(), Error> {
-        dispatch!(self, open => open.add_audit_entries(action, steps))
+        dispatch!(self, open => open.add_audit_entries(action, changes))
     }
 
     /// Commits. [`Error::Unavailable`] if the outcome is unknown: the commit may still happen, within

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::snapshot::Revision;
 use crate::store::record::{
-    Action, AuditEntry, AuditStep, FlagRecord, FlagRecords, NewState, OverrideRecord,
+    Action, AuditEntry, AuditedChange, FlagRecord, FlagRecords, NewState, OverrideRecord,
     SettingsRecord,
 };
 use crate::wire_size::wire_size;
@@ -356,9 +356,9 @@ impl Transaction {
     pub(in crate::store) fn add_audit_entries(
         &mut self,
         action: Action,
-        steps: impl Iterator<Item = AuditStep>,
+        changes: impl Iterator<Item = AuditedChange>,
     ) -> Result<(), Error> {
-        for AuditStep { key, before, after } in steps {
+        for AuditedChange { key, before, after } in changes {
             self.add_audit_entry(Some(&key), action, before, after)?;
         }
         Ok(())

@@ -11,11 +11,11 @@ use super::statement::{Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{Action, AuditEntry, AuditStep, Page, Paged};
+use crate::store::{Action, AuditEntry, AuditedChange, Page, Paged};
 
 /// How many entries one statement adds. The states of all flags of an import at once can take more memory than the
 /// function has.
-const STEPS_PER_STATEMENT: usize = 100;
+const CHANGES_PER_STATEMENT: usize = 100;
 const COLUMNS: &str =
     "id, environment, flag_key, action, actor, at, before::text as before, after::text as after";
 
@@ -101,20 +101,20 @@ impl Transaction {
     pub(in crate::store) async fn add_audit_entries(
         &mut self,
         action: Action,
-        mut steps: impl Iterator<Item = AuditStep>,
+        mut changes: impl Iterator<Item = AuditedChange>,
     ) -> Result<(), Error> {
-        let texts = |part: &[AuditStep], side: fn(&AuditStep) -> &Option<Value>| {
-            let text = |step| side(step).as_ref().map(ToString::to_string);
+        let texts = |part: &[AuditedChange], side: fn(&AuditedChange) -> &Option<Value>| {
+            let text = |change| side(change).as_ref().map(ToString::to_string);
             part.iter().map(text).collect::<Vec<Option<String>>>()
         };
         loop {
-            let part: Vec<AuditStep> = steps.by_ref().take(STEPS_PER_STATEMENT).collect();
+            let part: Vec<AuditedChange> = changes.by_ref().take(CHANGES_PER_STATEMENT).collect();
             if part.is_empty() {
                 return Ok(());
             }
-            let keys: Vec<&str> = part.iter().map(|step| step.key.as_str()).collect();
-            let before = texts(&part, |step| &step.before);
-            let after = texts(&part, |step| &step.after);
+            let keys: Vec<&str> = part.iter().map(|change| change.key.as_str()).collect();
+            let before = texts(&part, |change| &change.before);
+            let after = texts(&part, |change| &change.after);
             let parameters: [Parameter<'_>; 6] = [
                 (&self.environment(), Type::TEXT),
                 (&action.name(), Type::TEXT),
