@@ -251,8 +251,12 @@ async fn revert_whole(
 ) -> Result<FlagRecord, Error> {
     let Some(target) = side.of(entry).and_then(from_audit) else {
         let id = entry.id;
+        let when = match side {
+            Side::Before => "before",
+            Side::After => "after",
+        };
         return Err(Error::Conflict(format!(
-            "Entry {id} holds no state of '{key}' on that side"
+            "Entry {id} holds no state of '{key}' {when} the change"
         )));
     };
     let before = transaction.flag(key).await?;
@@ -261,10 +265,10 @@ async fn revert_whole(
     }
     if let Some(before) = &before {
         expected.check(before.revision)?;
-        let step = [(key, &before.flag, &target.flag)];
-        reject_ineffective_schedules(transaction, &step).await?;
-        reject_removal_of_used_variants(transaction, &step).await?;
-        supersede_ramps(transaction, &step, Action::RevertFlag).await?;
+        let changes = [(key, &before.flag, &target.flag)];
+        reject_ineffective_schedules(transaction, &changes).await?;
+        reject_removal_of_used_variants(transaction, &changes).await?;
+        supersede_ramps(transaction, &changes, Action::RevertFlag).await?;
     }
     if !target.archived {
         check_limits_with_flag(

@@ -28,5 +28,5 @@ pub(super) const META_PREFIX: &str = "pennon.";
 pub(super) const LOCAL_FIELDS: [&str; 2] = ["environments", "evaluationDefaults"];
 
 /// Top-level field of an export: the parts that it omits because they are unreadable. `flags` lists keys, `settings` is
-/// true if the settings are omitted. An import changes neither.
+/// true if the settings are omitted. An import does not change the omitted parts.
 pub(super) const UNREADABLE: &str = "pennon.unreadable";
