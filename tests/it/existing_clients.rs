@@ -185,7 +185,7 @@ async fn a_time_may_have_an_offset_and_omit_seconds() {
             assert_eq!(answer.status, 201, "{text} on {}: {answer:?}", api.on);
             assert_eq!(answer.json()["scheduledAt"], expected, "{text}");
         }
-        // In the future if the offset is ignored, in the past otherwise.
+        // This time is in the past; without its offset it would be in the future.
         let soon = timestamp(SystemTime::now() + Duration::from_secs(1_800));
         let past = soon.replace('Z', "+01:00");
         for text in ["2099-06-01T12Z", "2099-06-01", "2099-06-01T12:30+2", &past] {

@@ -382,7 +382,7 @@ async fn evaluations_are_sent_once_at_shutdown_and_again_with_the_same_id_after_
         extension.value("size").await;
     }
     extension.evaluate("", r#"{"context":{}}"#).await;
-    // Neither is a served variant.
+    // Neither is counted, because no variant is served.
     extension.evaluate("missing", r#"{"context":{}}"#).await;
     extension.evaluate("size", "{").await;
     assert_eq!(source.counts(), Vec::<Value>::new());

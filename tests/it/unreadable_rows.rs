@@ -140,7 +140,7 @@ async fn unreadable_settings_overrides_and_keys_fail_only_what_depends_on_them()
         (answer.status, answer.json()["errorCode"].clone())
     };
     for _ in 0..2 {
-        // Its percentage is between 0 and 100, so its users depend on the settings.
+        // `checkout` has a percentage between 0 and 100, so the settings determine which users get it.
         assert_eq!(code("checkout", "bob").await, (400, json!("PARSE_ERROR")));
         assert_eq!(code("search", "alice").await, (400, json!("PARSE_ERROR")));
         assert_eq!(code("search", "bob").await, (200, Value::Null));
@@ -241,7 +241,7 @@ async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
     )
     .await;
     eventually(
-        "the schedules that are due are made or given up",
+        "the schedules that are due are applied or have failed",
         async || {
             let all = api.read(url).await.json();
             let of = |status: &str| {

@@ -84,7 +84,7 @@ impl SecretsManager {
     /// Calls any service of moto.
     pub async fn call(&self, service: &str, target: &str, body: &Value) -> Value {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // moto chooses the service by the scope of the signature, and SQS speaks another version.
+        // moto chooses the service by the scope of the signature. SQS has another version of the protocol.
         let version = if service == "sqs" { "1.0" } else { "1.1" };
         let scope = format!("Credential=test/20261121/us-east-1/{service}/aws4_request");
         let request = hyper::Request::post(&self.endpoint)

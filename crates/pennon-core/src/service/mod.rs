@@ -75,7 +75,7 @@ pub struct Reading {
     pub snapshot: Arc<Snapshot>,
     /// Where they were read from.
     pub source: Source,
-    /// The outcome for the cache: Redis, or memory if there is no Redis.
+    /// What the cache answered: Redis, or the memory of this instance if no Redis is configured.
     pub cache: CacheOutcome,
 }
 
