@@ -273,7 +273,7 @@ fn read_from_root(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).expect("text")
 }
 
-/// Every command of a document's consoles that starts with `curl`, and what it prints.
+/// Every command in the `console` blocks of a document that starts with `curl`, and what it prints.
 fn console_commands(document: &str) -> Vec<(String, String)> {
     let text = read_from_root(document);
     let blocks = text.split("```console\n").skip(1);

@@ -525,7 +525,7 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
     let all = stack.function("evaluate-flags").await;
     for start in ["", "/", "/api", "/prod", "/prod/api/", "/api/"] {
         let path = format!("{start}/ofrep/v1/evaluate/flags");
-        // Where no gateway has extracted the key from the path.
+        // No gateway has extracted the key from this path.
         let event = Event::evaluate("search", &alice()).path(&format!("{path}/search"), None);
         let answer = one.call(&event).await;
         assert_eq!(answer.json()["value"], true, "{path}: {answer:?}");

@@ -45,7 +45,7 @@ impl OfrepPath {
         (plain != path).then_some(plain)
     }
 
-    /// The path as in the table of routes, if it is a path of OFREP.
+    /// The path as in the table of routes, if it is a path of OFREP without a stage.
     pub(crate) fn canonical(path: &str) -> Option<String> {
         let (before, rest) = split(path)?;
         matches!(before.as_slice(), [] | ["api"]).then(|| format!("/ofrep{rest}"))
