@@ -1,4 +1,4 @@
-// Journeys over what changes a flag later or changed it earlier: ramps, schedules, history; and why a user gets a value.
+// Journeys over ramps, schedules, the history of a flag, and the explanation of a value.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';
@@ -8,7 +8,7 @@ describe('changes', { concurrency: 2 }, () => {
   const installation = new Installation();
   const open = useConsole(installation);
 
-  it('ramps a flag from a template, steers the ramp, and goes back when its alarm fires', async () => {
+  it('ramps a flag from a template, controls the ramp, and shows that its alarm has rolled it back', async () => {
     const env = await installation.environment('ramps');
     await installation.createFlag(env, { key: 'checkout', enabled: true, rolloutPercentage: 2 });
     const ramp = () => installation.api('GET', `/api/admin/flags/checkout/ramp?environment=${env}`);
@@ -19,7 +19,7 @@ describe('changes', { concurrency: 2 }, () => {
     await person.sees('The share is 100 % already: lower it first');
     await person.go(`/${env}/flags/checkout?tab=ramp`);
     const steps = person.page.locator('ol.steps > li');
-    const steer = async (action, sentence) => {
+    const control = async (action, sentence) => {
       await person.press('button', action, { exact: true });
       await person.confirm(action);
       await person.by('status').getByText(sentence, { exact: true }).waitFor();
@@ -43,10 +43,10 @@ describe('changes', { concurrency: 2 }, () => {
     assert.match((await steps.nth(2).textContent()), /^planned 100 %, then watched for 1 h$/);
     await person.by('listitem').filter({ hasText: 'checkout-errors' }).getByText('Without data: wait').waitFor();
     await person.assertAccessible('a ramp');
-    await steer('Pause', 'The ramp is paused at 10 %.');
+    await control('Pause', 'The ramp is paused at 10 %.');
     assert.equal((await ramp()).state, 'paused');
-    await steer('Resume', 'The ramp is running at 10 %.');
-    await steer('Advance', 'The ramp is running at 50 %.');
+    await control('Resume', 'The ramp is running at 10 %.');
+    await control('Advance', 'The ramp is running at 50 %.');
     assert.match((await steps.first().textContent()), /^done 10 %/);
     assert.match((await steps.nth(1).textContent()), /^now 50 %/);
     assert.equal((await installation.flag(env, 'checkout')).rolloutPercentage, 50);
@@ -60,16 +60,16 @@ describe('changes', { concurrency: 2 }, () => {
     assert.equal((await ramp()).state, 'baking');
     await conflict.getByRole('button', { name: 'Apply mine on top' }).click();
     await person.sees('The ramp is paused at 100 %.');
-    await steer('Resume', 'The ramp is running at 100 %.');
+    await control('Resume', 'The ramp is running at 100 %.');
 
     assert.equal((await installation.setAlarm('checkout-errors', 'ALARM')).rolledBack, 1);
-    // The page notices it by itself.
+    // The page shows it without being loaded again.
     await person.by('status').getByText('The ramp is rolled back at 2 %.').waitFor({ timeout: 30_000 });
     await person.sees('A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off');
     assert.equal((await installation.flag(env, 'checkout')).rolloutPercentage, 2);
     await person.by('listitem').filter({ hasText: "alarm 'checkout-errors' is in ALARM" }).first().waitFor();
     await person.assertAccessible('a ramp that was rolled back');
-    await steer('Acknowledge', 'The ramp is rolled back at 2 %.');
+    await control('Acknowledge', 'The ramp is rolled back at 2 %.');
     await person.sees('Acknowledged by local-admin.');
     await person.seesNo('A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off');
     assert.equal((await ramp()).acknowledgedBy, 'local-admin');
@@ -78,7 +78,7 @@ describe('changes', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('schedules a change, cancels one, and shows what became of them', async () => {
+  it('schedules two changes, cancels one, and shows the results', async () => {
     const env = await installation.environment('schedules');
     await installation.createFlag(env, { key: 'sale', enabled: false, rolloutPercentage: 10 });
     const schedules = () => installation.api('GET', `/api/admin/flags/sale/schedule?environment=${env}`);
@@ -111,18 +111,18 @@ describe('changes', { concurrency: 2 }, () => {
     await person.sees('The scheduled change was cancelled.');
     await first.getByText('cancelled', { exact: true }).waitFor();
     assert.equal((await schedules()).find(({ updates }) => updates.enabled).status, 'cancelled');
-    // Its time comes.
+    // The other change becomes due.
     installation.sql(`update feature_flag_schedules set scheduled_at = now() where status = 'pending'`);
     await eventually(async () => (await installation.flag(env, 'sale')).rolloutPercentage === 30, () => 'the change is not made');
     assert.equal((await installation.flag(env, 'sale')).enabled, false);
-    // The page notices it by itself.
+    // The page shows it without being loaded again.
     await items.filter({ hasText: 'Set the share: 30 %' }).getByText('applied', { exact: true }).waitFor({ timeout: 30_000 });
     await person.go(`/${env}/flags/sale?tab=history`);
     await person.by('listitem').filter({ hasText: 'changed on schedule sale' }).filter({ hasText: 'Rollout: 10 % → 30 %' }).waitFor();
     await person.leave();
   });
 
-  it('shows who changed a flag, and reverts a change that nobody has followed', async () => {
+  it('shows who changed a flag, and reverts a change unless the flag changes during the confirmation', async () => {
     const env = await installation.environment('history');
     const change = (body) => installation.api('PATCH', `/api/admin/flags/banner?environment=${env}`, body);
     await installation.createFlag(env, { key: 'banner', enabled: false, rolloutPercentage: 5 });

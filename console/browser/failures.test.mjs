@@ -54,7 +54,7 @@ describe('failures', () => {
       const person = await Person.open(browser, installation, '/production/flags/sessions?tab=rollout', { token: null, expected });
       await person.press('button', 'Sign in');
       await person.by('spinbutton', 'Percent').fill('30');
-      // The access token is in no storage, which scripts of a later page could read.
+      // The access token is in no storage, where scripts of a later page could read it.
       const stored = await person.page.evaluate(() => JSON.stringify({ ...localStorage }) + document.cookie);
       assert.ok(!stored.includes('eyJ'), stored);
 
@@ -87,7 +87,7 @@ describe('failures', () => {
       const person = await Person.open(browser, installation, '/production/flags/roles?tab=rollout', { token: null });
       await person.press('button', 'Sign in');
       await person.by('button', 'Save rollout').and(person.page.locator('[aria-disabled=true]')).waitFor();
-      // This one has no other reason to be disabled.
+      // Only the missing role disables this button, in contrast to "Save rollout", which nothing has changed yet.
       const refused = person.page.locator('[aria-disabled=true][title="Needs the role editor:production"]');
       await person.by('button', 'Turn off: roles').and(refused).waitFor();
       await person.sees(/needs the role editor:production/);

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';
 import { eventually, Installation, TOKEN } from './services.mjs';
 
-/** Time the page may take for an interaction with 5,000 flags, by the browser's own clock, of which a run must have one. */
+/** With 5,000 flags, the fastest of several interactions must take less time than this, by the browser's own clock. */
 const SMOOTH_MS = 100;
 
 describe('flags', { concurrency: 2 }, () => {
@@ -20,7 +20,7 @@ describe('flags', { concurrency: 2 }, () => {
         "form-action 'none'; img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'",
     );
     const person = await open('/production/flags', { expected: [/./] });
-    // The browser enforces it: an attack through the DOM fails, and the violation is seen by every test.
+    // The browser enforces the policy: an attack through the DOM fails, and the violations are in `problems`, which fail a test.
     await person.page.evaluate(() => {
       const script = document.createElement('script');
       try {
@@ -229,7 +229,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('button', 'Save').click();
     await person.sees('The override of alice was set.');
     await person.press('button', 'Paste a list');
-    // So is an error at a field that the form does not have.
+    // An error at a field that the form does not have is shown too.
     person.expected.push(/^400 PUT /);
     await person.by('textbox', 'User ids').fill('x'.repeat(1_000));
     await person.by('button', 'Save').click();
@@ -273,7 +273,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('dialog').getByRole('button', { name: 'Turn on', exact: true }).focus();
     await keyboard.press('Enter');
     await person.sees(`second is on in ${env}.`);
-    // Turning a flag off needs another key than Enter alone.
+    // Enter alone does not turn a flag off, because Cancel has the focus.
     await person.by('button', 'Turn off: second').press('Enter');
     await person.by('dialog').waitFor();
     assert.equal(await person.page.evaluate(() => document.activeElement?.textContent), 'Cancel');
@@ -315,7 +315,7 @@ describe('flags', { concurrency: 2 }, () => {
     await keyboard.press('Enter');
     const { y } = await person.by('heading', 'The steps that decided').boundingBox();
     assert.ok(y < 700, `the explanation begins at ${y}`);
-    // The differences in the question can have the focus too, but Enter copies.
+    // The dialog lists differences that can have the focus too, but Copy has it, so Enter copies.
     await person.go(`/compare?from=${env}&to=production&flag=next`);
     await person.by('button', 'Copy 1 flag').press('Enter');
     await person.by('dialog').waitFor();

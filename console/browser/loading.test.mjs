@@ -7,7 +7,7 @@ import { Installation } from './services.mjs';
 describe('loading', () => {
   const installation = new Installation();
   const open = useConsole(installation);
-  /** Holds requests until a condition holds, so that a page that needs their responses for it never gets there. */
+  /** Delays requests until `until` resolves. A page that would have to wait for their responses before that never gets there. */
   const hold = (person, path, until) => person.page.route(path, async (route) => {
     await until();
     await route.fallback();
@@ -23,7 +23,7 @@ describe('loading', () => {
     const row = person.by('link', 'flag-0', { exact: true });
     await row.waitFor();
 
-    // As it is, with an empty cache: measured in the browser.
+    // The time with an empty cache and without delayed requests, measured in the browser.
     await person.page.addInitScript(() => {
       new MutationObserver((_, observer) => {
         if (!document.querySelector('tbody a')) return;
@@ -41,7 +41,7 @@ describe('loading', () => {
     }
     test.diagnostic(`first row after ${times.sort((a, b) => a - b)[2]} ms (median of ${times})`);
 
-    // Neither the configuration waits for the script, nor the list for who is signed in.
+    // The configuration is requested before the script arrives, and the list before the responses about the person and the environments.
     const requested = (path) => person.page.waitForRequest((request) => new URL(request.url()).pathname === path);
     const configuration = requested('/console/config.json');
     await hold(person, '**/console/app.js', () => configuration);

@@ -207,7 +207,7 @@ describe('pages', { concurrency: 2 }, () => {
     const other = await installation.environment('compared');
     await installation.createFlag(other, { key: 'kept', enabled: true, rolloutPercentage: 100 });
     await installation.createFlag(other, { key: 'raised', enabled: true, rolloutPercentage: 50 });
-    // Only the page loaded anew knows the other environment.
+    // The API has created the other environment, so the console knows it only after the page was loaded again.
     await person.page.goto(`${installation.url}/console/compare?from=${env}&to=${other}`);
     await person.sees('2 flags differ.');
     const row = (key) => person.by('row').filter({ has: person.by('link', key) });
@@ -224,7 +224,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('purges the cache after a change by SQL, and archives stale flags with a way back', async () => {
+  it('purges the cache after a change by SQL, and archives stale flags and undoes that', async () => {
     const env = await installation.environment('stale');
     for (const key of ['old', 'older', 'oldest', 'touched']) await installation.createFlag(env, { key, enabled: true, rolloutPercentage: 100 });
     await installation.createFlag(env, { key: 'young', enabled: true, rolloutPercentage: 100 });

@@ -65,7 +65,7 @@ function redirectPath(): string {
   return `${consolePath}callback`;
 }
 
-/** Leaves for the page of the issuer, which comes back to `/console/callback`. */
+/** Opens the sign-in page of the issuer, which redirects to `/console/callback`. */
 export async function login(): Promise<void> {
   if (config.mode !== 'oidc') return;
   const state = randomText();

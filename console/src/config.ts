@@ -22,7 +22,7 @@ export type Config = TokenConfig | OidcConfig;
 
 export let config: Config = { mode: 'token' };
 
-/** The page has begun to load it together with the scripts, which only a request without options can use. */
+/** index.html preloads config.json. Only a request without options uses the preloaded response. */
 export async function loadConfig(): Promise<void> {
   const response = await fetch(`${consolePath}config.json`);
   if (!response.ok) throw new Error(`config.json: status ${response.status}`);

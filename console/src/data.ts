@@ -7,7 +7,7 @@ import { ApiError } from './api/error.ts';
 import { onRecovery } from './connection.ts';
 
 /** No spinner before this many milliseconds. */
-const PATIENCE = 150;
+const SPINNER_DELAY = 150;
 /** Data that is younger is not requested again when another page shows it. */
 const FRESH = 1_000;
 const KEPT = 60;
@@ -47,7 +47,7 @@ export class Entry<T> implements Resource<T> {
     const { signal } = this.running;
     const timer = setTimeout(() => {
       this.slow.value = this.data.value === undefined;
-    }, PATIENCE);
+    }, SPINNER_DELAY);
     const result = await this.read({ signal, ifNoneMatch: this.etag.value }).catch(asApiError);
     clearTimeout(timer);
     if (signal.aborted) return;

@@ -18,7 +18,10 @@ export function renderOnSignals(): void {
   };
 }
 
-/** An effect runs each rendering, which makes it depend on the signals that are read. Its second run asks for the next. */
+/**
+ * Each rendering runs in an effect, which therefore depends on the signals that are read. When one of them changes, the
+ * effect runs again and requests the next rendering.
+ */
 function observe(component: Component): void {
   const { render } = component;
   let stop = () => {};

@@ -28,7 +28,7 @@ export type Answer<P extends keyof Paths, M extends Method> =
         : undefined
     : never;
 
-/** Values of a request: those that its path names stand there, the others in the query. */
+/** Parameters of a request. Those that the path names are put into the path, the others into the query. */
 export type Params = Record<string, string | number | undefined>;
 
 export interface RequestOptions {

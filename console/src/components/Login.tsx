@@ -1,4 +1,4 @@
-// The way in: a button that leads to the identity provider, or the token of a local server.
+// The sign-in: a button that leads to the identity provider, or the token of a local server.
 import { useState } from 'preact/hooks';
 import { login, loginError, useLocalToken } from '../auth.ts';
 import { config } from '../config.ts';

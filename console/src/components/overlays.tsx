@@ -170,7 +170,7 @@ function undoMessage({ id, undo }: Message): void {
   void undo?.();
 }
 
-/** Messages lie below the page, which ends above them, and at the bottom of the window while the page is longer. */
+/** Messages come after the end of the page. While the page is longer than the window, they stay at the window's bottom. */
 export function Toasts() {
   const undoable = messages.value.filter((message) => message.undo);
   useCommands(undoable.map((message) => ({ id: `undo.${message.id}`, title: `${texts.undo}: ${message.text}`, run: () => undoMessage(message) })), [messages.value]);

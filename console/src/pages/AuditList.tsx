@@ -1,4 +1,4 @@
-// Audit entries, newest first: sentences, the difference, and the way back.
+// Audit entries, newest first: what changed, in sentences and as a difference, and how to revert it.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { asApiError, send, type Answer } from '../api/client.ts';
 import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
@@ -71,7 +71,7 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
   );
 }
 
-/** Asks with the difference to the state of this moment, which is also the one that the API requires. */
+/** Asks with the difference to the current state, and sends that state's ETag, so that no later change is overwritten. */
 async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'): Promise<void> {
   const key = entry.flagKey ?? '';
   const target = flagParams(env, key);
@@ -103,7 +103,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
   });
 }
 
-/** The fields of a flag that an entry has; an entry can tell more, such as where a copy is from. */
+/** The fields of a flag that an entry has; an entry may contain more, such as the source of a copy. */
 function fieldsIn(entry: unknown, flag: unknown): unknown {
   return flag && fieldsOf(flag, FIELDS.filter((name) => name in (entry as object)));
 }

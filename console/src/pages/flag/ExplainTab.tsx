@@ -45,7 +45,7 @@ export function ExplainTab({ env, flag }: TabProps) {
   const [found, setFound] = useState<Explanation | null>(null);
   const result = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    // It can be below the window.
+    // The result can be below the visible part of the page.
     if (found) result.current?.scrollIntoView({ block: 'nearest' });
   }, [found]);
   const parsed = json === null ? contextOf(rows) : valueOf(json);

@@ -1,4 +1,4 @@
-// Who changed a flag, when and how, and the way back.
+// Who changed a flag, when and how, and how to revert a change.
 import { useResource } from '../../data.ts';
 import { AuditList, pageOptions } from '../AuditList.tsx';
 import { FLAG, flagParams } from './save.tsx';

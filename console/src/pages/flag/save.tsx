@@ -36,7 +36,7 @@ export function saved(what: string, reply: Done, undo?: () => Promise<Done>): vo
   toast(savedText(what, reply), { undo: undo && (() => attempt(async () => saved(texts.undone, await undo()))) });
 }
 
-/** For a question: the change that it asks about, and what to say after it. */
+/** For a confirmation: the request that it sends, and the message that follows. */
 export function withReport<R extends Done>({ send, curl }: { send: () => Promise<R>; curl: () => string }, what: string, undo?: (reply: R) => Promise<Done>): Pick<Confirmation, 'curl' | 'run'> {
   return {
     curl,
@@ -111,7 +111,7 @@ export interface Saving extends Action {
   save(base: Flag, change: FlagChange, ifMatch: string, what: string): Promise<void>;
 }
 
-/** `ended` starts the form that was saved again, also after a conflict. */
+/** `ended` is called after the change was saved, to reset the form. */
 export function useSaving(env: string, ended: () => void): Saving {
   const action = useAction();
   const [tried, setTried] = useState<Tried | null>(null);

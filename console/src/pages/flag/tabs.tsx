@@ -1,4 +1,4 @@
-// The tabs of a flag. Each gets the flag and its ETag; a tab saves through `saveFlag` (flag/save.tsx).
+// The tabs of a flag. Each gets the flag and its ETag; a tab saves with `useSaving` (save.tsx).
 import type { ComponentChildren } from 'preact';
 import type { Schemas } from '../../api/client.ts';
 import { CodeTab } from './CodeTab.tsx';
