@@ -149,11 +149,11 @@ async fn prepare(server: &Server) -> Client {
     admin
 }
 
-/// Opens connections until functions have and get none. They are closed when they are dropped.
+/// Opens connections until no function has one or can get one. They are closed when they are dropped.
 async fn use_every_connection(server: &Server, admin: &Client) -> Vec<Client> {
     let url = server.url(DATABASE).replace("//pennon@", "//others@");
     let mut clients = Vec::new();
-    // Those of warm instances become free within a moment.
+    // Warm instances close theirs after each request.
     eventually("other clients use every connection", async || {
         while let Ok(client) = connect(&url).await {
             clients.push(client);

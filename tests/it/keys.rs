@@ -70,7 +70,7 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
             assert!(!text.contains(&key), "{text}");
         }
         assert!(row.get::<_, String>(2).contains("key.create"));
-        assert!(!keys.log().contains(&key), "nor is it in the log");
+        assert!(!keys.log().contains(&key), "the key is in the log");
         assert!(!evaluate.log().contains(&key));
     }
 }
@@ -104,7 +104,7 @@ async fn every_instance_rejects_a_revoked_key_from_its_next_read() {
     assert_eq!(
         revoke(&keys, &made["id"]).await.status,
         404,
-        "once is enough"
+        "a revoked key was revoked again"
     );
     let listed = keys.call(&Event::load("manage-keys-list")).await.json();
     let entry = &listed["keys"][1];
@@ -142,7 +142,7 @@ async fn only_admins_manage_keys() {
     assert_eq!(
         evaluate.call(&alice(&made["key"])).await.status,
         200,
-        "it is still there"
+        "the key was revoked"
     );
 }
 
@@ -188,7 +188,7 @@ async fn every_mistake_in_a_request_for_a_key_is_reported() {
         .query_one("select count(*) from pennon_environments", &[])
         .await
         .expect("a row");
-    assert_eq!(environments.get::<_, i64>(0), 1, "and none came into being");
+    assert_eq!(environments.get::<_, i64>(0), 1, "no environment was created");
 }
 
 #[tokio::test]

@@ -250,7 +250,7 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
         .sql()
         .batch_execute("reset role; drop owned by old_service; drop role old_service")
         .await
-        .expect("the role goes");
+        .expect("the role is dropped");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
--- Flags as an existing service keeps them, written down from the contract.
+-- The tables of an existing service, with rows.
 create table feature_flags (
   id uuid primary key default gen_random_uuid() not null,
   flag_key text not null,

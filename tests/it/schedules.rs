@@ -88,7 +88,7 @@ async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
         assert_eq!(
             sooner.header("x-ignored-fields"),
             Some("note, updates.description, updates.colour"),
-            "nothing is passed over in silence"
+            "every ignored field is named"
         );
         let sooner = sooner.json();
         assert_eq!(sooner["updates"], json!({"enabled": false}));
@@ -240,7 +240,7 @@ async fn concurrent_reconcilers_apply_each_change_once() {
                               + (updates ->> 'rolloutPercentage')::int * interval '1 second'",
         )
         .await
-        .expect("their time comes");
+        .expect("the schedules become due");
     let mut workers = Vec::new();
     for _ in 0..4 {
         workers.push(stack.function("reconcile").await);
@@ -316,7 +316,7 @@ async fn a_failed_change_is_retried_and_then_fails() {
         .expect("no constraint");
     make_due(&stack, &id, "1 second").await;
     let run = reconcile.invoke(&json!({})).await.expect("reconciles");
-    assert_eq!(run["applied"], 0, "given up is given up");
+    assert_eq!(run["applied"], 0, "a failed schedule was applied");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ pub struct Cluster {
     shape: Shape,
     /// The ports at which clients reach the nodes.
     announced_ports: Vec<u16>,
-    plugs: Vec<WireListener>,
+    wire_listeners: Vec<WireListener>,
 }
 
 impl Cluster {
@@ -83,7 +83,7 @@ impl Cluster {
         let ports: Vec<[u16; 3]> = (0..count)
             .map(|_| [free_port(), free_port(), free_port()])
             .collect();
-        let mut plugs = Vec::new();
+        let mut wire_listeners = Vec::new();
         let announced_ports: Vec<u16> = ports
             .iter()
             .map(|[plain, _, tls]| {
@@ -91,9 +91,9 @@ impl Cluster {
                 if !shape.wired {
                     return behind;
                 }
-                let plug = WireListener::to(behind);
-                let announced_port = plug.port();
-                plugs.push(plug);
+                let listener = WireListener::to(behind);
+                let announced_port = listener.port();
+                wire_listeners.push(listener);
                 announced_port
             })
             .collect();
@@ -120,7 +120,7 @@ impl Cluster {
             ids,
             shape,
             announced_ports,
-            plugs,
+            wire_listeners,
         }
     }
 
@@ -159,7 +159,7 @@ impl Cluster {
 
     /// Takes the wires between clients and nodes, if the shape has any.
     pub fn wires(&mut self) -> Vec<Wire> {
-        std::mem::take(&mut self.plugs)
+        std::mem::take(&mut self.wire_listeners)
             .into_iter()
             .map(Wire::on)
             .collect()
@@ -185,7 +185,7 @@ impl Cluster {
         self.try_primary().expect("a primary")
     }
 
-    /// The index of that node; `None` while no running node knows it.
+    /// The index of the node that serves production; `None` while no running node knows it.
     pub fn try_primary(&self) -> Option<usize> {
         let mut votes = vec![0; self.nodes.len()];
         for node in self.nodes.iter().filter(|node| node.runs()) {

@@ -108,8 +108,8 @@ pub enum BusFailure {
     Hangs,
 }
 
-/// The description in a change whose entry makes [`FailingBus`] reject every call that contains it, as EventBridge
-/// does with an invalid entry.
+/// The description of a flag whose changes [`FailingBus`] treats as invalid entries: like EventBridge, it rejects every
+/// call that contains one.
 pub const INVALID: &str = "invalid";
 
 #[derive(Default)]

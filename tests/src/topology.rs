@@ -254,7 +254,7 @@ impl WiredRedis {
         count
     }
 
-    /// The server that serves production, which stays the same here.
+    /// The server that serves production. No test of a topology starts a failover, so it is always the same.
     fn production_node(&self) -> &Redis {
         self.servers().last().expect("a server")
     }
@@ -288,7 +288,7 @@ fn take_prestarted(shape: Shape) -> Cluster {
         (!clusters.is_empty()).then(|| clusters.remove(0))
     };
     let cluster = ready(reserve);
-    // As many as tests of a second each use in two seconds.
+    // Tests take about a second each, and new clusters need two: this many are used until new ones are ready.
     let missing = PRESTARTED.saturating_sub(reserve.lock().expect("not poisoned").len());
     for _ in 0..missing {
         tokio::task::spawn_blocking(move || {

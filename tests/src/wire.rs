@@ -49,7 +49,7 @@ pub struct Wire {
     mode: watch::Sender<Mode>,
     requests: Arc<AtomicUsize>,
     commands: Arc<Mutex<Vec<Instant>>>,
-    /// Raised by [`make_half_open`](Self::make_half_open). Connections from before that forward nothing.
+    /// Raised by [`make_half_open`](Self::make_half_open). Connections from before the last call forward nothing.
     era: Arc<AtomicUsize>,
 }
 

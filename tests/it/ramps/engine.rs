@@ -1,4 +1,4 @@
-//! `reconcile` advances ramps: late, killed, many at once, and beside a row that it cannot read.
+//! `reconcile` advances ramps in a late run, after a killed run, many in one run, and despite a row that it cannot read.
 
 use std::time::{Duration, SystemTime};
 

@@ -49,7 +49,7 @@ async fn copyable(api: &Api) {
     assert_eq!(made.status, 201, "{made:?}");
 }
 
-/// The body that copies the flag from there.
+/// The body of a request that copies the flag from that environment.
 fn copy_of_flag() -> Value {
     json!({"from": "staging", "flags": [{"flagKey": "checkout", "ifMatch": "*"}]})
 }
@@ -196,7 +196,7 @@ async fn each_action_is_allowed_in_its_states_only() {
         "acknowledge",
         "cancel",
     ];
-    // How to get there, the state, and the actions that it allows.
+    // The actions that lead to a state, the state, and the actions that it allows.
     let cases: [(&[&str], &str, &[&str]); 6] = [
         (&[], "baking", &["pause", "advance", "rollback", "cancel"]),
         (&["pause"], "paused", &["resume", "rollback", "cancel"]),
@@ -438,7 +438,7 @@ async fn a_ramp_starts_and_is_advanced_only_while_its_guards_are_ok() {
             0,
             "paused"
         );
-        // The engine would roll back a ramp that is deployment.
+        // The engine would roll back a ramp that is running.
         assert_eq!(act(&api, "advance").await.status, 409);
         assert_eq!(percentage(&api).await, 70, "on {}", api.on);
     }
@@ -574,7 +574,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
         let list = api.read(&users).await.json();
         let listed = |kind: &str| list[kind].as_array().map(Vec::len);
         assert_eq!((listed("includes"), listed("excludes")), (Some(1), Some(1)));
-        // What only takes the feature away.
+        // Requests that only take the feature away are accepted.
         let permanently = format!("{FLAG}?permanently=true");
         let restore = format!("{FLAG}/restore");
         for (method, path, body) in [

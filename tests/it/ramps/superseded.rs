@@ -272,7 +272,7 @@ enum Start {
 /// No ramp writes after a newer change by an admin: between the creation of a ramp and each change that it
 /// makes, the audit of the flag has no change by anyone else.
 ///
-/// The verdict depends on the audit alone, so a slow machine can fail it in no round. Rounds with a fixed
+/// The verdict depends on the audit alone, so no round fails because a machine is slow. Rounds with a fixed
 /// order guarantee that ramps do write: on a slow machine, admins might otherwise win every race.
 #[tokio::test]
 async fn no_ramp_overwrites_a_newer_change_by_an_admin() {

@@ -291,7 +291,7 @@ fn check_way_out(stack: &Stack, problems: &mut Problems) {
     let only_nat = stack
         .of_type("AWS::EC2::InternetGateway")
         .all(|_| stack.has("EgressMode", "nat"));
-    problems.unless(only_nat, "InternetGateway", "a way in");
+    problems.unless(only_nat, "InternetGateway", "exists without EgressMode=nat");
     for (id, properties) in stack.of_type("AWS::RDS::DBInstance") {
         let hidden = properties["PubliclyAccessible"] == false;
         problems.unless(hidden, id, "reachable from the internet");
