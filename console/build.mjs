@@ -9,8 +9,8 @@ import { minify } from 'terser';
 const root = new URL('.', import.meta.url).pathname;
 
 /**
- * Bytes that a file may have, compressed with gzip, by its extension: a first check, because functions/build.rs compresses
- * better and has the limits of what is sent.
+ * The most bytes that a file may have after gzip, by its extension: an early check. functions/build.rs compresses better,
+ * and a test in functions/src/console.rs has the limits of what is sent.
  */
 const BUDGETS = { '.js': 46_500, '.css': 10_000 };
 

@@ -36,7 +36,7 @@ async function index(path) {
 }
 
 function proxy(incoming, response) {
-  // For the local server, the request comes from its own page.
+  // Without `Origin`, and with its own `Host`, the local server accepts the request as one of its own page.
   const { origin: _, ...rest } = incoming.headers;
   const outgoing = request(
     { host: target.hostname, port: target.port, path: incoming.url, method: incoming.method, headers: { ...rest, host: target.host } },
