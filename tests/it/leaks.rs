@@ -29,9 +29,9 @@ const ADMIN_TOKEN_END: &str = "canaryAdminTokenSignature4Zt";
 const TRACE: &str = "trace,hyper=trace,rustls=trace,tokio=trace,lambda=trace,aws=trace,tower=trace";
 
 /// All secrets of a test, and the forms in which a log or a response could show them.
-struct Canaries(Vec<String>);
+struct Secrets(Vec<String>);
 
-impl Canaries {
+impl Secrets {
     fn of(secrets: &[&str]) -> Self {
         let with_forms = secrets.iter().flat_map(|secret| {
             // Redis and HTTP have logins of the form user:password.
@@ -45,11 +45,11 @@ impl Canaries {
     }
 
     fn check(&self, what: &str, text: &str) {
-        for canary in &self.0 {
-            if let Some(at) = text.find(canary.as_str()) {
+        for secret in &self.0 {
+            if let Some(at) = text.find(secret.as_str()) {
                 let from = text[..at].rfind('\n').map_or(0, |end| end + 1);
                 let to = text[at..].find('\n').map_or(text.len(), |end| at + end);
-                panic!("{canary} in {what}: {}", &text[from..to]);
+                panic!("{secret} in {what}: {}", &text[from..to]);
             }
         }
     }
@@ -73,7 +73,7 @@ fn urls(stack: &Stack) -> [String; 3] {
 }
 
 /// Sends all events of a function, with invalid secrets in headers, and checks every response. An invocation may fail.
-async fn call_everything(function: &Function, name: &str, keys: &[String], canaries: &Canaries) {
+async fn call_everything(function: &Function, name: &str, keys: &[String], planted: &Secrets) {
     let mut events = Vec::new();
     for (file, of, _) in REQUEST_FILES {
         if of != name {
@@ -99,7 +99,7 @@ async fn call_everything(function: &Function, name: &str, keys: &[String], canar
         let answer = match function.invoke(&event).await {
             Ok(answer) | Err(answer) => answer,
         };
-        canaries.check(&format!("an answer of {name}"), &answer.to_string());
+        planted.check(&format!("an answer of {name}"), &answer.to_string());
         // A new key is shown in the response, once, and never in the log.
         let body = answer["body"].as_str().unwrap_or_default();
         let made: Value = serde_json::from_str(body).unwrap_or_default();
@@ -137,7 +137,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
     let header = json!({"alg": signing.algorithm(), "kid": "k1", "typ": "JWT"});
     let token = signing.sign(&header, &issuer.claims("alice"));
     let token_end = token.rsplit('.').next().expect("a signature");
-    let canaries = Canaries::of(&[
+    let planted = Secrets::of(&[
         REDIS_PASSWORD,
         OLD_REDIS_PASSWORD,
         DATABASE_PASSWORD,
@@ -189,14 +189,14 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
         ("DATABASE_URL", &*nonsense),
     ];
     let run = async |name: &String, function: &Function| {
-        call_everything(function, name, &keys, &canaries).await;
+        call_everything(function, name, &keys, &planted).await;
         if ["list-flags", "get-flag"].contains(&name.as_str()) {
             let event = Event::list().api_key(&token);
             let answer = function.call(&event).await;
-            canaries.check("an answer about a token", &format!("{answer:?}"));
+            planted.check("an answer about a token", &format!("{answer:?}"));
         }
         let log = function.log();
-        canaries.check(&format!("the log of {name}"), &log);
+        planted.check(&format!("the log of {name}"), &log);
         log.matches("\"level\":\"TRACE\"").count()
     };
     let mut traced = 0;
@@ -235,7 +235,7 @@ async fn the_trace_log_of_the_local_server_holds_no_secret() {
     let key = format!("pennon_server_production_{}", "canaryServerKey".repeat(3));
     let key = &key[..key.len() - 2];
     stack.database.add_key(key).await;
-    let canaries = Canaries::of(&[REDIS_PASSWORD, DATABASE_PASSWORD, &key[key.len() - 43..]]);
+    let planted = Secrets::of(&[REDIS_PASSWORD, DATABASE_PASSWORD, &key[key.len() - 43..]]);
     let environment = [
         ("REDIS_URL", &*redis_url),
         ("DATABASE_URL", &*database_url),
@@ -246,12 +246,12 @@ async fn the_trace_log_of_the_local_server_holds_no_secret() {
         stack.redis.set(mode.clone()).await;
         stack.database_wire.set(mode).await;
         let answer = local.get("/api/config/flags").await;
-        canaries.check("an answer", &answer.body);
+        planted.check("an answer", &answer.body);
         let path = "/ofrep/v1/evaluate/flags";
         let answer = local.evaluate(path, key, "{}").await;
-        canaries.check("an answer", &answer.body);
+        planted.check("an answer", &answer.body);
     }
-    canaries.check("the log of the local server", &local.log());
+    planted.check("the log of the local server", &local.log());
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
                     let unknown = ask(method, &nobody, key).await;
                     let seen = |answer: &Response, flag: &str| {
                         let mut headers = answer.headers.clone();
-                        // It names where the flags come from, not whether the flag exists.
+                        // This header names the source of the flags, not whether the flag exists.
                         headers.remove("x-cache-source");
                         (answer.status, answer.body.replace(flag, "-"), headers)
                     };
