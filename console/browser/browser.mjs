@@ -32,7 +32,7 @@ async function serveFromDisk(context) {
   }
 }
 
-/** Starts an installation and a browser for the tests around the call; returns how a person opens the console. */
+/** Starts an installation and a browser for the tests of the surrounding `describe`; returns a function that opens the console. */
 export function useConsole(installation) {
   let browser;
   const stop = async () => {

@@ -7,7 +7,7 @@ import { Installation } from './services.mjs';
 describe('loading', () => {
   const installation = new Installation();
   const open = useConsole(installation);
-  /** Delays requests until `until` resolves. A page that would have to wait for their responses before that never gets there. */
+  /** Delays requests until `until` resolves. If the page needs a delayed response for that, the test times out. */
   const hold = (person, path, until) => person.page.route(path, async (route) => {
     await until();
     await route.fallback();

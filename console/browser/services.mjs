@@ -13,7 +13,7 @@ const TIME_LIMIT = 30_000;
 
 export const TOKEN = 'admin-token-of-the-browser-tests';
 
-/** Waits for a condition, and fails with what the caller says after half a minute. */
+/** Waits for a condition, and fails after half a minute with the message that `what` returns. */
 export async function eventually(condition, what) {
   const deadline = Date.now() + TIME_LIMIT;
   for (;;) {
@@ -53,7 +53,7 @@ async function freePort() {
   }
 }
 
-/** Where packages install PostgreSQL, besides PATH. */
+/** The path of a program of PostgreSQL, which packages do not always install in PATH. */
 function postgresProgram(name) {
   const folders = (process.env.PATH ?? '').split(':');
   for (const parent of ['/usr/lib/postgresql', '/opt/homebrew/opt']) {
@@ -64,7 +64,7 @@ function postgresProgram(name) {
   return found;
 }
 
-/** PostgreSQL refuses to run as root, which containers are: the user of the package runs it then. */
+/** PostgreSQL refuses to run as root. For root, as in containers, the user of PostgreSQL's package runs it. */
 function postgresUser() {
   if (process.getuid?.() !== 0) return undefined;
   const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((entry) => /^(postgres|nobody):/.test(entry));

@@ -34,8 +34,9 @@ const WITHOUT_LEASE_CHECK: &[(&str, &str)] = &[
     ("~= 'hash' then return 0", "== 'none' then local x "),
     ("if deadline <= clock", "if deadline == clock"),
 ];
-/// Text that only the scripts that remove an entry contain, and text that only the one that ends a write contains.
+/// Text that occurs only in the scripts that remove an entry.
 const INVALIDATION: &str = "local barriers = {";
+/// Text that occurs only in the script that ends a write.
 const END_WRITE: &str = "-- After a commit";
 
 /// The faults of a run, in addition to delays, freezes and DELs.

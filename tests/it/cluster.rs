@@ -166,7 +166,7 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
     ])
     .await;
     let update = deployment.function("update-flag", &[]).await;
-    // Replicas are read in turn. An additional read makes these two read different ones.
+    // Replicas are read in turn, so one more read of `even` makes the two instances read different replicas.
     let even = deployment.function("get-flag", REPLICAS).await;
     let odd = deployment.function("get-flag", REPLICAS).await;
     let event = Event::get("checkout");

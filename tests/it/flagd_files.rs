@@ -121,7 +121,7 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
             (&json!(5), &Value::Null)
         );
 
-        // Changes through the API, archiving and reverting keep them.
+        // Changes through the API, archiving and reverting keep the unknown fields.
         for key in ["typed", "simple"] {
             let path = format!("{FLAGS}/{key}");
             let body = json!({"description": "Another"});
@@ -155,7 +155,7 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
             (&again["unchanged"], &again["settings"]),
             (&json!(4), &Value::Null)
         );
-        // A definition written by another client does not contain them.
+        // The unknown fields stay when a client writes a definition without them.
         let patch = json!({"definition": {"variants": {"on": true}}});
         api.admin_if("*", "PATCH", &format!("{FLAGS}/typed"), &patch)
             .await;
@@ -302,12 +302,16 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
         import(&api, "", &file).await;
         let mut expected = settings.clone();
         expected["metadata"] = json!({"version": "3"});
-        assert_eq!(settings_now().await, expected, "metadata without our field");
+        assert_eq!(settings_now().await, expected, "only the metadata changes");
 
         file["metadata"] = json!({"pennon.fractional": "v3"});
         import(&api, "", &file).await;
         expected["fractional"] = json!("v3");
-        assert_eq!(settings_now().await, expected, "nothing but our field");
+        assert_eq!(
+            settings_now().await,
+            expected,
+            "only the setting fractional changes"
+        );
 
         file["metadata"] = json!({});
         file["$evaluators"] = json!({"staff": {"==": [1, 1]}});

@@ -188,7 +188,11 @@ async fn every_mistake_in_a_request_for_a_key_is_reported() {
         .query_one("select count(*) from pennon_environments", &[])
         .await
         .expect("a row");
-    assert_eq!(environments.get::<_, i64>(0), 1, "no environment was created");
+    assert_eq!(
+        environments.get::<_, i64>(0),
+        1,
+        "no environment was created"
+    );
 }
 
 #[tokio::test]

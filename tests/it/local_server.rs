@@ -196,7 +196,10 @@ async fn a_body_that_is_too_large_is_413_and_the_server_keeps_running() {
     let answer = local
         .patch("/api/admin/flags/dark-mode", &"x".repeat(3_900_000))
         .await;
-    assert_eq!(answer.status, 400, "no larger than that, and no JSON");
+    assert_eq!(
+        answer.status, 400,
+        "the body is not too large, and not JSON"
+    );
     assert!(answer.body.contains("line 1 column 1"), "{}", answer.body);
     assert_eq!(local.get("/health").await.status, 200);
 }
@@ -503,7 +506,7 @@ async fn the_commands_of_the_first_screen_name_a_flag_of_the_file() {
     assert!(!local.log().contains("new-checkout"), "{}", local.log());
     run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/my.flag").await;
-    assert_eq!(percentage(&flag), 50, "turned up");
+    assert_eq!(percentage(&flag), 50, "a command has raised it");
 }
 
 #[tokio::test]
@@ -558,7 +561,7 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
     );
     run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/new-checkout").await;
-    assert_eq!(percentage(&flag), 50, "created, and turned up");
+    assert_eq!(percentage(&flag), 50, "commands have created and raised it");
     local.restart().await;
     assert!(
         !local

@@ -97,7 +97,7 @@ async fn the_list_is_evaluated_for_the_caller() {
 }
 
 #[tokio::test]
-async fn the_list_honours_overrides_and_the_kill_switch_beats_them() {
+async fn the_list_follows_overrides_unless_the_flag_is_disabled() {
     let stack = Stack::start().await;
     stack
         .database
@@ -236,7 +236,7 @@ async fn an_empty_update_is_legal_and_touches_updated_at() {
         .await
         .expect("a row")
         .get(0);
-    assert!(fresh, "in UTC, as the column means it");
+    assert!(fresh, "updated_at is now, in UTC");
 }
 
 #[tokio::test]
@@ -388,9 +388,9 @@ async fn another_caller_has_another_etag() {
 async fn health_reports_each_service_and_stays_200_when_one_fails() {
     let mut stack = Stack::start().await.with_default_limits();
     let health = stack.function_with("health", &[("STAGE", "staging")]).await;
-    let well = health.call(&Event::load("health")).await;
-    assert_eq!(well.status, 200);
-    let body = well.json();
+    let answer = health.call(&Event::load("health")).await;
+    assert_eq!(answer.status, 200);
+    let body = answer.json();
     let names: Vec<&str> = body
         .as_object()
         .expect("an object")
@@ -421,7 +421,7 @@ async fn health_reports_each_service_and_stays_200_when_one_fails() {
     assert_eq!(
         answer.json()["status"],
         "healthy",
-        "PostgreSQL was queried again"
+        "the return of Redis is not reported"
     );
 }
 

@@ -301,7 +301,7 @@ impl Deployment {
 
     /// Reads until the cache answers.
     pub async fn wait_for_cache(&self, get: &Function) {
-        crate::eventually("on the cache", async || {
+        crate::eventually("the cache answers", async || {
             let answer = get.call(&Event::get("checkout")).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             answer.header("x-cache-hit") == Some("true")

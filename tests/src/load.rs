@@ -35,7 +35,7 @@ pub struct Sample {
     pub status: u16,
     /// Whether it was a read answered from the cache.
     pub hit: bool,
-    /// Whether it was a change with a confirmed invalidation.
+    /// Whether the invalidation of a change was confirmed; `None` for a read.
     pub invalidated: Option<bool>,
     /// Whether the response was older than the last acknowledged change.
     pub stale: bool,

@@ -592,7 +592,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
         assert_eq!(restored.status, 200, "{restored:?} on {}", api.on);
         rejected("PATCH", FLAG, &json!({"enabled": true})).await;
         assert_eq!(ramp(&api).await["acknowledgedBy"], Value::Null);
-        // An admin need not restore the flag first.
+        // The rollback of an archived flag can be acknowledged.
         api.admin_if("*", "DELETE", FLAG, &Value::Null).await;
         let acknowledged = act(&api, "acknowledge").await;
         assert_eq!(acknowledged.json()["acknowledgedBy"], "local-admin");
@@ -732,7 +732,7 @@ async fn a_step_waits_for_evaluations_from_its_start_on() {
         };
         evaluate(5).await;
         let usage = "/api/admin/flags/checkout/usage";
-        eventually("they are counted", async || {
+        eventually("the evaluations are counted", async || {
             api.read(usage).await.json()["evaluations"] == 5
         })
         .await;

@@ -167,7 +167,7 @@ fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         alarm.is_null() != wanted,
         "CacheChargesAlarm",
-        format!("in {region}: wanted {wanted}"),
+        format!("in {region}: expected {wanted}"),
     );
     if alarm.is_null() {
         return;
@@ -216,8 +216,8 @@ fn prices(document: &str) -> BTreeMap<&str, f64> {
     rows.collect()
 }
 
-/// The number of our metrics, with their dimensions, that an ordinary read writes. The line of an instance's first read
-/// has those that it repeats every minute; another instance has filled the cache.
+/// The number of our metrics, with their dimensions, that an ordinary read writes. It is the first read of an instance,
+/// whose line also has the metrics that are repeated every minute, from a cache that another instance has filled.
 async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
     let other = servers.function_with("get-flag", more).await;
     other.call(&Event::get("checkout")).await;
@@ -487,7 +487,7 @@ planted! {
         => "budgets: [\"feature\"], not [\"cache\", \"feature\"]";
     a_billing_alarm_in_a_region_without_charges:
         [Mistake("Conditions", "    - !Equals [!Ref \"AWS::Region\", us-east-1]", "    - !Not [!Equals [!Ref \"AWS::Region\", \"\"]]")]
-        => "CacheChargesAlarm: in eu-west-1: wanted false";
+        => "CacheChargesAlarm: in eu-west-1: expected false";
     a_billing_alarm_on_another_metric:
         [Mistake("CacheChargesAlarm", "MetricName: EstimatedCharges", "MetricName: Charges")]
         => "CacheChargesAlarm: MetricName is \"Charges\"";

@@ -14,7 +14,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             exists == wanted,
             id,
-            format!("{mode}: wanted {wanted}, there {exists}"),
+            format!("{mode}: expected {wanted}, exists {exists}"),
         );
     }
     let loose = stack.of_type("AWS::ElastiCache::CacheCluster").next();
@@ -40,7 +40,7 @@ fn check_group(id: &str, group: &Value, problems: &mut Problems) {
         (
             "TransitEncryptionEnabled",
             json!(true),
-            "not encrypted on the way",
+            "not encrypted in transit",
         ),
         (
             "AtRestEncryptionEnabled",
@@ -343,7 +343,7 @@ fn role_of(id: &str) -> Option<&'static str> {
 fn check_secrets(stack: &Stack, problems: &mut Problems) {
     for (id, secret) in stack.of_type("AWS::SecretsManager::Secret") {
         let written = secret["SecretString"].is_string();
-        problems.unless(!written, id, "a secret that stands in the template");
+        problems.unless(!written, id, "the template contains its value");
         let lists = list(&secret["Tags"]).is_empty();
         problems.unless(!lists, id, "no tags");
         let own = text(&secret["Name"]["Fn::Sub"]).starts_with("${AWS::StackName}/");
@@ -411,7 +411,7 @@ planted! {
         => "SingleCache: not encrypted at rest";
     a_cache_without_tls:
         [Mistake("ClusterCache", "      TransitEncryptionEnabled: true\n", "")]
-        => "ClusterCache: not encrypted on the way";
+        => "ClusterCache: not encrypted in transit";
     a_cache_without_a_password:
         [Mistake("ClusterCache", "        - !Sub \"{{resolve:secretsmanager:${CacheTokenSecret}:SecretString}}\"\n", "        - !Ref AWS::NoValue\n")]
         => "ClusterCache: no password";

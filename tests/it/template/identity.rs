@@ -28,7 +28,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             exists == wanted,
             id,
-            format!("wanted {wanted}, there {exists}"),
+            format!("expected {wanted}, exists {exists}"),
         );
     }
     if wanted {
@@ -95,7 +95,7 @@ fn check_pool(resource: &Value, problems: &mut Problems) {
     problems.unless(
         pool["EnabledMfas"] == json!(["SOFTWARE_TOKEN_MFA"]),
         "UserPool",
-        "no second factor, or one that text messages carry",
+        "no second factor, or one by text message",
     );
     problems.unless(
         pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] == true,

@@ -285,7 +285,7 @@ fn check_way_out(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             exists == wanted,
             "PrivateRoutes",
-            format!("{mode}: wanted {wanted}, there {exists}"),
+            format!("{mode}: expected {wanted}, exists {exists}"),
         );
     }
     let only_nat = stack
@@ -417,13 +417,13 @@ planted! {
         => "HealthFunction: has no IPv6 address";
     two_ways_out:
         [Mistake("NatRoute", "    Condition: UseNat\n", "")]
-        => "NetworkReady: does not wait for NatRoute", "PrivateRoutes: nat: wanted false, there true";
+        => "NetworkReady: does not wait for NatRoute", "PrivateRoutes: nat: expected false, exists true";
     no_way_out:
         [Mistake("Ipv6Route", GONE, "")]
-        => "PrivateRoutes: ipv6: wanted true, there false";
+        => "PrivateRoutes: ipv6: expected true, exists false";
     an_endpoint_under_a_name_that_nobody_asks_for:
         [Mistake("SecretsEndpoint", "PrivateDnsEnabled: true", "PrivateDnsEnabled: false")]
-        => "PrivateRoutes: endpoint: wanted true, there false";
+        => "PrivateRoutes: endpoint: expected true, exists false";
     a_vpc_without_flow_logs:
         [Mistake("FlowLog", "TrafficType: ALL", "TrafficType: ACCEPT")]
         => "Vpc: no flow log of all its traffic";
