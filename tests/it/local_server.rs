@@ -1,4 +1,4 @@
-//! The local server, the first thing that a newcomer runs.
+//! The local server, the first thing that a newcomer runs. Its first screen is the text that it prints at its start.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
