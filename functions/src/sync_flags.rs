@@ -128,7 +128,7 @@ fn sizes(flags: &Value) -> Vec<(String, usize)> {
         .collect()
 }
 
-/// Fails if Lambda cannot return the document, which may be compressed. Names the largest flags, which an admin has to
+/// Fails if Lambda cannot return the document, which may be compressed. Names the largest flags, which an editor has to
 /// make smaller.
 fn check_size(
     response: &Response,

@@ -9,7 +9,7 @@ use pennon_core::http::{self, ETag, FlagState, Request, Response};
 
 /// Changes the fields in the body and returns the new state, with the new revision as `ETag`.
 ///
-/// `If-Match` prevents an admin from overwriting a change that they have not seen. Clients of an existing service do
+/// `If-Match` prevents an editor from overwriting a change that they have not seen. Clients of an existing service do
 /// not send it, so it is required only with `definition` and `salt`, which these clients do not know.
 ///
 /// # Errors

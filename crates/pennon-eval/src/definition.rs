@@ -26,7 +26,7 @@ pub struct Definition {
     pub unreadable: Option<Unreadable>,
 }
 
-/// Stored JSON that cannot be parsed. It stays in the store until an admin replaces it, and only evaluations
+/// Stored JSON that cannot be parsed. It stays in the store until an editor replaces it, and only evaluations
 /// that depend on it fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {

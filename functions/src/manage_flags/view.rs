@@ -26,7 +26,7 @@ pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
         "createdAt": record.created_at.map(http::timestamp),
         "updatedAt": record.updated_at.map(http::timestamp),
     });
-    // The stored text, so that an admin can repair it by a PATCH of the definition.
+    // The stored text, so that an editor can repair it by a PATCH of the definition.
     if let Some(unreadable) = unreadable {
         body["broken"] = json!({ "reason": unreadable.reason, "definition": unreadable.text });
     }

@@ -256,7 +256,7 @@ fn kilobytes(bytes: usize) -> f64 {
     (f64::from(u32::try_from(bytes).expect("few")) / 10.0).round() / 100.0
 }
 
-/// The table by load: computed from the fixed costs above it, the prices, and the log line of a read.
+/// The table by load: computed from the table of fixed costs, the prices, and the log line of a read.
 #[tokio::test]
 async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() {
     const READERS: f64 = 4.0;
@@ -415,7 +415,7 @@ fn calculate(text: &str) -> Option<f64> {
 }
 
 /// Each bold figure is the result of the cell before it, and the cost of a request uses the prices and the sizes of log
-/// lines of the other page.
+/// lines of cost-monitoring.md.
 #[test]
 fn the_cost_of_reads_is_the_result_of_the_arithmetic_beside_it() {
     let document = read("docs/cost-of-reads.md");

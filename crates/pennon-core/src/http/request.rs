@@ -414,7 +414,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Error::Invalid`] if it is neither `*` nor a list of tags of items that admins change. Such a condition can
-    /// never hold, and 412 would suggest that another admin has changed the item.
+    /// never hold, and 412 would suggest that someone else has changed the item.
     pub fn expected(&self) -> Result<Expected, Error> {
         let headers = self.incoming.headers.get_all(header::IF_MATCH);
         let mut values = headers.iter().peekable();

@@ -63,7 +63,7 @@ impl FlagService {
         Ok(compared.difference)
     }
 
-    /// Copies flags in one transaction: all that an admin can set, except overrides, which stay as they are in both
+    /// Copies flags in one transaction: all that an editor can set, except overrides, which stay as they are in both
     /// environments. An archived flag of the target is restored.
     ///
     /// # Errors

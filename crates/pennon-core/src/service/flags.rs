@@ -398,7 +398,7 @@ async fn validate_stored(
     transaction: &mut Transaction,
     definition: &Definition,
 ) -> Result<(), Error> {
-    // An unreadable definition is restored unchanged, so that an admin can repair it.
+    // An unreadable definition is restored unchanged, so that an editor can repair it.
     if definition.unreadable.is_some() {
         return Ok(());
     }

@@ -28,14 +28,14 @@ const NO_SUCH_VARIANT: &str = "The flag has no such variant";
 /// Limit on reported errors.
 const MAX_ERRORS: usize = 50;
 
-/// The override that an admin sets for a user.
+/// The override that an editor sets for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOverride {
     /// The id of the user.
     pub user_id: String,
     /// The kind of override.
     pub kind: Override,
-    /// The reason, for other admins.
+    /// The reason, for other editors.
     pub reason: Option<String>,
 }
 

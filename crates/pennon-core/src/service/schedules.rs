@@ -171,7 +171,7 @@ impl FlagService {
         let changes = [(key, &before.flag, &flag)];
         match supersede_ramps(&mut transaction, &changes, Action::ScheduledUpdate).await {
             Ok(()) => {}
-            // The ramp was rolled back. A retry would apply the change at a random time after an admin has
+            // The ramp was rolled back. A retry would apply the change at a random time after an editor has
             // acknowledged that, and would fail `reconcile` every minute until then.
             Err(Error::Conflict(why)) => return Err(Failure::Permanent(why)),
             Err(why) => return Err(why.into()),

@@ -35,9 +35,9 @@ pub struct OverrideRecord {
     pub user_id: String,
     /// Its effect.
     pub kind: Override,
-    /// The reason, for other admins.
+    /// The reason, for other editors.
     pub reason: Option<String>,
-    /// The admin who last set it.
+    /// The editor who last set it.
     pub created_by: Option<String>,
     /// When it was first set.
     pub created_at: Option<SystemTime>,
@@ -202,10 +202,10 @@ pub struct ScheduleRecord {
     /// Why it has failed permanently.
     #[serde(default)]
     pub error_message: Option<String>,
-    /// The admin who created it.
+    /// The editor who created it.
     #[serde(default)]
     pub created_by: Option<String>,
-    /// The admin who cancelled it.
+    /// The editor who cancelled it.
     #[serde(default)]
     pub cancelled_by: Option<String>,
     /// Why the stored schedule is unreadable. It cannot be applied, only cancelled.

@@ -47,7 +47,7 @@ const DECIDE: &str = "
 /// that holds the lock of the migrations, before the first step creates the tables that this function checks for. The
 /// decision can be changed only while no flag depends on it.
 ///
-/// If a decided row is unreadable or missing, or its table is missing although the ledger contains the step, the
+/// If a decided row is unreadable or missing, or its table is missing although `pennon_migrations` has its step, the
 /// defaults are not decided again unless the event names them: a guess could change evaluations.
 pub(super) async fn decide(
     client: &Client,
@@ -108,7 +108,7 @@ async fn exists(client: &Client, table: &str) -> Result<bool, tokio_postgres::Er
     Ok(rows.iter().any(|row| row.get("exists")))
 }
 
-/// Whether the ledger contains the step that records the table.
+/// Whether `pennon_migrations` has the step after which the table exists.
 async fn is_recorded(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let recorded = "select from pennon_migrations where step = $1";
     let rows = client

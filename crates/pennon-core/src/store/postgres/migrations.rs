@@ -101,7 +101,7 @@ pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> 
     client.batch_execute(&begin).await
 }
 
-/// The first transaction of every run, which creates the ledger and decides the defaults.
+/// The first transaction of every run, which creates `pennon_migrations` and decides the defaults.
 async fn prepare(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
