@@ -74,7 +74,7 @@ impl Setup {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Runs `reconcile`, after the pauses and leases of all webhooks.
+    /// Makes all webhooks due, as after their pauses and leases, and runs `reconcile`.
     async fn reconcile(&self) -> Result<Value, Value> {
         let due = "update pennon_webhooks set due_at = now() where enabled";
         self.sql(due).await;
@@ -196,7 +196,7 @@ async fn a_long_backlog_is_delivered_in_requests_of_limited_size() {
     assert_eq!(received.len(), 3);
     let all: Vec<i64> = (1..=45).collect();
     assert_eq!(numbers(&received, "checkout"), all);
-    // Two states of 240 kB exceed half a megabyte together with a third.
+    // Three states of 240 kB exceed half a megabyte, two do not.
     let enlarge = "update pennon_audit set after = json_build_object('text', repeat('x', 240000))";
     for percentage in [50, 51, 52] {
         setup.change("checkout", percentage).await;
