@@ -127,7 +127,7 @@ async fn without_redis_and_postgresql_only_the_probing_request_waits(on: Topolog
     assert_eq!(percentage(&get.call(&event).await), 50);
     stack.redis.set(Mode::Refuse).await;
     stack.database_wire.set(Mode::Hang).await;
-    // The breaker has opened and its pause is over: the next request is the probe.
+    // This request opens the breaker; later ones probe.
     assert_eq!(get.call(&event).await.source(), "stale");
     let waits = |lines: &[serde_json::Value]| {
         let times = lines.iter().filter_map(|line| line["duration"].as_f64());

@@ -97,7 +97,7 @@ fn the_commands_of_the_documents_run_as_written() {
     assert_eq!(problems(planted), wanted);
 }
 
-/// Words in code spans and blocks that look like a path of this project or a parameter.
+/// Checks the words of the documents that look like a path of this project or a parameter, outputs and links.
 #[test]
 fn everything_that_the_documents_name_exists() {
     let template = parse(&read("template.yaml"));

@@ -12,7 +12,7 @@ use crate::http::{Request, TrustedKey};
 use crate::key_kind::KeyKind;
 use crate::service::Reading;
 
-/// An authenticated client, and the flags of the environment of its key.
+/// A client that was admitted, with or without a key, and the flags of its environment.
 #[derive(Debug)]
 pub struct ApiClient {
     /// The environment.
