@@ -157,7 +157,7 @@ Usage: pennon-local login --issuer URL --client-id ID [options]
                       http://127.0.0.1:41817/callback
                       http://127.0.0.1:41818/callback
                       http://127.0.0.1:41819/callback
-  --name NAME       store the session under this name (default)
+  --name NAME       store the session under this name (`default` without it)
   --scope SCOPES    the scopes to request (openid)
   --token KIND      access, or id for issuers whose access tokens have another audience (access)
   --port PORT       listen on this port instead; 0 is any, for issuers that allow any port of 127.0.0.1
