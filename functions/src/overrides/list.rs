@@ -9,7 +9,8 @@ use pennon_core::service::override_state;
 use pennon_core::store::OverridePage;
 use serde_json::{Value, json};
 
-/// A page contains both kinds; the response lists them separately. The `ETag` covers all overrides of the flag.
+/// A page contains includes and excludes, which the response lists separately. The `ETag` covers all overrides of the
+/// flag.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
