@@ -344,8 +344,8 @@ fn check_secrets(stack: &Stack, problems: &mut Problems) {
     for (id, secret) in stack.of_type("AWS::SecretsManager::Secret") {
         let written = secret["SecretString"].is_string();
         problems.unless(!written, id, "the template contains its value");
-        let lists = list(&secret["Tags"]).is_empty();
-        problems.unless(!lists, id, "no tags");
+        let is_untagged = list(&secret["Tags"]).is_empty();
+        problems.unless(!is_untagged, id, "no tags");
         let own = text(&secret["Name"]["Fn::Sub"]).starts_with("${AWS::StackName}/");
         problems.unless(own, id, "a name that does not begin with the stack's");
     }
