@@ -1,4 +1,4 @@
-//! Evaluation counts: written to the log, added in batches, read by admins.
+//! Evaluation counts: written to the log, added in batches, read over the admin API.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -264,7 +264,7 @@ async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_eval
 #[tokio::test]
 async fn only_a_later_day_replaces_the_last_use_of_a_key_and_an_invalid_id_is_ignored() {
     let stack = stack().await;
-    // Where it is tomorrow already, so that only a day in UTC is the expected one.
+    // In this time zone it is already the next day, so that only a day in UTC is the expected one.
     let zone = "do $$ begin execute format('alter database %I set timezone to ''Pacific/Kiritimati''', current_database()); end $$";
     stack
         .database

@@ -20,7 +20,7 @@ use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transact
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
 const MAX_PER_RUN: u32 = 100;
-/// A schedule that is later than this is abandoned: after days, the change would surprise the admin who scheduled it.
+/// A schedule that is later than this is abandoned: after days, the change would surprise the editor who scheduled it.
 /// This also covers the schedules of an existing service, which never applied any.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause before the first retry of a failed schedule; it doubles with each retry.
@@ -31,10 +31,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(60);
 pub struct SchedulesRun {
     /// Changes that were applied.
     pub applied: usize,
-    /// Changes that failed and will be retried.
+    /// Changes that failed for a reason that a retry may resolve, including changes without a retry left.
     pub postponed: usize,
-    /// Changes that failed permanently: late by more than a day, of an archived flag, or of a flag that a
-    /// ramp has rolled back.
+    /// Changes that no retry can apply, for example because the flag is archived or the change is late by more
+    /// than a day.
     pub failed: usize,
 }
 
