@@ -70,7 +70,7 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     }
     if schedules.postponed > 0 {
         return Err(Error::Unavailable(format!(
-            "{} scheduled changes failed and will be retried",
+            "{} scheduled changes failed for a reason that a retry may resolve",
             schedules.postponed
         )));
     }
