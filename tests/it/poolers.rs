@@ -115,7 +115,7 @@ async fn a_migration_that_is_killed_keeps_no_lock() {
                 !waiting.is_empty()
             });
             tokio::select! {
-                outcome = waits => panic!("it does not wait: {outcome:?}"),
+                outcome = waits => panic!("the migration does not wait: {outcome:?}"),
                 () = blocked => {}
             }
         }

@@ -61,7 +61,8 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
         (&single, &clustered, "there"),
         (&clustered, &single, "back"),
     ] {
-        // Both are invalidated before the first instance reads the new one, and until no instance reads the old one.
+        // A change invalidates both caches before the first instance reads the new one, and until no instance reads
+        // the old one.
         for text in [format!("{from}\n{to}"), format!("{to}\n{from}"), to.clone()] {
             manager.change(&arn, &text).await;
             wait_for_secret_refresh().await;
@@ -161,8 +162,8 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
     let manager = SecretsManager::start().await;
     let database = stack.database_url();
     let update = stack.function("update-flag").await;
-    // Only the request that moves the instance to the other Redis tests this. On a busy machine that may be a later
-    // one: then try again.
+    // Only the request that moves the instance to the other Redis tests this. On a busy machine, a later request may
+    // move it: then try again.
     for attempt in 1..=20_u8 {
         set_percentage(&update, "checkout", 50).await;
         let other = Redis::start();
@@ -197,8 +198,8 @@ async fn reconcile_moves_from_a_dead_redis_to_the_one_that_the_secret_names() {
     reconcile.invoke(&json!({})).await.expect("reconciles");
     stack.redis.kill();
     manager.change(&arn, &other.url()).await;
-    eventually("it has filled the other Redis", async || {
-        // It fails until then.
+    eventually("reconcile has filled the other Redis", async || {
+        // It fails until it has read the new secret.
         let _outcome = reconcile.invoke(&json!({})).await;
         other.has_entry()
     })
@@ -247,8 +248,8 @@ async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
         );
         assert!(!log.contains("forged_entry"), "{log}");
         assert!(!log.contains(&old) && !log.contains("nnnn"));
-        let sources = reader.call(&Event::get("checkout")).await;
-        assert_eq!(sources.source(), "memory");
+        let answer = reader.call(&Event::get("checkout")).await;
+        assert_eq!(answer.source(), "memory");
     }
 }
 

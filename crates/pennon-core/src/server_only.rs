@@ -1,7 +1,7 @@
 //! Decides which flags are hidden from client keys and from callers without a key or role: those with `serverOnly` in
 //! their metadata.
 //!
-//! Closed by default: a flag is visible only if the field is missing or `false`. The API accepts only booleans, so
+//! A flag is visible only if the field is missing or `false`. The API accepts only booleans, so
 //! any other value, and an unreadable definition, was written by SQL and may have been meant to hide the flag.
 
 use std::fmt;

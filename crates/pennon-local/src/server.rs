@@ -122,8 +122,8 @@ async fn dispatch(
 }
 
 impl Gateway {
-    /// Rejects a request by a page of another site: for the console always, for routes of admins if a script of a
-    /// browser sent the request.
+    /// Rejects requests by pages of other sites: all such requests for the console, and for admin routes those that
+    /// a script in a browser sent.
     fn check_browser(
         &self,
         routed: &Routed,
@@ -196,7 +196,7 @@ async fn verify(headers: &HeaderMap, local: &Local) -> Option<Claims> {
     Some(Claims::of_token(claims.as_object()?))
 }
 
-/// The kind of the API key, if it is that of this server, which is not in the store.
+/// The kind of the API key of this server, if the request has that key. It is not in the store.
 fn trusted_key(headers: &HeaderMap, key: &KeyText) -> Option<TrustedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let sent = ofrep::key_of(text("x-api-key"), text("authorization"))?;

@@ -195,8 +195,8 @@ pub(super) async fn ensure(
     }
 }
 
-/// Revokes all privileges on the audit but to read it and to add to it, from everybody but its owner. Default
-/// privileges of the database give others more: typically all privileges, to the login of an existing service.
+/// Revokes all privileges on the audit from everybody but its owner, except those to read it and to add to it.
+/// Default privileges of the database may grant more, for example all privileges to the login of an existing service.
 /// `TRIGGER` is revoked too, because a trigger can change the entries that are added.
 async fn protect_audit(client: &Client) -> Result<(), Error> {
     // Grants on columns are revoked with those on the table.
