@@ -1,4 +1,4 @@
-//! Flags for admins, including archived ones, with revisions and times but without overrides.
+//! Flags for the admin API, including archived ones, with revisions and times but without overrides.
 
 use std::collections::BTreeMap;
 
@@ -332,10 +332,10 @@ pub(super) enum StatementError {
     Other(Error),
 }
 
-/// Parses a flag, without its overrides and fields for admins.
+/// Parses a flag, without its overrides and the fields that only the admin API returns.
 ///
-/// Values that only tables without their constraints can contain are treated as by an existing service: a percentage
-/// above 100 is 100, below 0 or NULL is 0, and NULL for `enabled` is off.
+/// If its table has no constraints, a flag may have other values. An existing service treats them in this way: a
+/// percentage above 100 is 100, below 0 or NULL is 0, and NULL for `enabled` is off.
 pub(super) fn flag_of(row: &Row) -> Flag {
     let percentage = row.get::<_, Option<i32>>("rollout_percentage").unwrap_or(0);
     let definition: Option<&str> = row.get("definition");
