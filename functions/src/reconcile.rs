@@ -19,10 +19,10 @@ const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 /// Applies due schedules, advances ramps, reconciles every environment, sends change events, and returns the numbers.
 ///
 /// # Errors
-/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed, a ramp could not be
-/// checked, Redis was unavailable for an environment, a change event is undelivered for too long, or `send-webhooks`
-/// cannot be invoked: the invocation fails, so that an alarm reports it. A webhook that fails is not an error; its
-/// outage is shown to admins.
+/// [`Error::Unavailable`] if the database does not answer, a scheduled change failed for a reason that a retry may
+/// resolve, a ramp could not be checked, Redis was unavailable for an environment, a change event is undelivered for
+/// too long, or `send-webhooks` cannot be invoked: the invocation fails, so that an alarm reports it. A webhook that
+/// fails is not an error; the list of webhooks shows its failures.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;
