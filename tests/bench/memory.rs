@@ -1,6 +1,6 @@
 //! The memory and the read time of a function with exactly 512 MB, for the most expensive flags that the API accepts
-//! and for more expensive ones from before its limits. Fails if a limit of `pennon_tests::limits` is exceeded or a
-//! function exceeds its memory.
+//! and for more expensive ones, created before the API had limits. Fails if a limit of `pennon_tests::limits` is
+//! exceeded or a function exceeds its memory.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench memory`
 

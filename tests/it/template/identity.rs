@@ -1,4 +1,4 @@
-//! Admins: a user pool that updates do not replace, a second factor, short tokens, and no flow that sends a password.
+//! Sign-in: a user pool that updates do not replace, a second factor, short tokens, and no flow that sends a password.
 
 use serde_json::{Value, json};
 
@@ -163,7 +163,7 @@ fn check_pages(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         named && of_pool,
         "UserPoolDomain",
-        "no sign-in pages for admins",
+        "the pool has no sign-in pages",
     );
 }
 
