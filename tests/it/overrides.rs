@@ -246,7 +246,7 @@ async fn a_user_id_may_hold_anything_that_a_path_can_carry() {
 }
 
 #[tokio::test]
-async fn only_an_admin_may_see_or_change_overrides() {
+async fn callers_without_a_role_may_not_see_or_change_overrides() {
     let stack = Stack::start().await;
     let overrides = stack.function("overrides").await;
     let body = include("alice").to_string();
@@ -494,7 +494,10 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         let flag = api.read("/api/admin/flags/checkout").await;
         let flag = flag.header("etag").expect("an ETag");
         let other = api.admin_if(flag, "PUT", USERS, &list(&[])).await;
-        assert_eq!(other.status, 412, "the ETag of the flag is another");
+        assert_eq!(
+            other.status, 412,
+            "the ETag of the flag is not that of its overrides"
+        );
         let without_tag = api.admin("PUT", USERS, &list(&[])).await;
         assert_eq!(without_tag.status, 428, "{without_tag:?} on {on}");
 
