@@ -11,7 +11,7 @@ use super::stack::{Function, Stack, accepts, list, only, reference, target, text
 use super::{Mistake, Problems, parse, planted};
 use crate::tidy;
 
-/// Variables with the names that AWS gave them, which no setting of the configuration holds.
+/// Variables that AWS has named, and that the code reads directly instead of through its configuration.
 const OF_AWS: [&str; 1] = ["AWS_USE_DUALSTACK_ENDPOINT"];
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {

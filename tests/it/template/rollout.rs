@@ -56,7 +56,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             canary || hook.is_null(),
             &function.id,
-            "a check that is not configured",
+            "a check before the first call without a canary",
         );
         if canary {
             check_hook(stack, &function.id, target(hook), problems);
@@ -76,7 +76,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_waves(stack, problems);
 }
 
-/// Whether only admins can call it.
+/// Whether all its routes need a token, as those of the admin API do.
 fn is_for_admins(function: &Function) -> bool {
     let mut events = function.properties["Events"]
         .as_object()
@@ -199,8 +199,8 @@ fn check_hook(stack: &Stack, of: &str, id: &str, problems: &mut Problems) {
         &json!({ "Fn::Sub": group }),
     );
     problems.unless(report, id, "may not report to CodeDeploy");
-    // The retry times of 35 s plus the last attempt: 305 s for migrations, and 15 s for health; and 10 s for the
-    // report.
+    // For each of the two functions 35 s of retries and the last attempt (305 s for migrations, 15 s for health), and
+    // 10 s for the report.
     let time = properties["Timeout"].as_u64().unwrap_or_default();
     problems.unless(time >= 400, id, "has less time than its retries may take");
 }

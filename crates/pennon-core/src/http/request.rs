@@ -35,7 +35,7 @@ const BY_QUERY: &str = "-";
 /// The highest page number: beyond every list, and small enough that offsets do not overflow.
 const LAST_PAGE: u32 = 1_000_000;
 
-/// A request to one of the routes.
+/// A request, with the route that it matches, if any.
 pub struct Request {
     incoming: Incoming,
     found: Match,
@@ -349,9 +349,9 @@ impl Request {
     /// an error does not disclose what exists.
     ///
     /// # Errors
-    /// Those of [`Actor::verify`]; [`Error::Forbidden`] if the role for the route is missing, for an editor in the
-    /// environment of the request; [`Error::Invalid`] if the route needs an editor and the request names no valid
-    /// environment.
+    /// Those of [`Actor::verify`]; [`Error::Forbidden`] if the caller does not have the role for the route (for an
+    /// editor: in the environment of the request); [`Error::Invalid`] if the route needs an editor and the name of the
+    /// environment is invalid.
     pub fn actor(&self, config: &AuthConfig) -> Result<Actor, Error> {
         let verify = || {
             let Incoming {
@@ -413,7 +413,7 @@ impl Request {
     /// The state that the caller expects to change (`If-Match`).
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is neither `*` nor a list of tags of items that admins change. Such a condition can
+    /// [`Error::Invalid`] if it is neither `*` nor a list of tags of items of the admin API. Such a condition can
     /// never hold, and 412 would suggest that someone else has changed the item.
     pub fn expected(&self) -> Result<Expected, Error> {
         let headers = self.incoming.headers.get_all(header::IF_MATCH);

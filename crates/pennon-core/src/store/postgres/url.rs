@@ -57,7 +57,7 @@ impl DatabaseUrl {
     ///
     /// Every part of the URL may be percent-encoded. A `+` is a plus, not a space.
     ///
-    /// Only `sslmode=disable` gives an unencrypted connection; all other modes, and none, mean `verify-full`.
+    /// Only `sslmode=disable` gives an unencrypted connection; every other mode, or no mode, means `verify-full`.
     /// `sslrootcert` names a PEM file with the authorities.
     ///
     /// # Errors
