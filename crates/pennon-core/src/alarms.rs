@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::aws::Aws;
 use crate::ramp::alarm_name;
 
-/// Limit on one call of CloudWatch.
+/// Time limit of one call of CloudWatch.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Limit on the time after which no further call of a run begins: `reconcile` needs the rest for the ramps.
+/// A run begins no further call after this time: `reconcile` needs the rest of its time for the ramps.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The value of `CLOUDWATCH_ENDPOINT` in a network from which CloudWatch cannot be reached.
 const NONE: &str = "none";
@@ -160,7 +160,7 @@ impl Alarms {
                 let alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = names.iter().map(|name| {
                     let alarm = Alarm {
-                        // Otherwise the console could not start a ramp with a guard without a curl command.
+                        // An alarm that was never set is OK. Otherwise a ramp with alarms could start only after a curl command.
                         state: alarms.get(*name).copied().unwrap_or(AlarmState::Ok),
                         arn: None,
                         window: MIN_WINDOW,
