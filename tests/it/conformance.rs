@@ -622,7 +622,7 @@ fn documents_give_every_user_the_same_variant(
     for key in ["0", "false", " ", "", "missing"] {
         contexts.push(json!({ "targetingKey": key }));
     }
-    // The JavaScript engine hashes UTF-16, unlike that of flagd: docs/local-evaluation.md.
+    // The JavaScript engine hashes UTF-16, and flagd UTF-8: see docs/local-evaluation.md.
     if version == FractionalVersion::V3 {
         contexts.push(json!({ "targetingKey": "ä😀" }));
     }

@@ -450,7 +450,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
     assert_eq!(
         percentage(&fresh.call(&Event::get("checkout")).await),
         3,
-        "it was dropped"
+        "the old entry was dropped"
     );
 }
 
@@ -483,7 +483,7 @@ async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topolog
     assert!(reader.fill(lease, 1).await, "fills are allowed");
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
-    // A change by another writer in between does not restore it.
+    // Nor is the late barrier set after a change by another writer.
     let barrier = writer.begin_write().await;
     assert!(writer.end_write(barrier).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
@@ -516,7 +516,7 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
     assert_eq!(redis.command(&late), Resp::Number(0));
     assert!(!redis.has_entry(), "the entry is deleted anyway");
     assert!(matches!(reader.read().await, Found::Lease(_)));
-    // It keeps the leases and barriers of active readers and writers.
+    // The late command keeps the leases and barriers of active readers and writers.
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());
     assert_eq!(redis.command(&late), Resp::Number(0));

@@ -97,7 +97,10 @@ fn compose_has_a_redis_a_database_and_the_same_six_nodes() {
     assert_eq!(redis["ports"], json!(["127.0.0.1:6379:6379"]));
     assert_eq!(redis["volumes"], json!(["./data/redis:/data"]));
     let kept = redis["command"].as_str().expect("a command");
-    assert!(kept.contains("--appendonly yes"), "what was there survives");
+    assert!(
+        kept.contains("--appendonly yes"),
+        "the keys survive a restart"
+    );
     assert!(redis["healthcheck"]["test"].is_string());
     assert_eq!(
         services["postgres"]["ports"],

@@ -300,8 +300,8 @@ async fn write_overrides(
         .await
 }
 
-/// Reverts the overrides in an audit entry of [`write_overrides`] to one side of the entry. Overrides of other users
-/// stay as they are.
+/// Reverts the overrides in an audit entry of [`write_overrides`] to their state before or after that change. Overrides
+/// of other users stay as they are.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a variant that the flag no longer has; [`Error::RateLimited`].
