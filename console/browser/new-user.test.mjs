@@ -41,7 +41,7 @@ describe('a new user', () => {
     await person.press('button', 'Explain', { exact: true });
     const { path } = await installation.api('POST', '/api/admin/flags/new-checkout/explain?environment=staging', { context: { targetingKey: 'alice' } });
     const { bucket } = path.find(({ step }) => step === 'bucket');
-    await person.sees(`Bucket ${bucket} of 100, on below 1: ${bucket < 1 ? 'on' : 'off'}.`);
+    await person.sees(bucket < 1 ? `Bucket ${bucket} of 100 is below 1: on.` : `Bucket ${bucket} of 100 is not below 1: off.`);
     await person.assertAccessible('an explanation');
 
     await person.press('button', 'Copy to production…');

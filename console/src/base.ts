@@ -1,5 +1,5 @@
-// Where the console and the API are. The scripts are in the console's own folder, so their address tells the base path,
-// whatever stage name or custom domain precedes it.
+// Where the console and the API are. The scripts are in the console's own folder, so their address contains the
+// base path, with the stage name or the custom domain.
 
 /** The folder of the console, with a slash at the end: `/console/`. */
 export const consolePath = new URL('.', import.meta.url).pathname;

@@ -14,7 +14,7 @@ test('a split says the bucket and the limits', () => {
     stepSentence({ step: 'operation', pointer: '', operator: 'fractional', depth: 0, operands: [], result: 'a', fractional }),
     'fractional:  → "a" (bucket 29 of 100: a below 50, b below 100)',
   );
-  assert.equal(stepSentence({ step: 'bucket', bucket: 7, percent: 5, result: false }), 'Bucket 7 of 100, on below 5: off.');
+  assert.equal(stepSentence({ step: 'bucket', bucket: 7, percent: 5, result: false }), 'Bucket 7 of 100 is not below 5: off.');
 });
 
 test('every value survives its text in the form', () => {

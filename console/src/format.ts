@@ -1,4 +1,4 @@
-// Times and shares as people read them. Times are in the browser's time zone, which the text names.
+// Times and durations as people read them. Times are in the browser's time zone, which the text names.
 
 const withZone = new Intl.DateTimeFormat('en-GB', {
   day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', timeZoneName: 'short',

@@ -191,7 +191,7 @@ export function valueText(value: Json): string {
   return JSON.stringify(value);
 }
 
-/** The value that a field's text means: JSON if it is, otherwise a text. */
+/** The value that a field's text means: a JSON number, boolean, null or quoted string, otherwise the text itself. */
 export function parseValue(text: string): Json {
   return text === '' ? '' : plainValue(text);
 }

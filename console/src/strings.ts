@@ -1,7 +1,7 @@
 // All texts of the console. Each page has its own section, so that a page's texts can be read together.
 //
 // The build replaces `texts.save` by its value, and leaves the name out. It does so only for sections that are never used
-// as a whole or with a computed name: texts that are chosen by such a name are constants beside their section.
+// as a whole or with a computed name. So texts that are chosen by a computed name have a constant of their own.
 
 const number = new Intl.NumberFormat('en');
 
@@ -381,7 +381,7 @@ export const historyTexts = {
   question: (key: string, environment: string) => `Revert ${key} in ${environment}?`,
   becomes: 'The flag changes like this:',
   override: 'The override changes like this:',
-  overrides: 'The overrides of these users return to their state on that side of the change.',
+  overrides: (side: string) => `The overrides of these users become what they were ${side} this change.`,
   action: 'Revert',
   done: (key: string) => `${key} was reverted.`,
   newer: 'Newer',
@@ -425,7 +425,7 @@ export const explainTexts = {
   bucket: (bucket: number | null, percent: number) =>
     bucket === null
       ? 'Without a targetingKey there is no bucket.'
-      : `Bucket ${bucket} of 100, on below ${percent}: ${bucket < percent ? 'on' : 'off'}.`,
+      : `Bucket ${bucket} of 100 ${bucket < percent ? 'is below' : 'is not below'} ${percent}: ${bucket < percent ? 'on' : 'off'}.`,
   rollout: (percent: number) => `The rollout is ${percent} %.`,
   fractional: (bucket: number | null, total: number, limits: string) => (bucket === null ? 'no bucketing value' : `bucket ${bucket} of ${total}: ${limits}`),
   below: (variant: string, limit: number) => `${variant} below ${limit}`,

@@ -28,7 +28,7 @@ function focusReturner(): () => void {
   };
 }
 
-/** A modal dialog. The browser keeps the focus inside; it returns to where it was. */
+/** A modal dialog. The browser keeps the focus inside; after the dialog, the focus returns to where it was. */
 export function Dialog({ title, onClose, children, actions, more, danger, class: extra = '' }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
@@ -151,7 +151,7 @@ let nextId = 1;
 
 /**
  * Shows a message: an error until it is closed, one with Undo for a minute, any other for ten seconds. The next message
- * of the same kind replaces it: a change that was followed by another is undone in the history.
+ * of the same kind replaces it: only the last change has Undo; earlier ones can be undone in the history.
  */
 export function toast(text: string, options: Partial<Pick<Message, 'tone' | 'undo'>> = {}): void {
   const id = nextId++;

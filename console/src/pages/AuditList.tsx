@@ -94,7 +94,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
     title: historyTexts.question(key, env),
     body: (
       <>
-        <p>{flag ? historyTexts.becomes : entry.action.startsWith('override.') ? historyTexts.override : historyTexts.overrides}</p>
+        <p>{flag ? historyTexts.becomes : entry.action.startsWith('override.') ? historyTexts.override : historyTexts.overrides(side)}</p>
         <Diff before={now} after={then} label={historyTexts.diff} />
       </>
     ),

@@ -20,7 +20,7 @@ export interface FlagChange {
 }
 
 export const FLAG = '/api/admin/flags/{flagKey}';
-/** The values of requests about a flag. */
+/** The parameters of requests about a flag. */
 export const flagParams = (env: string, flagKey: string) => ({ flagKey, environment: env });
 
 type Done = Pick<Reply<unknown>, 'invalidated'>;
@@ -68,7 +68,7 @@ export async function changeFlag(env: string, key: string, body: FlagChange, bef
   saved(what, reply, () => put(before, reply.etag));
 }
 
-/** A message about several changes. Undo makes those of `steps` that succeed. */
+/** A message about several changes. Undo runs all `steps`, and reports those that fail. */
 export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[]): void {
   const undo = async () => {
     const results = await Promise.allSettled(steps.map((step) => step()));
