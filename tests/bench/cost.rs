@@ -1,5 +1,5 @@
-//! The cost of a read, by the number of flags, as a ratio to what Redis takes for the same command in the same run; the
-//! database loads that an invalidation causes; and the memory of an entry in Redis.
+//! The cost of a read, by the number of flags, compared with one `HGET` of Redis in the same run; the database loads
+//! that an invalidation causes; and the memory of an entry in Redis.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench cost`; `COST_ONLY=memory` measures memory alone.
 
@@ -98,7 +98,7 @@ async fn invalidations() {
 }
 
 /// Simple flags with a description of 40 characters.
-const SWITCHES: &str = "
+const SIMPLE: &str = "
     insert into feature_flags (flag_key, enabled, rollout_percentage, description)
     select 'flag-' || n, true, n % 101, rpad('The new checkout for customers', 40, '.')
     from generate_series(4, $1::int) as n";
@@ -117,11 +117,11 @@ const TYPED: &str = r#"
 async fn memory() {
     println!(
         "{:>6} {:>24} {:>24}",
-        "flags", "switches", "with variants and a rule"
+        "flags", "simple", "with variants and a rule"
     );
     for flags in [100, 1_000, 10_000] {
         print!("{flags:6}");
-        for insert in [SWITCHES, TYPED] {
+        for insert in [SIMPLE, TYPED] {
             let stack = Stack::start().await.with_default_limits();
             let inserted = stack.database.sql().execute(insert, &[&flags]).await;
             inserted.expect("flags");

@@ -103,7 +103,7 @@ async fn a_group_whose_name_has_a_space_is_not_two_groups() {
 }
 
 #[tokio::test]
-async fn a_single_name_and_cognitos_groups_need_no_token() {
+async fn a_claim_with_a_single_name_and_cognitos_groups_are_read_without_the_token() {
     let stack = Stack::start().await;
     let roles = by_roles(&stack).await;
     let cognito = stack.function("update-flag").await;

@@ -115,7 +115,7 @@ async fn with_named_origins_only_their_pages_read_responses_and_vary_is_set() {
     let page = [("origin", "http://localhost:3000")];
     let answer = local.send("GET", "/health", &page, "").await;
     assert_eq!(cors_headers(&answer), (Some(page[0].1), true, true));
-    // Two origins match none.
+    // A request with two `Origin` headers matches no origin.
     let two = [("origin", SHOP), ("origin", SHOP)];
     let answer = local.send("GET", "/health", &two, "").await;
     assert_eq!(cors_headers(&answer), (None, true, false));
@@ -361,7 +361,7 @@ async fn pages_can_read_errors_and_their_headers() {
         ),
         ("POST", list, &[], "", 405, "allow"),
         ("GET", "/nowhere", &[], "", 404, "content-type"),
-        // The other request to this path has used the one that this server allows.
+        // This server allows one request to this path in 20 seconds: the one above.
         (
             "POST",
             bulk,

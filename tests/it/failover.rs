@@ -187,7 +187,7 @@ async fn replacing_every_node_in_turn_fails_no_request() {
         let replicas = deployment.cluster.replicas_of(node);
         if let [replica, ..] = replicas.as_slice() {
             deployment.cluster.fail_over_to(*replica);
-            eventually("handed over", async || {
+            eventually("the node is a replica of the new primary", async || {
                 deployment.cluster.replicas_of(*replica).contains(&node)
             })
             .await;
@@ -209,7 +209,7 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
     let load = load(&deployment).await;
     let primary = deployment.cluster.primary();
     let replica = deployment.cluster.replicas_of(primary)[0];
-    // The nodes that serve production run, but are cut off with a minority.
+    // The nodes that serve production run, but see only a minority of the nodes: the others are frozen.
     let others: Vec<usize> = (0..6)
         .filter(|node| ![primary, replica].contains(node))
         .collect();
@@ -241,7 +241,8 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
 async fn split_brain_leaves_one_primary_by_quorum_and_no_old_value() {
     let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let old = deployment.cluster.primary();
-    // Connected to the old primary before it is cut off. It gets no request until the partition has ended.
+    // This function connects to the old primary before that is cut off, and gets no request until the partition has
+    // ended.
     let idle = deployment.function("get-flag", &[]).await;
     deployment.wait_for_cache(&idle).await;
     let load = load(&deployment).await;

@@ -241,7 +241,7 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
         // The entry may still have the value from before the unconfirmed update. Instances that have seen the outage
         // compare it with the database.
         routes.check(next(), &format!("{name}, healed")).await;
-        eventually(&format!("{name}: back on the cache"), async || {
+        eventually(&format!("{name}: the cache answers"), async || {
             let answer = routes.get.call(&Event::get("checkout")).await;
             assert_eq!(answer.status, 200);
             answer.header("x-cache-hit") == Some("true") && answer.source() == "memory"
@@ -264,7 +264,7 @@ async fn a_restarted_redis_is_used_again(on: Topology) {
         assert_eq!(line["cluster_unavailable"], 1, "{line}");
     }
     stack.redis.restart().await;
-    eventually("the next read fills", async || {
+    eventually("a read stores the entry again", async || {
         assert_eq!(
             percentage(&routes.get.call(&Event::get("checkout")).await),
             2
@@ -282,7 +282,7 @@ async fn a_frozen_redis_costs_bounded_time_and_recovers(on: Topology) {
     routes.check(2, "frozen").await;
     routes.check(3, "still frozen").await;
     stack.redis.thaw();
-    eventually("back on the cache", async || {
+    eventually("the cache answers again", async || {
         let answer = routes.get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), 3, "whatever Redis held when it froze");
         answer.source() == "memory"
@@ -318,7 +318,7 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
     for failures in [1, 2, 3] {
         // On a busy machine the budget may end before the failure does. The log must then say so, and the test tries
         // again.
-        eventually(&format!("{failures} failures are not seen"), async || {
+        eventually(&format!("{failures} failures are hidden"), async || {
             stack.redis.set(Mode::Open).await;
             on_the_cache(&get).await;
             let (before, lines) = (stack.redis.commands().len(), get.lines().len());
@@ -353,7 +353,7 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
 }
 
 async fn on_the_cache(get: &Function) {
-    eventually("on the cache", async || {
+    eventually("the cache answers", async || {
         get.call(&Event::get("checkout")).await.source() == "memory"
     })
     .await;

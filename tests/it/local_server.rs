@@ -80,7 +80,10 @@ async fn an_edit_of_the_file_takes_effect_and_a_mistake_in_it_changes_nothing() 
     let answer = local.get("/api/config/flags/mine").await;
     assert_eq!((percentage(&answer), answer.source()), (66, "stale"));
     let answer = local.patch("/api/admin/flags/mine", "{}").await;
-    assert_eq!(answer.status, 503, "and the mistake is not overwritten");
+    assert_eq!(
+        answer.status, 503,
+        "the file with the mistake was overwritten"
+    );
     assert!(
         local.log().contains("flags.json is invalid: "),
         "{}",
@@ -198,7 +201,7 @@ async fn a_body_that_is_too_large_is_413_and_the_server_keeps_running() {
         .await;
     assert_eq!(
         answer.status, 400,
-        "the body is not too large, and not JSON"
+        "the body is small enough, but it is not JSON"
     );
     assert!(answer.body.contains("line 1 column 1"), "{}", answer.body);
     assert_eq!(local.get("/health").await.status, 200);

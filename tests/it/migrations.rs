@@ -237,8 +237,11 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
         )
         .await
         .expect("a move");
-    assert!(database.revision("production").await > last, "it left");
-    assert!(database.revision("staging").await > staging, "it arrived");
+    assert!(database.revision("production").await > last, "a flag left");
+    assert!(
+        database.revision("staging").await > staging,
+        "a flag arrived"
+    );
     let before = database.revision("staging").await;
     database
         .sql()
@@ -254,7 +257,7 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
 }
 
 #[tokio::test]
-async fn a_rolled_back_change_leaves_the_revision() {
+async fn a_rolled_back_change_does_not_raise_the_revision() {
     let database = Database::create().await;
     database.add_flag("a", true, 1).await;
     let before = database.revision("production").await;

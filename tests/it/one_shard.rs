@@ -103,8 +103,8 @@ async fn an_isolated_primary_does_not_confirm_changes_alone() {
     assert_eq!(writer.last_request()["node_id"], cluster.address(1));
 }
 
-/// Replaces the primary by node 1, in a way that it does not notice: it no longer receives the others' messages and
-/// still considers itself the primary; clients still reach it.
+/// Makes node 1 the primary without the knowledge of node 0, the old one: node 0 no longer receives the others' messages
+/// and still considers itself the primary; clients still reach it.
 async fn isolate_primary(cluster: &Cluster) {
     for other in [1, 2] {
         let answer = cluster.nodes[0].command(&["CLUSTER", "FORGET", cluster.id(other)]);

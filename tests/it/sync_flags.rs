@@ -221,7 +221,7 @@ async fn only_a_sync_key_reads_rules_and_it_can_do_nothing_else() {
         assert_eq!(answer.status, 403, "{answer:?}");
         assert!(answer.body.contains("/v1/flags"), "{answer:?}");
     }
-    // An open route treats it as no key.
+    // An open route ignores a sync key.
     let list = stack.function("list-flags").await;
     let listed = list
         .call(&Event::list().anonymous().api_key(SYNC_KEY))

@@ -116,7 +116,7 @@ fn for_other_purposes(fixture: &Fixture) -> Vec<(&'static str, String)> {
             fixture.token(|_, it| it["token_use"] = json!(["access"])),
         ),
         (
-            "a client id for an audience of another issuer's kind",
+            "an audience that is an object",
             fixture.token(|_, it| it["aud"] = json!({ "client": AUDIENCE })),
         ),
     ]
@@ -192,7 +192,10 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             "another key's signature",
             SigningKey::rsa().sign(&fixture.header(), &fixture.issuer.claims(USER)),
         ),
-        ("other words", "not.a.token".to_owned()),
+        (
+            "three words in place of its parts",
+            "not.a.token".to_owned(),
+        ),
         ("too few parts", "a.b".to_owned()),
     ];
     for (what, token) in wrong.into_iter().chain(for_other_purposes(&fixture)) {

@@ -1,4 +1,5 @@
-//! EventBridge: moto's, with a queue that receives all events, and a server that fails on request.
+//! Two simulations of EventBridge: that of moto, with a queue that receives all events, and a server that fails on
+//! request.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

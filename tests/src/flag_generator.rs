@@ -198,7 +198,8 @@ impl FlagGenerator {
         flag
     }
 
-    /// Variants of one type, and their names, some of which rules return as values other than text.
+    /// Variants of one type, and their names. Some are named `true` or `1`: rules may return a boolean or a number for
+    /// them.
     fn variants(&self) -> (Value, Vec<&'static str>) {
         let names = match self.rng.roll(4) {
             0 => vec!["on", "off"],
@@ -235,7 +236,7 @@ impl FlagGenerator {
         let name = || json!(self.pick(names));
         let loose = || self.any(DEPTH, Scope::Context);
         match self.rng.roll(8) {
-            // The rule's result is the name of a variant, which the test adds.
+            // The test adds a variant with the rule's result as its name.
             0 | 1 => self.operation(DEPTH, Scope::Context),
             2 | 3 => json!({ "cat": ["v", loose()] }),
             4 => json!({ "if": [self.condition(DEPTH, Scope::Context), name(), name()] }),

@@ -373,7 +373,7 @@ planted! {
     a_range_of_ports:
         [Mistake("DatabaseFromFunctions", "ToPort: 5432", "ToPort: 5999")]
         => "DatabaseFromFunctions: more than one port";
-    a_lambda_group_without_egress_to_6379:
+    functions_without_egress_to_the_cache:
         [Mistake("FunctionsToCache", GONE, "")]
         => "FunctionSecurityGroup: no way to CacheSecurityGroup on 6379";
     a_cache_without_an_ingress_rule:
@@ -421,7 +421,7 @@ planted! {
     no_way_out:
         [Mistake("Ipv6Route", GONE, "")]
         => "PrivateRoutes: ipv6: expected true, exists false";
-    an_endpoint_under_a_name_that_nobody_asks_for:
+    an_endpoint_without_private_dns:
         [Mistake("SecretsEndpoint", "PrivateDnsEnabled: true", "PrivateDnsEnabled: false")]
         => "PrivateRoutes: endpoint: expected true, exists false";
     a_vpc_without_flow_logs:
@@ -433,10 +433,10 @@ planted! {
     a_function_that_is_created_before_its_network:
         [Mistake("GetFlagFunction", "    DependsOn: NetworkReady\n", "")]
         => "GetFlagFunction: does not wait for its network";
-    functions_that_are_there_before_the_way_out:
+    functions_that_are_updated_before_their_egress_route:
         [Mistake("NetworkReady", "!Ref NatRoute, ", "")]
         => "NetworkReady: does not wait for NatRoute";
-    functions_that_are_there_before_the_way_to_their_database:
+    functions_that_are_updated_before_the_rule_for_their_database:
         [Mistake("NetworkReady", "[!Ref FunctionsToExternalDatabase]", "[]")]
         => "NetworkReady: does not wait for FunctionsToExternalDatabase";
     a_database_on_the_internet:

@@ -11,7 +11,8 @@ use super::{Mistake, Problems, planted, read};
 
 /// The function that answers paths without a route.
 const FALLBACK: &str = "not-found";
-/// Functions that people, `CodeDeploy`, alarms and `reconcile` invoke. All others have a route or a schedule.
+/// Functions that people, `CodeDeploy`, alarms and `reconcile` invoke. All others have a route, a schedule or log
+/// subscriptions.
 const INVOKED: [&str; 4] = ["migrate", "pre-traffic", "guard", "send-webhooks"];
 /// The routes of preflights for admin paths: they lead to the fallback without a token. Routes of public paths accept
 /// every method.
@@ -150,7 +151,7 @@ fn check_access_log(api: &Value, problems: &mut Problems) {
     ] {
         let is_logged = format.contains(chosen);
         let why =
-            format!("the access log has {chosen}, of a length that callers choose, or with names");
+            format!("the access log has {chosen}, which may be of any length or contain names");
         problems.unless(!is_logged, "HttpApi", why);
     }
     // Every request writes this line in addition to the function's (docs/infrastructure/cost-monitoring.md).
@@ -373,7 +374,7 @@ planted! {
         => "ANY /config/flags: turns callers without a token away";
     a_path_in_the_access_log:
         [Mistake("HttpApi", "\"routeKey\":\"$context.routeKey\"", "\"path\":\"$context.path\"")]
-        => "HttpApi: the access log has $context.path, of a length that callers choose, or with names";
+        => "HttpApi: the access log has $context.path, which may be of any length or contain names";
     a_token_required_everywhere:
         [Mistake("HttpApi", "      Auth:\n", "      Auth:\n        DefaultAuthorizer: AdminToken\n")]
         => "HttpApi: rejects every caller without a token";
