@@ -29,7 +29,7 @@ use std::path::Path;
 
 use stack::Stack;
 
-/// Problems: a resource, and a description. The same problem under several profiles counts once.
+/// Problems: a resource, and a description. The same problem with several choices of parameters counts once.
 #[derive(Default)]
 struct Problems(BTreeSet<String>);
 
