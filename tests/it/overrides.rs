@@ -533,7 +533,7 @@ async fn overrides_are_replaced_or_merged_as_one_change() {
         let again = api.read(AUDIT).await.json();
         assert_eq!(again["pagination"]["total"], 4, "nothing was done");
 
-        // A revert to either side is one change.
+        // A revert to the state before or after the change is one change.
         let undo = json!({"auditId": entry["id"], "state": "before"});
         let undone = api.admin_if("*", "POST", REVERT, &undo).await;
         assert_eq!(undone.status, 200, "{undone:?} on {on}");
