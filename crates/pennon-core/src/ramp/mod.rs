@@ -27,7 +27,7 @@ pub struct Ramp {
     pub id: String,
     /// Rises with every change of the ramp; the API's `ETag`.
     pub version: i64,
-    /// The plan of the admin.
+    /// The plan, as the editor requested it.
     pub plan: Plan,
     /// Its state.
     pub state: RampState,
@@ -70,7 +70,7 @@ pub struct Ramp {
     /// The editor who has acknowledged the rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
-    /// The admin who created it.
+    /// The editor who created it.
     pub created_by: String,
     /// When it was created.
     #[serde(with = "crate::timestamp::required")]
@@ -215,7 +215,7 @@ pub enum RampState {
     Baking,
     /// The next step waits; [`Ramp::reason`] says for what.
     Holding,
-    /// An admin or an alarm has stopped the steps. The flag keeps its share.
+    /// An editor or an alarm has stopped the steps. The flag keeps its share.
     Paused,
     /// The last step has baked.
     Completed,
@@ -223,7 +223,7 @@ pub enum RampState {
     RolledBack,
     /// Someone else has changed the flag. Their change stays.
     Superseded,
-    /// An admin has ended it. The flag keeps its share.
+    /// An editor has ended it. The flag keeps its share.
     Cancelled,
 }
 
@@ -281,7 +281,7 @@ pub struct Transition {
 pub const MAX_TRANSITIONS: usize = 1_000;
 
 impl Ramp {
-    /// Whether it blocks changes of the flag: it was rolled back, and no admin has acknowledged that.
+    /// Whether it blocks changes of the flag: it was rolled back, and no editor has acknowledged that.
     #[must_use]
     pub fn blocks_changes(&self) -> bool {
         self.state == RampState::RolledBack && self.acknowledged_by.is_none()
