@@ -6,7 +6,7 @@ use crate::blocks::{Values, directive};
 use crate::read;
 
 const PATH: &str = "infra/functions.yaml";
-/// Default values by `kind=`: for functions that read flags, and for functions for admins.
+/// Default values by `kind=`: for functions that read flags, and for functions of admin routes.
 const KINDS: [(&str, [(&str, &str); 3]); 2] = [
     (
         "read",

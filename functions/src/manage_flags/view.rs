@@ -1,4 +1,4 @@
-//! The JSON of a flag for admins: all but its overrides, which have their own route.
+//! The JSON of a flag on admin routes: all but its overrides, which have their own route.
 
 use lambda_http::http::StatusCode;
 use pennon_core::eval::FlagKey;

@@ -98,7 +98,7 @@ async fn revoke(
     ))
 }
 
-/// The JSON of a key for admins, without the key itself.
+/// The JSON of a key in responses, without the key itself.
 fn shown(record: &KeyRecord, environment: &Environment) -> Value {
     let mut key = json!({
         "id": record.id,

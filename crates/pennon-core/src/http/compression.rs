@@ -93,8 +93,8 @@ pub struct AcceptedCompression {
 }
 
 impl AcceptedCompression {
-    /// Reads the headers of a request. `is_admin` says whether its route is for admins: the tags of their responses
-    /// name states for `If-Match`, so responses with a tag stay as they are.
+    /// Reads the headers of a request. `is_admin` says whether it has an admin route: tags of these routes name
+    /// states for `If-Match`, so responses with a tag stay as they are.
     #[must_use]
     pub fn of(headers: &HeaderMap, is_admin: bool) -> Self {
         let texts = |name| {

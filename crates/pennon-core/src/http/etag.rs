@@ -66,7 +66,7 @@ impl ETag {
         ))
     }
 
-    /// The tag of an item that admins change, for `If-Match`.
+    /// The tag of an item of the admin API, for `If-Match`.
     #[must_use]
     pub fn of_record(revision: i64) -> Self {
         Self(format!("\"{revision}\""))

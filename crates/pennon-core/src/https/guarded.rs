@@ -115,7 +115,7 @@ impl Guarded {
     /// use for it, and it could be endless.
     ///
     /// # Errors
-    /// Text for admins, without the path of the URL, which may be a secret.
+    /// Text for the list of webhooks, without the path of the URL, which may be a secret.
     pub(crate) async fn post(
         &self,
         url: &Url,

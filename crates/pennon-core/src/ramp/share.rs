@@ -17,7 +17,7 @@ use super::VariantPair;
 /// The largest sum of weights that flagd takes.
 const MAX_TOTAL_WEIGHT: u64 = i32::MAX as u64;
 
-/// Why a flag cannot be ramped, as a sentence for the admin.
+/// Why a flag cannot be ramped, as a sentence for the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotRampable(pub String);
 

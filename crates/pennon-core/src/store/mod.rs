@@ -116,7 +116,7 @@ impl Store {
         dispatch!(self, store => store.environments())
     }
 
-    /// All environments, with the details that admins see.
+    /// All environments, with the details that the admin API returns.
     pub async fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
         dispatch!(self, store => store.list_environments())
     }

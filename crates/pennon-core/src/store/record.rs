@@ -1,4 +1,4 @@
-//! Records of the store, for admins.
+//! Records of the store, for the admin API.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use crate::ramp::Ramp;
 use crate::snapshot::Revision;
 use crate::webhooks::{Destination, Webhook};
 
-/// A flag as admins see it.
+/// A flag as the admin API returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagRecord {
     /// The flag without its overrides, which are read separately because there may be many.
@@ -76,7 +76,7 @@ pub struct EnvironmentRecord {
     pub settings: Settings,
 }
 
-/// An API key, for admins.
+/// An API key as the admin API returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRecord {

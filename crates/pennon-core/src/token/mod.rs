@@ -2,7 +2,7 @@
 //!
 //! A JWT authorizer cannot be optional: on a public route it would reject callers without a token. So a
 //! function that evaluates flags for a user verifies the token itself, with the same issuer and audience.
-//! Such a user is never an admin: admin routes rely on the gateway alone.
+//! Such a user has no role: admin routes rely on the gateway alone.
 //!
 //! The issuer's keys are fetched with the first token and cached. If a token is invalid, or the issuer cannot
 //! be reached, the caller is anonymous and the log line of the request states the reason. The reason has no line of

@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
-/// A webhook as admins see it: without its secret and without the path of its URL, which often is one.
+/// A webhook as the admin API returns it: without its secret and without the path of its URL, which often is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {

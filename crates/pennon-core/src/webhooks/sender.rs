@@ -19,7 +19,7 @@ pub struct Sender(Guarded);
 pub struct Failure {
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// Text for admins, without secrets.
+    /// Text for the list of webhooks, without secrets.
     pub reason: String,
 }
 

@@ -188,7 +188,7 @@ impl FlagService {
         let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
         };
-        // An admin may have resumed the ramp before a repeated event, or one that arrives after `reconcile` has seen
+        // An editor may have resumed the ramp before a repeated event, or one that arrives after `reconcile` has seen
         // the alarm.
         if let AlarmSource::Event(alarm) = source
             && ramp.was_stopped_by(alarm.name, alarm.at)

@@ -28,7 +28,7 @@ use crate::secrets::Secrets;
 pub(super) enum Role {
     /// Reads flags and usage.
     Read,
-    /// Changes flags, and reads all that admins see.
+    /// Changes flags, and reads all that the admin API returns.
     Write,
     /// Counts evaluations.
     Count,
