@@ -1,5 +1,5 @@
 // Which users a rollout percentage reaches: the same hashes as crates/pennon-eval, so that the console can say which
-// users of a list a change moves. docs/targeting.md describes both.
+// users of a list a change moves. docs/targeting.md describes them.
 
 export interface Bucketing {
   /** The environment's effective setting. */

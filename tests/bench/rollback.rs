@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 
 const READ_INTERVAL: Duration = Duration::from_millis(10);
 const READERS: usize = 4;
-/// Reads continue for so long after `guard` has answered before the next ramp begins.
+/// The time between the answer of `guard` and the next ramp. Reads continue.
 const AFTERWARDS: Duration = Duration::from_millis(200);
 /// The percentages that ramps set in turn; the flag is at 50 before each.
 const FIRST: usize = 51;

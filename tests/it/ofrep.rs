@@ -339,7 +339,7 @@ async fn a_matching_etag_is_answered_with_304() {
     assert_eq!(
         all.call(&hinted).await.status,
         200,
-        "hints are no If-None-Match"
+        "flagConfigEtag does not count as If-None-Match"
     );
     let reordered = event
         .clone()

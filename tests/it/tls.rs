@@ -143,7 +143,7 @@ async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
             Some(&other_file),
             "database",
         ),
-        // Neither side falls back to the other's form.
+        // With TLS on one side only, there is no connection. The last case has TLS on neither side.
         ("rediss", "127.0.0.1", clear, Some(&our_file), "database"),
         ("redis", "127.0.0.1", port, Some(&our_file), "database"),
         ("redis", "127.0.0.1", clear, None, "memory"),
