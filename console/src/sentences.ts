@@ -39,7 +39,7 @@ export function rolloutSentence(key: string, from: number, to: number, environme
 /** `About 1 in 5 more users get it.` */
 export function cohortSentence(from: number, to: number): string {
   const change = to - from;
-  if (change === 0) return 'No user changes.';
+  if (change === 0) return 'No user gets or loses it.';
   if (Math.abs(change) === 100) return change > 0 ? 'Everyone gets it.' : 'Everyone loses it.';
   return change > 0 ? `About ${oneIn(change)} more users get it.` : `About ${oneIn(-change)} users lose it.`;
 }
