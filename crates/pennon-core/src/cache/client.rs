@@ -24,7 +24,7 @@ use crate::tls;
 /// A command to Redis.
 #[derive(Debug)]
 pub(super) enum Command<'a> {
-    /// Fields of the entry at this key, such as [`entry::HEADER`]: a list of their values.
+    /// Fields of the entry at this key, such as [`HEADER`](super::entry::HEADER): a list of their values.
     Fields { key: &'a str, names: Names<'a> },
     /// The whole entry at this key, or a lease to fill it. Every attempt has its own lease id, so that an attempt
     /// that is delayed in the network does not renew the lease of another one. All attempts of one reader
