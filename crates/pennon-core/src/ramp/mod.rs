@@ -1,6 +1,6 @@
 //! A ramp raises the share of users that get a flag, step by step, while CloudWatch alarms watch it.
 //!
-//! This module does no I/O. It has the model, and decides what happens next ([`decide`]). `service/ramps` reads and
+//! This module does no I/O. It has the model, and decides what happens next (`decide`). `service/ramps` reads and
 //! writes ramps and flags, and reads alarms from CloudWatch.
 
 mod decide;
