@@ -14,7 +14,7 @@ use crate::FractionalVersion;
 #[derive(Debug, Clone)]
 pub(super) enum Expression {
     Constant(Value),
-    /// The name of a variant where a rule ends, with the position of the variant: see [`Rule::find_variants`].
+    /// The name of a variant where a rule ends, with the position of the variant: see `Rule::find_variants`.
     Variant {
         name: Box<str>,
         position: usize,
