@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pennon_core::cache::{Cache, Found, Lookup};
+use pennon_core::cache::{Cache, Fill, Found, Lookup};
 use pennon_core::config::Config;
 use pennon_core::environment::Environment;
 use pennon_core::installation::Installation;
@@ -62,6 +62,7 @@ impl Instance {
         self.cache
             .fill(&self.environment, lease, &snapshot(revision), &self.context)
             .await
+            == Fill::Stored
     }
 
     async fn begin_write(&self) -> pennon_core::cache::WriteBarrier {

@@ -94,6 +94,7 @@ mod preconditions;
 mod public_routes;
 mod query_options;
 mod ramps;
+mod redis_budget;
 mod redis_users;
 mod requests;
 mod revocation;

@@ -104,7 +104,7 @@ async fn environments_of_more_than_a_hundred_flags_are_cached_and_changed(on: To
         let flags = answer.json();
         assert_eq!((answer.status, answer.source()), (200, "database"));
         assert_eq!(flags.as_object().map(serde_json::Map::len), Some(more + 3));
-        // On a busy machine, encoding may leave too little of the budget for the fill. The next request then fills.
+        // On a busy machine, encoding may leave too little of the budget for the fill. A later request then fills.
         eventually("the entry is there", async || {
             let filled = stack.redis.has_entry();
             if !filled {

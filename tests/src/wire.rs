@@ -29,6 +29,10 @@ pub enum Mode {
     FailFirst(usize),
     /// Delays replies.
     Delay(Duration),
+    /// Forwards replies in pieces of 1 kB, with a pause before each.
+    SlowReplies(Duration),
+    /// Forwards requests of more than [`SHORT_REQUEST`] in this way; shorter ones and replies pass.
+    SlowRequests(Duration),
     /// Some messages that contain a text lose their connection.
     Lose {
         /// The text.
@@ -42,6 +46,21 @@ pub enum Mode {
     /// from a script in this way shows what the check prevents.
     Replace(&'static [(&'static str, &'static str)]),
 }
+
+impl Mode {
+    /// The pause before each piece of a request of this length.
+    fn pause_in_request(&self, length: usize) -> Duration {
+        if let Self::SlowRequests(pause) = self
+            && length > SHORT_REQUEST
+        {
+            return *pause;
+        }
+        Duration::ZERO
+    }
+}
+
+/// Requests up to this size pass at once in [`Mode::SlowRequests`].
+const SHORT_REQUEST: usize = 8 * 1024;
 
 /// A proxy to one server.
 pub struct Wire {
@@ -291,17 +310,21 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
                         return;
                     }
                 }
-                if to_server.write_all(bytes).await.is_err() {
+                let pause = now.pause_in_request(length);
+                if write_slowly(&mut to_server, bytes, pause).await.is_err() {
                     return;
                 }
             }
             read = from_server.read(&mut reply), if !hangs => {
                 let Ok(length @ 1..) = read else { return };
                 let mut bytes = &reply[..length];
+                let mut pause = Duration::ZERO;
                 match &now {
                     Mode::CutReply(limit) => bytes = &bytes[..length.min(*limit)],
                     Mode::Delay(time) => tokio::time::sleep(*time).await,
+                    Mode::SlowReplies(time) => pause = *time,
                     Mode::Open
+                    | Mode::SlowRequests(_)
                     | Mode::Refuse
                     | Mode::Hang
                     | Mode::Answer(_)
@@ -309,12 +332,28 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
                     | Mode::Lose { .. }
                     | Mode::Replace(_) => {}
                 }
-                if to_client.write_all(bytes).await.is_err() || matches!(now, Mode::CutReply(_)) {
+                if write_slowly(&mut to_client, bytes, pause).await.is_err() || matches!(now, Mode::CutReply(_)) {
                     return;
                 }
             }
         }
     }
+}
+
+/// Writes in pieces of 1 kB with a pause before each, or at once if the pause is zero.
+async fn write_slowly(
+    to: &mut (impl AsyncWriteExt + Unpin),
+    bytes: &[u8],
+    pause: Duration,
+) -> std::io::Result<()> {
+    if pause.is_zero() {
+        return to.write_all(bytes).await;
+    }
+    for piece in bytes.chunks(1_000) {
+        tokio::time::sleep(pause).await;
+        to.write_all(piece).await?;
+    }
+    Ok(())
 }
 
 fn replace_texts(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {

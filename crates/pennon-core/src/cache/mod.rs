@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use authentic::EntryInfo;
-pub use protocol::{BARRIER, Found, Lease, Lookup, WriteBarrier};
+pub use protocol::{BARRIER, Fill, Found, Lease, Lookup, WriteBarrier};
 pub use url::{InvalidRedisUrl, RedisUrl};
 
 use authentic::{VerifiedHeader, in_milliseconds, now};
@@ -303,33 +303,33 @@ impl Cache {
         }
     }
 
-    /// Stores a snapshot if the lease is still valid. Returns whether it was stored.
+    /// Stores a snapshot if the lease is still valid.
     pub async fn fill(
         &self,
         environment: &Environment,
         lease: Lease,
         snapshot: &Snapshot,
         context: &RequestContext,
-    ) -> bool {
+    ) -> Fill {
         let asked = Instant::now();
         let encode = |signer: &Signer<'_>, expires| entry::encode(snapshot, signer, expires);
         let filled = self
             .put(environment, lease, self.ttl, encode, context)
             .await;
-        if filled {
+        if filled == Fill::Stored {
             self.replicas
                 .record_primary(environment, snapshot.revision, asked);
         }
         filled
     }
 
-    /// Stores the list of all environments if the lease is still valid. Returns whether it was stored.
+    /// Stores the list of all environments if the lease is still valid.
     pub async fn fill_list(
         &self,
         lease: Lease,
         names: &[Environment],
         context: &RequestContext,
-    ) -> bool {
+    ) -> Fill {
         let encode = |signer: &Signer<'_>, expires| entry::encode_names(names, signer, expires);
         let ttl = LIST_TTL.min(self.ttl);
         self.put(&Environment::listing(), lease, ttl, encode, context)
@@ -343,9 +343,9 @@ impl Cache {
         ttl: Duration,
         encode: impl FnOnce(&Signer<'_>, u64) -> Result<Vec<String>, serde_json::Error>,
         context: &RequestContext,
-    ) -> bool {
+    ) -> Fill {
         let (Some(keys), Some(installation)) = (self.source.keys(), self.installation_id()) else {
-            return false;
+            return Fill::NotStored;
         };
         let signer = Signer {
             keys: &keys,
@@ -355,7 +355,7 @@ impl Cache {
         let expires = now().saturating_add(in_milliseconds(ttl));
         let encoded = context.budget.charge(|| encode(&signer, expires));
         let Ok(fields) = encoded else {
-            return false;
+            return Fill::NotStored;
         };
         let size: usize = fields.iter().map(String::len).sum();
         if size > LARGE_PAYLOAD {
@@ -372,10 +372,15 @@ impl Cache {
         arguments.extend(fields);
         let key = self.key(environment);
         let reply = self.run(Script::Fill, &key, &arguments, context).await;
-        if reply == Some(Reply::Number(0)) {
-            context.trace.fill_refused();
+        match reply {
+            Some(Reply::Number(1)) => Fill::Stored,
+            Some(Reply::Number(0)) => {
+                context.trace.fill_refused();
+                Fill::NotStored
+            }
+            None if size > LARGE_PAYLOAD => Fill::TooSlow,
+            Some(_) | None => Fill::NotStored,
         }
-        reply == Some(Reply::Number(1))
     }
 
     /// Removes the list of all environments. Returns whether Redis has confirmed it.

@@ -53,6 +53,17 @@ pub enum Found<T = Snapshot> {
     Unavailable,
 }
 
+/// The result of a fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// The entry is stored.
+    Stored,
+    /// It is not stored, because a change has revoked the lease or Redis is unavailable.
+    NotStored,
+    /// It is large, and Redis has not confirmed it within the budget. Another attempt would probably take as long.
+    TooSlow,
+}
+
 /// Permission to fill an entry once.
 #[derive(Debug)]
 pub struct Lease {

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::snapshot_slot::{CachedSnapshot, Refresh, SnapshotSlot, StartTime};
 use super::{FlagService, Reading, Source};
-use crate::cache::{Cache, Found, Lease, Lookup};
+use crate::cache::{Cache, Fill, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
@@ -183,6 +183,11 @@ impl RefreshRun<'_> {
             }
             (Task::Verify(found, outages), Some(cache)) => self.verify(cache, found, outages).await,
             (Task::Fetch, Some(cache)) => self.fetch_or_fill(cache, true).await,
+            // Without a lease, which would make other readers wait.
+            (Task::Fill, Some(_)) if self.slot.skips_fills() => {
+                let reading = self.read_store(Waiting::UntilTimeout).await?;
+                Ok(reading.without_cache(CacheOutcome::Miss))
+            }
             (Task::Fill, Some(cache)) => self.fetch_or_fill(cache, false).await,
         }
     }
@@ -246,8 +251,10 @@ impl RefreshRun<'_> {
             let filled = cache
                 .fill(self.environment, lease, &reading.snapshot, self.context)
                 .await;
-            if filled {
-                self.slot.filled(cache.ttl(), sent);
+            match filled {
+                Fill::Stored => self.slot.filled(cache.ttl(), sent),
+                Fill::TooSlow => self.slot.skip_fills(),
+                Fill::NotStored => {}
             }
         }
         Ok(reading)

@@ -9,6 +9,11 @@ use crate::error::Error;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::CacheOutcome;
 
+/// After a fill that was too slow, the instance fills nothing for this long. Otherwise every request would encode and
+/// send the whole environment again, and use up its budget. Until then the database confirms the snapshot of the
+/// instance, which takes a few milliseconds.
+const FILL_COOL_DOWN: Duration = Duration::from_secs(10);
+
 /// The snapshot of one environment, and how it is refreshed.
 #[derive(Default)]
 pub(super) struct SnapshotSlot {
@@ -17,6 +22,8 @@ pub(super) struct SnapshotSlot {
     pub(super) refresh: tokio::sync::Mutex<Option<Refresh>>,
     /// The number of outages of the cache when an entry was last compared with the store.
     outages_settled: Mutex<u64>,
+    /// When the last fill that was too slow ended.
+    slow_fill: Mutex<Option<Instant>>,
 }
 
 /// A snapshot, and when it was last known to be current.
@@ -179,6 +186,17 @@ impl SnapshotSlot {
         }
     }
 
+    /// Fills nothing for [`FILL_COOL_DOWN`].
+    pub(super) fn skip_fills(&self) {
+        *self.lock_slow_fill() = Some(Instant::now());
+    }
+
+    /// Whether the last fill was too slow, less than [`FILL_COOL_DOWN`] ago.
+    pub(super) fn skips_fills(&self) -> bool {
+        self.lock_slow_fill()
+            .is_some_and(|ended| ended.elapsed() < FILL_COOL_DOWN)
+    }
+
     /// Whether an entry must be compared with the store, because of an outage since the last comparison.
     pub(super) fn needs_comparison(&self, outages: u64) -> bool {
         *self.lock_settled() != outages
@@ -191,6 +209,12 @@ impl SnapshotSlot {
 
     fn lock_held(&self) -> MutexGuard<'_, Option<CachedSnapshot>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_slow_fill(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.slow_fill
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_settled(&self) -> MutexGuard<'_, u64> {

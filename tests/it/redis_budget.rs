@@ -1,0 +1,107 @@
+//! The time that one request spends on Redis, with an environment of 1.3 MB behind a connection that transfers 100 kB
+//! per second: 13 s, much longer than the budget of 400 ms.
+
+use std::time::Duration;
+
+use pennon_tests::event::Event;
+use pennon_tests::eventually;
+use pennon_tests::lambda::Function;
+use pennon_tests::stack::{Stack, percentage};
+use pennon_tests::wire::Mode;
+
+const PAUSE: Duration = Duration::from_millis(10);
+/// The transfer of the whole entry takes longer. A request that waits for it must fail the test, but one on a busy
+/// machine must not.
+const TRANSFER: f64 = 10_000.0;
+
+async fn stack_with_overrides() -> Stack {
+    let stack = Stack::start().await.with_default_cache_limits();
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
+         select id, 'user-00000000-' || number, 'include'
+         from feature_flags, generate_series(1, 40000) as number where flag_key = 'checkout'",
+    )
+    .await
+    .expect("overrides");
+    stack
+}
+
+/// How often the function has encoded the entry, to fill it.
+fn fills(get: &Function) -> usize {
+    let lines = get.lines();
+    let large = lines
+        .iter()
+        .filter(|line| line["message"] == "Large cache payload");
+    large.count()
+}
+
+#[tokio::test]
+async fn a_large_entry_that_arrives_slowly_is_given_up_when_the_budget_ends() {
+    let stack = stack_with_overrides().await;
+    eventually("an instance fills the entry in time", async || {
+        let get = stack.function("get-flag").await;
+        get.call(&Event::get("checkout")).await;
+        stack.redis.has_entry()
+    })
+    .await;
+    eventually("an instance fetches the entry", async || {
+        let get = stack.function("get-flag").await;
+        stack.redis.set(Mode::SlowReplies(PAUSE)).await;
+        let before = stack.redis.commands().len();
+        let answer = get.call(&Event::get("checkout")).await;
+        let commands = stack.redis.commands().len() - before;
+        stack.redis.set(Mode::Open).await;
+
+        assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+        let line = get.last_request();
+        assert_eq!(line["cache_unavailable"], 1, "{line}");
+        assert_eq!(line["database_loads"], 1, "{line}");
+        let duration = line["duration"].as_f64().expect("a time");
+        assert!(duration < TRANSFER, "{line}");
+        assert_eq!(fills(&get), 0, "the entry exists");
+        if line["error.type"] != "timeout" || line["redis_retries"] != 0 {
+            // On a busy machine the function may not be connected yet, or the header may arrive too late.
+            return false;
+        }
+        assert_eq!(commands, 2, "the header and the entry, once each: {line}");
+        let lines = get.lines();
+        let stopped = lines
+            .iter()
+            .find(|line| line["message"] == "Redis retries stopped by the time budget")
+            .expect("a line");
+        assert_eq!(stopped["retries"], 0, "{stopped}");
+        assert_eq!(stopped["budget_left_ms"], 0, "{stopped}");
+        true
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_fill_that_is_too_slow_is_not_tried_again_by_the_next_requests() {
+    let stack = stack_with_overrides().await;
+    stack.redis.set(Mode::SlowRequests(PAUSE)).await;
+    let mut get = stack.function("get-flag").await;
+    eventually("an instance tries to fill the entry", async || {
+        if fills(&get) == 0 {
+            get = stack.function("get-flag").await;
+            let answer = get.call(&Event::get("checkout")).await;
+            assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+            let line = get.last_request();
+            assert!(
+                line["duration"].as_f64().expect("a time") < TRANSFER,
+                "{line}"
+            );
+        }
+        fills(&get) == 1
+    })
+    .await;
+    eventually("a request misses the entry", async || {
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!((percentage(&answer), answer.source()), (50, "database"));
+        get.last_request()["cache_miss"] == 1
+    })
+    .await;
+    assert_eq!(fills(&get), 1, "{}", get.log());
+    assert!(!stack.redis.has_entry());
+}
