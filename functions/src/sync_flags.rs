@@ -3,7 +3,6 @@
 
 mod counts;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -86,13 +85,13 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
                 response
             }
             Format::Native => {
-                let document = Document {
-                    revision: snapshot.revision.0,
-                    environment: environment.as_str().into(),
-                    settings: Cow::Borrowed(&snapshot.settings),
-                    defaults: snapshot.defaults,
-                    flags: Cow::Borrowed(&flags),
-                };
+                let document = Document::new(
+                    snapshot.revision.0,
+                    environment.as_str(),
+                    &snapshot.settings,
+                    snapshot.defaults,
+                    &flags,
+                );
                 let response = compressed(http::json(StatusCode::OK, &document));
                 check_size(&response, || {
                     flags

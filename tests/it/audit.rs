@@ -211,9 +211,9 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
     for api in Api::of_both_kinds().await {
         let definition = json!({"variants": {"a": 1.0}, "defaultVariant": "a"});
         for body in [
-            json!({"rolloutPercentage": 60, "salt": "s"}),
+            json!({"rolloutPercentage": 60, "salt": "s", "bucketing": "fractional"}),
             json!({"description": "typed", "definition": definition}),
-            json!({"definition": null, "salt": null, "enabled": false}),
+            json!({"definition": null, "salt": null, "bucketing": null, "enabled": false}),
         ] {
             assert_eq!(
                 api.admin_if("*", "PATCH", CHECKOUT, &body).await.status,
@@ -236,8 +236,8 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
         );
         let flag = typed.json();
         assert_eq!(
-            (flag["salt"].clone(), flag["enabled"].clone()),
-            (json!("s"), json!(true))
+            json!([flag["salt"], flag["bucketing"], flag["enabled"]]),
+            json!(["s", "fractional", true])
         );
         let first = revert_to(json!({"auditId": id(2), "state": "before"}))
             .await

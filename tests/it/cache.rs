@@ -32,13 +32,13 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topo
     assert_eq!(
         names,
         [
-            "__env", "__exp", "__idx", "__imac", "__inst", "__mac", "__rev", "__sum", "checkout",
-            "export", "search"
+            "__env", "__exp", "__fmt", "__idx", "__imac", "__inst", "__mac", "__rev", "__sum",
+            "checkout", "export", "search"
         ]
     );
     let revision = stack.database.revision("production").await.to_string();
-    assert_eq!(fields[6].1, revision);
-    let checkout: serde_json::Value = serde_json::from_str(&fields[8].1).expect("JSON");
+    assert_eq!(fields[7].1, revision);
+    let checkout: serde_json::Value = serde_json::from_str(&fields[9].1).expect("JSON");
     assert_eq!(checkout["enabled"], true);
     assert_eq!(checkout["rolloutPercentage"], 50);
 
@@ -485,7 +485,7 @@ async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
         stack.redis.has_entry()
     })
     .await;
-    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_011));
+    assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_012));
     // The transfer takes less than the budget of half a second, unless the machine is busy.
     eventually("an instance that reads it in time", async || {
         let other = stack.function("get-flag").await;

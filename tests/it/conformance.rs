@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{
-    Context, Definition, EvaluationDefaults, EvaluationError, Flag, FlagKey, FractionalVersion,
-    Override, Reason, Rollout, Ruleset, Settings, Violation,
+    Bucketing, Context, Definition, EvaluationDefaults, EvaluationError, Flag, FlagKey,
+    FractionalVersion, Override, Reason, Rollout, Ruleset, Settings, Violation,
 };
 use pennon_tests::flag_generator::{FlagGenerator, Subject, smaller_versions};
 use pennon_tests::reference_engine::{Engine, ReferenceEngine, Response};
@@ -605,11 +605,18 @@ fn documents_give_every_user_the_same_variant(
     version: FractionalVersion,
 ) {
     const USERS: usize = 1_400;
-    let settings = Settings {
+    let mut settings = Settings {
         fractional: version,
         ..Settings::default()
     };
-    let flags = synchronised_flags();
+    let mut flags = synchronised_flags();
+    // In one of the two versions the bucketing is that of each flag, in the other that of the environment.
+    if version == FractionalVersion::V2 {
+        settings.bucketing = Some(Bucketing::Sha256);
+        for flag in flags.values_mut() {
+            flag.bucketing = Some(Bucketing::Fractional);
+        }
+    }
     let document = flagd::write_for_engines(&flags, &settings, EvaluationDefaults::New);
     assert_eq!(document["metadata"].get("pennon.remoteOnly"), None);
     let ruleset = Ruleset::compile(&flags, &settings, EvaluationDefaults::New);

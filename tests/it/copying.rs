@@ -75,7 +75,7 @@ async fn a_copy_replaces_all_of_a_flag_except_its_overrides_and_a_dry_run_report
         let on = api.on;
         let rule = json!({"if": [{"==": [{"var": "tier"}, "gold"]}, "on"]});
         let flags = [
-            json!({"key": "checkout", "enabled": false, "rolloutPercentage": 7, "salt": "s", "description": "d"}),
+            json!({"key": "checkout", "enabled": false, "rolloutPercentage": 7, "salt": "s", "bucketing": "fractional"}),
             json!({"key": "search", "enabled": true, "rolloutPercentage": 100}),
             json!({"key": "export", "enabled": true, "rolloutPercentage": 30}),
             typed("banner", &rule),
@@ -131,6 +131,7 @@ async fn a_copy_replaces_all_of_a_flag_except_its_overrides_and_a_dry_run_report
         assert_eq!(done["unchanged"], 1, "{done}");
         assert_eq!(done["changed"][0]["before"]["rolloutPercentage"], 50);
         assert_eq!(done["changed"][0]["after"]["salt"], "s");
+        assert_eq!(done["changed"][0]["after"]["bucketing"], "fractional");
 
         for key in ["checkout", "search", "export", "banner"] {
             let copied = flag(&api, "production", key).await;
@@ -283,6 +284,7 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
             json!({"key": "checkout", "rolloutPercentage": 20, "salt": "s"}),
             json!({"key": "search", "rolloutPercentage": 100, "salt": "s"}),
             json!({"key": "export", "rolloutPercentage": 20, "salt": "s"}),
+            json!({"key": "own", "rolloutPercentage": 20, "bucketing": "sha256"}),
         ];
         let settings = json!({
             "evaluators": evaluators, "fractional": "v2", "bucketing": "sha256",
@@ -293,7 +295,8 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
         target["other"] = tier("silver");
         target.as_object_mut().expect("some").remove("only");
         let settings = json!({"evaluators": target, "fractional": "v3", "bucketing": "fractional"});
-        create(&api, "production", &settings, &[]).await;
+        let own = json!({"key": "own", "rolloutPercentage": 30});
+        create(&api, "production", &settings, &[own]).await;
 
         let before = audit(&api).await;
         for (key, expected) in [
@@ -318,7 +321,7 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
         }
         assert_eq!(audit(&api).await, before, "nothing was copied on {on}");
 
-        let keys = ["same", "split", "checkout", "search", "export"];
+        let keys = ["same", "split", "checkout", "search", "export", "own"];
         for answer in both_ways(&api, &body(&keys)).await {
             assert_eq!(answer.status, 200, "{answer:?} on {on}");
             let body = answer.json();
@@ -330,14 +333,16 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
                     (place, message.contains("visible to everyone"))
                 })
                 .collect();
-            // The order of users differs for partial rollouts and `fractional`; the salt moves a partial rollout only;
-            // each flag loses the protection of the metadata of staging.
+            // The order of users differs for partial rollouts and `fractional`, but not with a bucketing of the flag;
+            // salt and bucketing move a partial rollout only; each flag loses the protection of the metadata of staging.
             let expected = [
                 ("/flags/2", false),
                 ("/flags/2/salt", false),
                 ("/flags/2", true),
                 ("/flags/4", false),
                 ("/flags/4", true),
+                ("/flags/5/bucketing", false),
+                ("/flags/5", true),
                 ("/flags/0", true),
                 ("/flags/3", true),
                 ("/flags/1", false),

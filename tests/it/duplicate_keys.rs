@@ -22,7 +22,7 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the position of the duplicate.
-const REFUSED: [(&str, &str, &str, &str); 33] = [
+const REFUSED: [(&str, &str, &str, &str); 34] = [
     (
         "POST",
         "/v1/evaluation-counts",
@@ -106,6 +106,12 @@ const REFUSED: [(&str, &str, &str, &str); 33] = [
         "/api/admin/flags/{flagKey}",
         r#"{"salt":"a","salt":"b"}"#,
         "salt",
+    ),
+    (
+        "PATCH",
+        "/api/admin/flags/{flagKey}",
+        r#"{"bucketing":"sha256","bucketing":"fractional"}"#,
+        "bucketing",
     ),
     (
         "PATCH",

@@ -602,15 +602,21 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Replaces the defaults in production's entry and signs the entry, as another version would fill it.
 fn fill_with_defaults(stack: &Stack, defaults: Option<&str>) {
+    fill_with(stack, |fields| {
+        let mut common: Value = serde_json::from_str(&fields["__env"]).expect("JSON");
+        let common = common.as_object_mut().expect("an object");
+        assert!(common.remove("defaults").is_some());
+        if let Some(defaults) = defaults {
+            common.insert("defaults".to_owned(), json!(defaults));
+        }
+        fields.insert("__env".to_owned(), json!(common).to_string());
+    });
+}
+
+/// Changes fields of production's entry and signs the entry, as another version would fill it.
+fn fill_with(stack: &Stack, change: impl FnOnce(&mut BTreeMap<String, String>)) {
     let mut fields: BTreeMap<String, String> = stack.redis.fields().into_iter().collect();
-    let mut common: Value = serde_json::from_str(&fields["__env"]).expect("JSON");
-    let common = common.as_object_mut().expect("an object");
-    assert!(common.remove("defaults").is_some());
-    if let Some(defaults) = defaults {
-        common.insert("defaults".to_owned(), json!(defaults));
-    }
-    let common = json!(common).to_string();
-    fields.insert("__env".to_owned(), common);
+    change(&mut fields);
     let header = ["__rev", "__inst", "__exp", "__sum", "__mac"];
     let content: Vec<&str> = fields
         .iter()
@@ -629,10 +635,179 @@ fn fill_with_defaults(stack: &Stack, defaults: Option<&str>) {
     ]);
     let key = hmac::Key::new(hmac::HMAC_SHA256, MAC_KEY.as_bytes());
     let mac = hex(hmac::sign(&key, &message).as_ref());
-    let common = &fields["__env"];
-    stack
-        .redis
-        .command(&["HSET", KEY, "__env", common, "__sum", &sum, "__mac", &mac]);
+    fields.extend([("__sum".to_owned(), sum), ("__mac".to_owned(), mac)]);
+    stack.redis.command(&["DEL", KEY]);
+    let fields = fields
+        .iter()
+        .flat_map(|(name, value)| [name.as_str(), value]);
+    let command: Vec<&str> = ["HSET", KEY].into_iter().chain(fields).collect();
+    stack.redis.command(&command);
+    stack.redis.command(&["PEXPIRE", KEY, "300000"]);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_version_without_the_bucketing_of_flags_is_filled_again() {
+    let stack = Stack::start().await;
+    let list = stack.function("list-flags").await;
+    let values = async |list: &Function| {
+        let mut values = Vec::new();
+        for number in 0..20 {
+            let event = Event::list().user(&format!("user-{number}"), "[]");
+            values.push(list.call(&event).await.json()["checkout"].clone());
+        }
+        values
+    };
+    let sha256 = values(&list).await;
+    let update = stack.function("update-flag").await;
+    let body = r#"{"bucketing":"fractional"}"#;
+    let event = Event::admin("PATCH", "/api/admin/flags/checkout", body).header("if-match", "*");
+    let changed = update.call(&event).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let fractional = values(&list).await;
+    assert_ne!(sha256, fractional);
+    // That version reads the database without the new column.
+    fill_with(&stack, |fields| {
+        assert!(fields.remove("__fmt").is_some());
+        let flag: Value = serde_json::from_str(&fields["checkout"]).expect("JSON");
+        let mut flag = flag.as_object().expect("an object").clone();
+        assert!(flag.shift_remove("bucketing").is_some());
+        fields.insert("checkout".to_owned(), json!(flag).to_string());
+        fields.remove("__idx");
+        fields.remove("__imac");
+    });
+    for source in ["database", "redis"] {
+        let other = stack.function("list-flags").await;
+        assert_eq!(other.call(&Event::list()).await.source(), source);
+        assert_eq!(values(&other).await, fractional);
+        assert!(!other.log().contains("forged_entry"), "{}", other.log());
+    }
+}
+
+const CHECKOUT: &str = "/api/admin/flags/checkout";
+
+/// The bucketing of `checkout`: its own, in the list of all flags, and in an explanation.
+async fn bucketings(api: &Api) -> Value {
+    let flag = api.read(CHECKOUT).await.json();
+    let list = api
+        .read("/api/admin/environments/production/flags")
+        .await
+        .json();
+    let all = list["flags"].as_array().expect("a list").clone();
+    let listed = all
+        .into_iter()
+        .find(|it| it["key"] == "checkout")
+        .expect("listed");
+    let context = json!({"context": {"targetingKey": "user-1"}});
+    let explained = api
+        .admin("POST", &format!("{CHECKOUT}/explain"), &context)
+        .await;
+    let explained = explained.json();
+    let steps = explained["path"].as_array().expect("a path").iter();
+    let step = steps
+        .clone()
+        .find(|step| step["step"] == "bucket")
+        .expect("a bucket");
+    json!([flag["bucketing"], listed["bucketing"], step["bucketing"]])
+}
+
+#[tokio::test]
+async fn a_flag_is_converted_to_another_bucketing_after_its_users_are_counted() {
+    for api in Api::of_both_kinds().await {
+        let on = api.on;
+        let alice = json!({"userId": "user-0", "overrideType": "include"});
+        let set = api
+            .admin("POST", &format!("{CHECKOUT}/users"), &alice)
+            .await;
+        assert_eq!(set.status, 201, "{set:?} on {on}");
+        let users: Vec<String> = (0..40).map(|number| format!("user-{number}")).collect();
+        let of_users = async || {
+            let mut values = Vec::new();
+            for user in &users {
+                values.push(checkout(&api, user).await == true);
+            }
+            values
+        };
+        assert_eq!(
+            bucketings(&api).await,
+            json!([null, "sha256", "sha256"]),
+            "on {on}"
+        );
+
+        let before = of_users().await;
+        let change = json!({"bucketing": "fractional"});
+        let mut tried = change.clone();
+        tried["users"] = json!(users);
+        let dry = format!("{CHECKOUT}?dryRun=true");
+        let tag = api
+            .read(CHECKOUT)
+            .await
+            .header("etag")
+            .expect("a tag")
+            .to_owned();
+        for (path, body) in [(&dry, &tried), (&CHECKOUT.to_owned(), &change)] {
+            assert_eq!(api.admin("PATCH", path, body).await.status, 428, "on {on}");
+        }
+        let found = api.admin_if(&tag, "PATCH", &dry, &tried).await;
+        assert_eq!(found.status, 200, "{found:?} on {on}");
+        assert_eq!(api.read(CHECKOUT).await.header("etag"), Some(tag.as_str()));
+        assert_eq!(of_users().await, before, "nothing has changed on {on}");
+
+        let done = api.admin_if(&tag, "PATCH", CHECKOUT, &change).await;
+        assert_eq!(done.status, 200, "{done:?} on {on}");
+        let after = of_users().await;
+        let count = |is_on| {
+            let moved = before.iter().zip(&after);
+            moved
+                .filter(|(old, new)| old != new && **new == is_on)
+                .count()
+        };
+        assert!(count(true) > 0 && count(false) > 0, "{before:?} {after:?}");
+        let expected = json!({
+            "environment": "production", "flagKey": "checkout", "dryRun": true, "users": 40,
+            "on": count(true), "off": count(false),
+        });
+        assert_eq!(found.json(), expected, "on {on}");
+        let own = json!(["fractional", "fractional", "fractional"]);
+        assert_eq!(bucketings(&api).await, own, "on {on}");
+        let stale = api.admin_if(&tag, "PATCH", &dry, &tried).await;
+        assert_eq!(stale.status, 412, "{stale:?} on {on}");
+
+        // The flag does not follow its environment any more, until it has no bucketing of its own.
+        let body = json!({"bucketing": "fractional", "users": users});
+        let settings = format!("{SETTINGS}?dryRun=true");
+        let moved = api.admin_if("*", "PUT", &settings, &body).await.json();
+        assert_eq!(moved["flags"], json!([]), "on {on}");
+        let back = api
+            .admin_if("*", "PATCH", CHECKOUT, &json!({"bucketing": null}))
+            .await;
+        assert_eq!(back.status, 200, "{back:?} on {on}");
+        assert_eq!(of_users().await, before, "on {on}");
+        let moved = api.admin_if("*", "PUT", &settings, &body).await.json();
+        let row = json!([{"flagKey": "checkout", "on": count(true), "off": count(false)}]);
+        assert_eq!(moved["flags"], row, "on {on}");
+
+        for (body, field) in [
+            (json!({"bucketing": "md5"}), "bucketing"),
+            (json!({"bucketing": 1}), "bucketing"),
+            (json!({"bucketing": "sha256", "users": "alice"}), "users"),
+            (json!({"bucketing": "sha256", "users": [""]}), "users"),
+            (
+                json!({"bucketing": "sha256", "users": vec!["a"; 10_001]}),
+                "users",
+            ),
+            (
+                json!({"definition": {"variants": {"a": 1}}, "users": []}),
+                "dryRun",
+            ),
+        ] {
+            let answer = api.admin_if("*", "PATCH", &dry, &body).await;
+            assert_eq!(answer.status, 400, "{answer:?} on {on}");
+            assert!(
+                answer.json()["details"]["fieldErrors"][field].is_array(),
+                "{answer:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

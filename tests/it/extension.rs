@@ -47,6 +47,8 @@ fn flags(bucketing: &str) -> Value {
         "flags": {
             "half": {"state": "ENABLED", "rolloutPercentage": 50, "overrides": {"u1": "include", "u2": "exclude"}},
             "salted": {"state": "ENABLED", "rolloutPercentage": 25, "salt": "pepper"},
+            "sha256": {"state": "ENABLED", "rolloutPercentage": 50, "bucketing": "sha256"},
+            "fractional": {"state": "ENABLED", "rolloutPercentage": 50, "bucketing": "fractional"},
             "off": {"state": "DISABLED", "rolloutPercentage": 100},
             "a bü": {"state": "ENABLED", "rolloutPercentage": 100},
             "typed": {
@@ -92,6 +94,7 @@ async fn an_extension_responds_byte_for_byte_as_the_service() {
             settings: Cow::Owned(read.settings),
             defaults: EvaluationDefaults::New,
             flags: Cow::Owned(read.flags),
+            own_bucketing: true,
         };
         let source = FlagSource::start(Behaviour::Serve(json!(document))).await;
         let extension = Extension::start(&source.url(), &folder, &[]).await;
@@ -112,7 +115,18 @@ async fn an_extension_responds_byte_for_byte_as_the_service() {
         bodies.extend(["", "{", r#"{"context":{"a":1,"a":2}}"#].map(str::to_owned));
         bodies.push(json!({"context": {"long": "x".repeat(70_000)}}).to_string());
         let keys = [
-            "", "half", "salted", "off", "a bü", "typed", "split", "wrong", "none", "no",
+            "",
+            "half",
+            "salted",
+            "sha256",
+            "fractional",
+            "off",
+            "a bü",
+            "typed",
+            "split",
+            "wrong",
+            "none",
+            "no",
         ];
         for key in keys {
             for body in &bodies {

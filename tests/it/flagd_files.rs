@@ -550,7 +550,8 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_listed_by_an_
 async fn the_short_form_of_a_simple_flag_is_imported() {
     for api in Api::of_both_kinds().await {
         let file = json!({"flags": {"five": {
-            "state": "ENABLED", "rolloutPercentage": 5, "salt": "s", "description": "For 5 %",
+            "state": "ENABLED", "rolloutPercentage": 5, "salt": "s", "bucketing": "sha256",
+            "description": "For 5 %",
         }}});
         import(&api, "", &file).await;
         let five = api.read(&format!("{FLAGS}/five")).await.json();
@@ -558,10 +559,17 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
             (
                 &five["rolloutPercentage"],
                 &five["salt"],
+                &five["bucketing"],
                 &five["description"],
                 &five["definition"]
             ),
-            (&json!(5), &json!("s"), &json!("For 5 %"), &Value::Null)
+            (
+                &json!(5),
+                &json!("s"),
+                &json!("sha256"),
+                &json!("For 5 %"),
+                &Value::Null
+            )
         );
         let exported = api.read(EXPORT).await.json();
         assert!(
@@ -569,6 +577,8 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
             "plain flagd on {}",
             api.on
         );
+        let metadata = &exported["flags"]["five"]["metadata"];
+        assert_eq!(metadata["pennon.bucketing"], "sha256", "on {}", api.on);
         for (more, place) in [
             (
                 json!({"metadata": {"pennon.rolloutPercentage": 6}}),
@@ -577,6 +587,7 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
             (json!({"rolloutPercentage": 101}), "/rolloutPercentage"),
             (json!({"variants": {"on": true}}), "/rolloutPercentage"),
             (json!({"salt": "s".repeat(101)}), "/salt"),
+            (json!({"bucketing": "md5"}), "/bucketing"),
         ] {
             let mut file = file.clone();
             let fields = file["flags"]["five"].as_object_mut().expect("a flag");
@@ -634,6 +645,7 @@ impl FileGenerator {
         if self.0.roll(3) == 0 {
             flag["rolloutPercentage"] = json!(self.0.roll(101));
             self.set_sometimes(&mut flag, "salt", json!("salt"));
+            self.set_sometimes(&mut flag, "bucketing", json!("fractional"));
         } else {
             flag["variants"] = match self.0.roll(3) {
                 0 => json!({"b": 1, "a": 2.0}),

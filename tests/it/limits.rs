@@ -276,7 +276,7 @@ async fn the_public_route_of_a_flag_uses_only_its_path() {
 }
 
 #[tokio::test]
-async fn a_typed_flag_rejects_a_percentage_and_a_salt() {
+async fn a_typed_flag_rejects_a_percentage_a_salt_and_a_bucketing() {
     let definition = json!({"variants": {"a": 1, "b": 2}, "defaultVariant": "a"});
     let at = "2099-01-01T00:00:00Z";
     let theme = format!("{FLAGS}/theme");
@@ -289,7 +289,12 @@ async fn a_typed_flag_rejects_a_percentage_and_a_salt() {
         };
         let percentage = json!({"rolloutPercentage": 10});
         let salt = json!({"salt": "pepper"});
-        for (name, extra) in [("rolloutPercentage", &percentage), ("salt", &salt)] {
+        let bucketing = json!({"bucketing": "sha256"});
+        for (name, extra) in [
+            ("rolloutPercentage", &percentage),
+            ("salt", &salt),
+            ("bucketing", &bucketing),
+        ] {
             let new = json!({"key": "theme", "definition": definition, (name): extra[name]});
             no_effect(&api.admin("POST", FLAGS, &new).await, name);
             let typed = json!({"definition": definition, (name): extra[name]});
@@ -302,7 +307,9 @@ async fn a_typed_flag_rejects_a_percentage_and_a_salt() {
                 &api.admin(method, &theme, &percentage).await,
                 "rolloutPercentage",
             );
-            no_effect(&api.admin_if("*", method, &theme, &salt).await, "salt");
+            for (name, extra) in [("salt", &salt), ("bucketing", &bucketing)] {
+                no_effect(&api.admin_if("*", method, &theme, extra).await, name);
+            }
         }
         let plan = json!({"scheduledAt": at, "updates": {"enabled": true, "rolloutPercentage": 5}});
         no_effect(&api.admin("POST", &plans, &plan).await, "updates");
@@ -313,10 +320,11 @@ async fn a_typed_flag_rejects_a_percentage_and_a_salt() {
         assert_eq!(api.admin("POST", &plans, &plan).await.status, 201);
         for body in [
             json!({"enabled": true, "description": "why"}),
-            json!({"salt": null}),
-            json!({"definition": null, "rolloutPercentage": 10, "salt": "pepper"}),
+            json!({"salt": null, "bucketing": null}),
+            json!({"definition": null, "rolloutPercentage": 10, "salt": "pepper",
+                "bucketing": "sha256"}),
             json!({"rolloutPercentage": 11}),
-            // The percentage is kept, and applies again when the definition is removed.
+            // They are kept, and apply again when the definition is removed.
             json!({"definition": definition}),
             json!({"definition": null}),
         ] {
@@ -325,8 +333,8 @@ async fn a_typed_flag_rejects_a_percentage_and_a_salt() {
         }
         let flag = api.read(&theme).await.json();
         assert_eq!(
-            (flag["rolloutPercentage"].clone(), flag["salt"].clone()),
-            (json!(11), json!("pepper"))
+            json!([flag["rolloutPercentage"], flag["salt"], flag["bucketing"]]),
+            json!([11, "pepper", "sha256"])
         );
     }
 }

@@ -120,6 +120,7 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
             "archived_at timestamp with time zone",
             "revision bigint not null",
             "other json",
+            "bucketing text",
         ]
     );
     assert_eq!(
@@ -140,6 +141,7 @@ async fn an_empty_database_gets_the_tables_of_the_contract() {
     for bad in [
         "insert into feature_flags (flag_key, rollout_percentage) values ('a', 101)",
         "insert into feature_flags (flag_key) values ('b'), ('b')",
+        "insert into feature_flags (flag_key, bucketing) values ('c', 'md5')",
         "insert into feature_flag_schedules (scheduled_at, updates, status) values (now(), '{}', 'x')",
     ] {
         assert!(database.sql().batch_execute(bad).await.is_err(), "{bad}");
@@ -352,6 +354,12 @@ async fn a_function_that_is_deployed_before_its_migration_keeps_answering() {
         before,
         "the snapshot in memory is still correct"
     );
+    assert_eq!(list.call(&alice).await.json(), expected);
+    let before_last_step = "alter table feature_flags drop column bucketing;
+         delete from pennon_migrations where step = 12";
+    let sql = database.sql();
+    sql.batch_execute(before_last_step).await.expect("undone");
+    let list = Function::start("list-flags", &[("DATABASE_URL", &database.url())]).await;
     assert_eq!(list.call(&alice).await.json(), expected);
 }
 

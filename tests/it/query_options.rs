@@ -20,12 +20,20 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
         let overrides = json!({"overrides": [{"userId": "bob", "overrideType": "include"}]});
         let copy = json!({"from": "staging", "flags": [{"flagKey": "new", "ifMatch": null}]});
         let settings = json!({"bucketing": "fractional"});
+        let change = json!({"rolloutPercentage": 7});
         let none = Value::Null;
         for (method, path, option, body, allowed) in [
             ("POST", IMPORT, "dryRun", &file, "true or false"),
             ("POST", IMPORT, "mode", &file, "replace or merge"),
             ("POST", COPY, "dryRun", &copy, "true or false"),
             ("PUT", SETTINGS, "dryRun", &settings, "true or false"),
+            (
+                "PATCH",
+                "/api/admin/flags/checkout",
+                "dryRun",
+                &change,
+                "true or false",
+            ),
             ("PUT", USERS, "mode", &overrides, "replace or merge"),
             (
                 "DELETE",

@@ -69,8 +69,8 @@ async fn two_instances_that_fill_at_once_leave_a_complete_and_current_entry(on: 
         let fields = stack.redis.fields();
         let names: BTreeSet<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
         let whole = [
-            "__env", "__exp", "__idx", "__imac", "__inst", "__mac", "__rev", "__sum", "checkout",
-            "export", "search",
+            "__env", "__exp", "__fmt", "__idx", "__imac", "__inst", "__mac", "__rev", "__sum",
+            "checkout", "export", "search",
         ];
         assert_eq!(names, BTreeSet::from(whole));
         let revision = stack.database.revision("production").await.to_string();

@@ -111,7 +111,7 @@ export interface paths {
         put?: never;
         /**
          * Change a flag, as `PATCH` does
-         * @description If-Match is required for changes of salt or definition, and optional for other fields. Unknown fields are ignored and named in X-Ignored-Fields; a body with unknown fields only is 400. 409 if an override names a variant that the change would remove.
+         * @description If-Match is required for changes of salt, bucketing or definition, and optional for other fields. Unknown fields are ignored and named in X-Ignored-Fields; a body with unknown fields only is 400. 409 if an override names a variant that the change would remove. With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, for example because of another bucketing.
          */
         post: operations["updateFlagByPost"];
         /**
@@ -123,7 +123,7 @@ export interface paths {
         head?: never;
         /**
          * Change a flag
-         * @description If-Match is required for changes of salt or definition, and optional for other fields. Unknown fields are ignored and named in X-Ignored-Fields; a body with unknown fields only is 400. 409 if an override names a variant that the change would remove.
+         * @description If-Match is required for changes of salt, bucketing or definition, and optional for other fields. Unknown fields are ignored and named in X-Ignored-Fields; a body with unknown fields only is 400. 409 if an override names a variant that the change would remove. With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, for example because of another bucketing.
          */
         patch: operations["updateFlag"];
         trace?: never;
@@ -570,7 +570,7 @@ export interface paths {
         put?: never;
         /**
          * Copy flags from another environment
-         * @description Copies all flags of the request or none. Everything that a request can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt differs). A dry run reports exactly what the copy would change.
+         * @description Copies all flags of the request or none. Everything that a request can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, that a ramp has rolled back in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt or bucketing differs). A dry run reports exactly what the copy would change.
          */
         post: operations["copyFlags"];
         delete?: never;
@@ -897,7 +897,10 @@ export interface components {
             /** @description null removes it */
             description?: string | null;
             salt?: string | null;
+            bucketing?: components["schemas"]["OwnBucketing"];
             definition?: components["schemas"]["Definition"] | null;
+            /** @description With dryRun=true, a list of at most 10,000 user ids; otherwise ignored */
+            users?: unknown;
         } & ((unknown | {
             /** @constant */
             enabled?: true;
@@ -908,7 +911,7 @@ export interface components {
             enabled?: false;
             /** @constant */
             isEnabled?: false;
-        }) & (unknown | unknown | unknown | unknown | unknown | unknown | unknown));
+        }) & (unknown | unknown | unknown | unknown | unknown | unknown | unknown | unknown));
         NewFlag: {
             /** @description No control or format characters (Unicode categories Cc, Cf, Zl and Zp), no invisible ones (Default_Ignorable_Code_Point), no white space at either end, none of / \ ? # % */
             key: string;
@@ -917,6 +920,7 @@ export interface components {
             /** @description null removes it */
             description?: string | null;
             salt?: string | null;
+            bucketing?: components["schemas"]["OwnBucketing"];
             definition?: components["schemas"]["Definition"] | null;
         };
         /** @description A flagd flag without its state. A new value of a variant has at most 256,000 bytes as JSON. A change is rejected if the response of `POST /ofrep/v1/evaluate/flags` could then exceed 5,500,000 bytes, with quotation marks and backslashes counted twice, unless the flag's part of it becomes smaller or stays the same. */
@@ -943,6 +947,7 @@ export interface components {
             rolloutPercentage: number;
             description: string | null;
             salt: string | null;
+            bucketing: components["schemas"]["OwnBucketing"];
             /** @description `{"omittedBytes": …}` if the list would not fit into a response; request a smaller page or the flag itself */
             definition: Record<string, never> | null;
             broken?: components["schemas"]["Broken"];
@@ -1363,6 +1368,11 @@ export interface components {
          * @enum {string|null}
          */
         Bucketing: "sha256" | "fractional" | null;
+        /**
+         * @description The hash that determines a user's bucket in this simple flag; null selects that of the environment
+         * @enum {string|null}
+         */
+        OwnBucketing: "sha256" | "fractional" | null;
         /** @description The values that the environment inherits from the installation */
         Inherited: ("anonymousRollout" | "bucketing")[];
         NewSettings: {
@@ -1379,6 +1389,18 @@ export interface components {
             metadata?: Record<string, never> | null;
             /** @description User ids, only with dryRun=true */
             users?: string[];
+        };
+        MovedUsersOfFlag: {
+            environment: components["schemas"]["EnvironmentName"];
+            flagKey: string;
+            /** @enum {boolean} */
+            dryRun: true;
+            /** @description The number of users in the request */
+            users: number;
+            /** @description The number of users for whom the flag would be turned on */
+            on: number;
+            /** @description The number of users for whom it would be turned off */
+            off: number;
         };
         MovedUsers: {
             environment: components["schemas"]["EnvironmentName"];
@@ -2144,6 +2166,8 @@ export interface operations {
                 flagKey?: components["parameters"]["flagKeyInQuery"];
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
+                /** @description Change nothing and count the users for whom the value would change */
+                dryRun?: "true" | "false";
             };
             header?: {
                 /** @description The ETag of the state to change, a list of ETags, or * for any state; weak ETags and those of public routes are rejected */
@@ -2161,7 +2185,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The new state of the flag */
+            /** @description The new state of the flag, or the numbers of users for whom its value would change */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -2170,7 +2194,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["FlagState"];
+                    "application/json": components["schemas"]["FlagState"] | components["schemas"]["MovedUsersOfFlag"];
                 };
             };
             400: components["responses"]["Invalid"];
@@ -2247,6 +2271,8 @@ export interface operations {
                 flagKey?: components["parameters"]["flagKeyInQuery"];
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
+                /** @description Change nothing and count the users for whom the value would change */
+                dryRun?: "true" | "false";
             };
             header?: {
                 /** @description The ETag of the state to change, a list of ETags, or * for any state; weak ETags and those of public routes are rejected */
@@ -2264,7 +2290,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The new state of the flag */
+            /** @description The new state of the flag, or the numbers of users for whom its value would change */
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -2273,7 +2299,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["FlagState"];
+                    "application/json": components["schemas"]["FlagState"] | components["schemas"]["MovedUsersOfFlag"];
                 };
             };
             400: components["responses"]["Invalid"];

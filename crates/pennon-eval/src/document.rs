@@ -24,6 +24,31 @@ pub struct Document<'a> {
     pub defaults: EvaluationDefaults,
     /// Every flag that is not archived.
     pub flags: Cow<'a, BTreeMap<FlagKey, Flag>>,
+    /// Whether a flag has a bucketing of its own. Earlier versions of the extension ignore that of a flag, but reject a
+    /// document with this field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_bucketing: bool,
+}
+
+impl<'a> Document<'a> {
+    /// The document of an environment.
+    #[must_use]
+    pub fn new(
+        revision: i64,
+        environment: &'a str,
+        settings: &'a Settings,
+        defaults: EvaluationDefaults,
+        flags: &'a BTreeMap<FlagKey, Flag>,
+    ) -> Self {
+        Self {
+            revision,
+            environment: Cow::Borrowed(environment),
+            settings: Cow::Borrowed(settings),
+            defaults,
+            own_bucketing: flags.values().any(|flag| flag.bucketing.is_some()),
+            flags: Cow::Borrowed(flags),
+        }
+    }
 }
 
 impl Document<'_> {
@@ -85,6 +110,7 @@ mod tests {
             Document::parse(written.as_bytes()).expect("again"),
             document
         );
+        assert!(!document.own_bucketing);
         let unreadable = Document {
             defaults: EvaluationDefaults::Unreadable,
             ..document
@@ -116,6 +142,28 @@ mod tests {
         rejected(|document| document["defaults"] = json!("newer"));
         rejected(|document| document["flags"][""] = json!({}));
         rejected(|document| document["flags"]["simple"]["rolloutPercentage"] = json!(101));
+    }
+
+    #[test]
+    fn a_document_with_the_bucketing_of_a_flag_has_a_field_that_earlier_readers_reject() {
+        let mut document = example();
+        for (bucketing, is_marked) in [(None, false), (Some("sha256"), true)] {
+            if let Some(bucketing) = bucketing {
+                document["flags"]["simple"]["bucketing"] = json!(bucketing);
+            }
+            let parsed = Document::parse(document.to_string().as_bytes()).expect("a document");
+            let new = Document::new(
+                parsed.revision,
+                &parsed.environment,
+                &parsed.settings,
+                parsed.defaults,
+                &parsed.flags,
+            );
+            let written = json!(new);
+            assert_eq!(written.get("own_bucketing").is_some(), is_marked);
+            let again = Document::parse(written.to_string().as_bytes()).expect("again");
+            assert_eq!(again.flags, parsed.flags);
+        }
     }
 
     #[test]

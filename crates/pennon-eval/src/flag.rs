@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Definition;
+use crate::{Bucketing, Definition, EvaluationDefaults, Settings};
 
 /// One feature flag in one environment, without its key: flags are stored in maps by key.
 ///
@@ -27,6 +27,9 @@ pub struct Flag {
     /// salt the order by [`Bucketing::Sha256`](crate::Bucketing::Sha256) is the same for every flag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
+    /// The hash that orders the users of a simple flag. Without it that of the environment applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucketing: Option<Bucketing>,
     /// The variants and the rule of a typed flag; a simple flag has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Definition>,
@@ -37,6 +40,19 @@ pub struct Flag {
     /// Overrides by user id. They apply before the rule or the rollout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Override>,
+}
+
+impl Flag {
+    /// The hash that orders the users of this flag, if it is a simple one, in an environment with these settings. `None`
+    /// if it depends on unreadable defaults.
+    #[must_use]
+    pub fn bucketing(
+        &self,
+        settings: &Settings,
+        defaults: EvaluationDefaults,
+    ) -> Option<Bucketing> {
+        self.bucketing.or(settings.bucketing(defaults))
+    }
 }
 
 /// The value of an enabled flag for one user.

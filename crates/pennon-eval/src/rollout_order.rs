@@ -26,7 +26,7 @@ impl UserOrder {
     pub(crate) fn of(flag: &Flag, settings: &Settings, defaults: EvaluationDefaults) -> Self {
         // An empty salt does not change a hash.
         let salt = flag.salt.clone().filter(|salt| !salt.is_empty());
-        match (settings.bucketing(defaults), salt) {
+        match (flag.bucketing(settings, defaults), salt) {
             // Unreadable defaults: the evaluation fails before it needs the order.
             (Some(Bucketing::Sha256) | None, None) => Self::Sha256,
             (Some(Bucketing::Sha256) | None, Some(salt)) => Self::SaltedSha256(salt),

@@ -58,7 +58,7 @@ fn overview(flag: &Overview, bucketing: Option<Bucketing>, with_description: boo
         "type": flag.kind(),
         "enabled": record.flag.enabled,
         "rolloutPercentage": record.flag.rollout_percentage.percent(),
-        "bucketing": bucketing.filter(|_| definition.is_none()),
+        "bucketing": record.flag.bucketing.or(bucketing).filter(|_| definition.is_none()),
         "variants": definition.map_or(2, |definition| definition.variants.len()),
         "hasDefinition": definition.is_some(),
         "hasTargeting": definition.is_some_and(|definition| definition.targeting.is_some()),

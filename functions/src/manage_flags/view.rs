@@ -20,6 +20,7 @@ pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
         "rolloutPercentage": flag.rollout_percentage.percent(),
         "description": flag.description,
         "salt": flag.salt,
+        "bucketing": flag.bucketing,
         "definition": flag.definition.as_ref().filter(|_| unreadable.is_none()),
         "archivedAt": record.archived_at.map(http::timestamp),
         "revision": record.revision,

@@ -63,6 +63,7 @@ fn parse(body: &[u8]) -> Result<Schedule, Error> {
         let others = [
             ("description", change.description.is_some()),
             ("salt", change.salt.is_some()),
+            ("bucketing", change.bucketing.is_some()),
             ("definition", change.definition.is_some()),
         ];
         let others = others.into_iter().filter(|(_, given)| *given);

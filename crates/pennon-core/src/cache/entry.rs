@@ -7,8 +7,9 @@
 //! | `__rev` | the revision of the flags; a hash with this field is an entry |
 //! | `__inst` | the installation that filled the entry; see [`Installation`](crate::installation::Installation) |
 //! | `__env` | settings, evaluation defaults and API keys of the environment, as JSON |
+//! | `__fmt` | the version of this format; readers do not use an entry with a lower one |
 //! | `__exp` | the expiry, by the clock of the instance that filled the entry (ms since 1970) |
-//! | `__sum` | the SHA-256 of `__env`, `__idx`, `__imac` and all flags |
+//! | `__sum` | the SHA-256 of `__env`, `__fmt`, `__idx`, `__imac` and all flags |
 //! | `__mac` | the HMAC-SHA-256 that authenticates the entry |
 //! | `__idx` | the digest of every flag's field, as JSON |
 //! | `__imac` | the HMAC-SHA-256 that authenticates `__env` and `__idx` without the flags |
@@ -39,6 +40,14 @@
 //! digest differs. A field that does not have its digest comes from another entry or is forged; the reader then
 //! fetches the whole entry. A digest is the first 16 bytes of a SHA-256: nobody can find another flag with the
 //! digest of a given one.
+//!
+//! # Versions
+//!
+//! Two versions of Pennon share entries during a deployment. A version that does not know a field of flags reads the
+//! database without it, and would hide a committed change of that field in the entry that it fills. `__fmt` is raised
+//! with every such field, together with [`INDEX_DOMAIN`], so that the newer version rejects that entry, reads the
+//! database and fills the entry again. The older version uses entries of the newer one; it ignores the field in the
+//! database, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +70,9 @@ pub(super) const HEADER: [&str; 5] = [REVISION, INSTALLATION, EXPIRY, DIGEST, MA
 const COMMON: &str = "__env";
 const INDEX: &str = "__idx";
 const INDEX_MAC: &str = "__imac";
+const FORMAT: &str = "__fmt";
+/// The version of the format. 2: flags have a bucketing.
+const VERSION: u32 = 2;
 /// The fields from which a reader learns which flags have changed: the header, and these three.
 pub(super) const SUMMARY: [&str; 8] = {
     let [a, b, c, d, e] = HEADER;
@@ -73,8 +85,9 @@ const ESCAPED_FLAG: &str = "__f:";
 /// The prefix of the message that `__mac` authenticates, so that the key never signs two kinds of messages. A
 /// message in another format needs another prefix.
 const DOMAIN: &str = "pennon cache entry 1";
-/// The prefix of the message that `__imac` authenticates.
-const INDEX_DOMAIN: &str = "pennon cache index 1";
+/// The prefix of the message that `__imac` authenticates. Its number is [`VERSION`], because a reader of changes does not
+/// fetch `__fmt`.
+const INDEX_DOMAIN: &str = "pennon cache index 2";
 
 /// The content of `__env`. An unknown field may change what a flag evaluates to, so an entry with one is not used.
 #[derive(Debug, Serialize, Deserialize)]
@@ -249,7 +262,7 @@ pub(super) fn encode(
     signer: &Signer<'_>,
     expires: u64,
 ) -> Result<Vec<String>, serde_json::Error> {
-    let mut fields = Vec::with_capacity(6 + 2 * snapshot.flags.len());
+    let mut fields = Vec::with_capacity(8 + 2 * snapshot.flags.len());
     let mut index = BTreeMap::new();
     let mut digests = Vec::with_capacity(snapshot.flags.len());
     let common = Common {
@@ -272,6 +285,7 @@ pub(super) fn encode(
     let message = signer.index_message(&revision, &expiry, &common, &index);
     for (name, value) in [
         (COMMON, common),
+        (FORMAT, VERSION.to_string()),
         (INDEX, index),
         (INDEX_MAC, signer.keys.sign(&message)),
     ] {
@@ -426,6 +440,11 @@ pub(super) fn decode(
     now: u64,
 ) -> Result<(Snapshot, Header), Unusable> {
     let header = signer.check_all(fields, now)?;
+    let format = fields.iter().find(|(field, _)| *field == FORMAT);
+    let version = format.and_then(|(_, text)| text.parse::<u32>().ok());
+    if version.is_none_or(|version| version < VERSION) {
+        return Err(Unusable::Corrupt);
+    }
     let snapshot = snapshot_in(fields, header.revision).ok_or(Unusable::Corrupt)?;
     Ok((snapshot, header))
 }
@@ -455,7 +474,6 @@ fn snapshot_in(fields: &[(&str, &str)], revision: Revision) -> Option<Snapshot> 
         flags.insert(key, Arc::new(flag));
     }
     let snapshot = snapshot_of(revision, common?, flags);
-    // The previous version writes no index.
     if let Some(index) = index {
         // With another digest, the next reader of changes would keep a flag that has changed.
         if index != digests {
@@ -698,7 +716,9 @@ mod tests {
         let known = common.expect("encodes");
         let unknown = known.replacen('{', r#"{"variants":{},"#, 1);
         for (common, is_used) in [(known, true), (unknown, false)] {
-            let content = vec![COMMON.to_owned(), common];
+            let content = [(COMMON, common.as_str()), (FORMAT, "3")];
+            let content = content.iter().flat_map(|(name, value)| [*name, *value]);
+            let content = content.map(str::to_owned).collect();
             let fields = pairs(&signer(&keys).sign(Revision(7), EXPIRES, content));
             let found = decoded(&fields);
             assert_eq!(found.is_ok(), is_used, "{found:?}");
@@ -815,15 +835,60 @@ mod tests {
             fetched(&earlier.clone(), &encoded(&next)).is_none(),
             "a copy has none"
         );
-        // As the previous version writes it.
-        let keys = keys("k");
         let mut fields = encoded(&next);
         fields.retain(|(name, _)| ![INDEX, INDEX_MAC].contains(&name.as_str()));
-        let content = fields.into_iter().skip(HEADER.len());
-        let content = content.flat_map(<[String; 2]>::from).collect();
-        let fields = pairs(&signer(&keys).sign(next.revision, EXPIRES, content));
+        let fields = signed_again(&next, &fields);
         assert_eq!(decoded(&fields), Ok(next));
         assert!(fetched(&earlier, &fields).is_none());
+    }
+
+    /// The content of an entry with the MAC that it should have.
+    fn signed_again(snapshot: &Snapshot, fields: &[(String, String)]) -> Vec<(String, String)> {
+        let keys = keys("k");
+        let content = fields
+            .iter()
+            .filter(|(name, _)| is_content(name))
+            .flat_map(|(name, value)| [name.clone(), value.clone()])
+            .collect();
+        pairs(&signer(&keys).sign(snapshot.revision, EXPIRES, content))
+    }
+
+    /// Turns an entry into one of the version before the bucketing of flags, with all its MACs.
+    fn before_bucketing(snapshot: &Snapshot, fields: &[(String, String)]) -> Vec<(String, String)> {
+        let keys = keys("k");
+        let mut fields = fields.to_vec();
+        fields.retain(|(name, _)| name != FORMAT);
+        let value = |name| value_of(&fields, name).expect("there");
+        let message = message_of(&[
+            "pennon cache index 1",
+            "ours",
+            "production",
+            value(REVISION),
+            value(EXPIRY),
+            value(COMMON),
+            value(INDEX),
+        ]);
+        let mac = keys.sign(&message);
+        let field = fields.iter_mut().find(|(name, _)| name == INDEX_MAC);
+        field.expect("there").1 = mac;
+        signed_again(snapshot, &fields)
+    }
+
+    #[test]
+    fn an_entry_of_a_version_that_does_not_know_the_bucketing_of_a_flag_is_not_used() {
+        let (earlier, next) = change();
+        let fields = encoded(&next);
+        let old = before_bucketing(&next, &fields);
+        assert_eq!(decoded(&old), Err(Unusable::Corrupt));
+        assert!(fetched(&earlier, &old).is_none());
+        let mut with_bucketing = next.clone();
+        let flag = with_bucketing.flags.get_mut("a").expect("there");
+        Arc::make_mut(flag).bucketing = Some(pennon_eval::Bucketing::Sha256);
+        let changed = encoded(&with_bucketing);
+        assert_eq!(decoded(&changed), Ok(with_bucketing));
+        let (found, names) = fetched(&next, &changed).expect("changes");
+        assert_eq!(names, ["a"], "the digest covers the bucketing");
+        assert!(found.flags["a"].bucketing.is_some());
     }
 
     #[test]
@@ -860,7 +925,7 @@ mod fuzz {
 
     /// The fields of an entry with everything that a flag and an environment can have.
     fn fields() -> Value {
-        let flag = json!({"enabled": true, "rolloutPercentage": 5, "description": "d", "salt": "s",
+        let flag = json!({"enabled": true, "rolloutPercentage": 5, "description": "d", "salt": "s", "bucketing": "fractional",
             "overrides": {"alice": "include", "bob": "exclude", "carol": {"variant": "b"},
                 "dave": "unreadable"},
             "definition": {"variants": {"a": 1, "b": 2.0}, "defaultVariant": "a",

@@ -1,13 +1,17 @@
 //! Parses the body of an update. All errors are reported at once.
 
-use pennon_eval::Rollout;
 use pennon_eval::json::quote;
+use pennon_eval::{Rollout, UserId};
 use serde_json::Value;
 
 use super::fields::Fields;
+use super::settings::{bucketing, take_users};
 use crate::error::Error;
 use crate::limits::{check_description, check_salt};
 use crate::service::Change;
+
+/// The fields that clients of the existing service do not know. `users` is one of a dry run.
+const NEWER: [&str; 4] = ["salt", "bucketing", "definition", "users"];
 
 /// Parses a change. Also returns the names of unknown fields, which are ignored.
 ///
@@ -15,14 +19,31 @@ use crate::service::Change;
 /// [`Error::Invalid`] with all errors: a body that is not a JSON object, a field with a wrong type or out of range, a
 /// body with only unknown fields.
 pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
-    let mut fields = Fields::parse_existing_client(body, &["salt", "definition"])?;
+    let [newer @ .., _users] = &NEWER;
+    parse_rest(Fields::parse_existing_client(body, newer)?, false)
+}
+
+/// Parses a change, and the `users` whose values a dry run compares.
+///
+/// # Errors
+/// As for [`parse_change`].
+pub fn parse_change_with_users(body: &[u8]) -> Result<(Change, Vec<String>, Vec<UserId>), Error> {
+    let mut fields = Fields::parse_existing_client(body, &NEWER)?;
+    let count = fields.count();
+    let users = take_users(&mut fields);
+    let has_users = fields.count() < count;
+    let (change, ignored) = parse_rest(fields, has_users)?;
+    Ok((change, ignored, users))
+}
+
+fn parse_rest(mut fields: Fields, has_users: bool) -> Result<(Change, Vec<String>), Error> {
     let count = fields.count();
     let change = take_change(&mut fields);
     let ignored: Vec<String> = fields.take_rest().keys().cloned().collect();
-    if count > 0 && ignored.len() == count {
+    if (count > 0 || has_users) && ignored.len() == count {
         fields.errors.form.push(
-            "None of these fields can be changed; send enabled, rolloutPercentage, description, salt or \
-             definition"
+            "None of these fields can be changed; send enabled, rolloutPercentage, description, salt, \
+             bucketing or definition"
                 .to_owned(),
         );
     }
@@ -56,6 +77,7 @@ pub fn take_change(fields: &mut Fields) -> Change {
     change.salt = fields.take("salt", |value| {
         nullable(value, |value| text(value, check_salt))
     });
+    change.bucketing = fields.take("bucketing", |value| nullable(value, bucketing));
     change.definition = fields.take("definition", |value| match value {
         Value::Null => Ok(None),
         Value::Object(_) => Ok(Some(value.clone())),
@@ -183,6 +205,14 @@ mod tests {
         assert_eq!(change.enabled, Some(false));
         assert_eq!(ignored, ["owner", "a"]);
         assert!(!errors(r#"{"owner":"x"}"#).form.is_empty());
+        let users = ["alice"].map(|id| UserId::parse(id).expect("an id"));
+        let tried = parse_change_with_users(br#"{"enabled":true,"users":["alice"],"owner":"x"}"#);
+        let (change, ignored, found) = tried.expect("good");
+        assert_eq!((change.enabled, found), (Some(true), users.to_vec()));
+        assert_eq!(ignored, ["owner"]);
+        for body in [r#"{"users":["alice"]}"#, r#"{"users":[],"owner":"x"}"#] {
+            assert!(parse_change_with_users(body.as_bytes()).is_err(), "{body}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::key_kind::KeyKind;
 use crate::snapshot::Revision;
 
 /// Increase it when a release changes the response for the same flags and caller.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of a URL mean equal responses, so a matching request
 /// needs no evaluation.
@@ -134,9 +134,9 @@ mod tests {
             tag.as_str().to_owned(),
             format!("W/{}", tag.as_str()),
             format!("\"x\", {}", tag.as_str()),
-            "\"1-7-gzip\"".to_owned(),
-            "W/\"1-7-gzip\", \"x\"".to_owned(),
-            "\"1-7-zstd\"".to_owned(),
+            "\"2-7-gzip\"".to_owned(),
+            "W/\"2-7-gzip\", \"x\"".to_owned(),
+            "\"2-7-zstd\"".to_owned(),
             "*".to_owned(),
         ] {
             assert!(tag.matches(&yes), "{yes}");
@@ -144,13 +144,13 @@ mod tests {
         for no in [
             "",
             "7",
-            "1-7",
-            "\"1-8\"",
-            "\"1-7",
-            "W/\"1-70\"",
-            "\"1-8-gzip\"",
-            "\"1-8-zstd\"",
-            "\"1-7-br\"",
+            "2-7",
+            "\"2-8\"",
+            "\"2-7",
+            "W/\"2-70\"",
+            "\"2-8-gzip\"",
+            "\"2-8-zstd\"",
+            "\"2-7-br\"",
         ] {
             assert!(!tag.matches(no), "{no}");
         }

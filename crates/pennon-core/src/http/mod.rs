@@ -16,7 +16,7 @@ mod route;
 mod settings;
 
 pub use crate::timestamp::{http_date, timestamp, unix_seconds};
-pub use body::{parse_change, take_change};
+pub use body::{parse_change, parse_change_with_users, take_change};
 pub use compression::{AcceptedCompression, accepts_gzip, compressed};
 pub use cors::Cors;
 pub use etag::ETag;

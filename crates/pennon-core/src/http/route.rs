@@ -76,6 +76,8 @@ pub enum UnknownParameters {
 /// Parameters of the routes of one flag: the environment, and the key for clients that cannot send it in the
 /// path.
 const FLAG: &[&str] = &["environment", "flagKey"];
+/// [`FLAG`] for changes that can be tried.
+const CHANGED_FLAG: &[&str] = &["environment", "flagKey", "dryRun"];
 /// [`FLAG`] for lists.
 const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
 /// Parameters of a public route; the settings decide whether `userId` is trusted.
@@ -91,9 +93,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "The state of every flag for the caller").existing(),
     route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER,
         "The settings of one flag").existing(),
-    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, FLAG,
+    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG,
         "Change a flag").existing(),
-    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG,
         "Change a flag, as `PATCH` does").existing(),
     route("GET", "/api/admin/flags", "manage-flags", Viewer,
         &["environment", "search", "archived", "page", "pageSize"],

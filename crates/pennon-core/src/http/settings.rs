@@ -24,6 +24,12 @@ pub fn parse_settings(body: &[u8]) -> Result<Settings, Error> {
 /// [`Error::Invalid`] with all errors.
 pub fn parse_settings_with_users(body: &[u8]) -> Result<(Settings, Vec<UserId>), Error> {
     let mut fields = Fields::parse(body)?;
+    let users = take_users(&mut fields);
+    Ok((take_settings(fields)?, users))
+}
+
+/// Takes the `users` of a dry run.
+pub(super) fn take_users(fields: &mut Fields) -> Vec<UserId> {
     let users = fields.take("users", |value| {
         let list = value.as_array().ok_or("Expected a list")?;
         if list.len() > MAX_USERS {
@@ -37,7 +43,7 @@ pub fn parse_settings_with_users(body: &[u8]) -> Result<(Settings, Vec<UserId>),
             "Expected a list of user ids, which are strings that are not empty".to_owned()
         })
     });
-    Ok((take_settings(fields)?, users.unwrap_or_default()))
+    users.unwrap_or_default()
 }
 
 fn take_settings(mut fields: Fields) -> Result<Settings, Error> {
@@ -48,10 +54,7 @@ fn take_settings(mut fields: Fields) -> Result<Settings, Error> {
             let parsed = value.as_bool();
             parsed.ok_or_else(|| wrong("true, false or null", value))
         }),
-        bucketing: fields.take_or_null("bucketing", |value| {
-            let named = value.as_str().and_then(Bucketing::named);
-            named.ok_or_else(|| wrong("sha256, fractional or null", value))
-        }),
+        bucketing: fields.take_or_null("bucketing", bucketing),
         metadata: object(&mut fields, "metadata"),
         ..Settings::default()
     };
@@ -71,6 +74,12 @@ pub fn fractional(fields: &mut Fields) -> FractionalVersion {
             FractionalVersion::V3
         }
     }
+}
+
+/// Parses the name of a bucketing, in a field that may also be null.
+pub(super) fn bucketing(value: &Value) -> Result<Bucketing, String> {
+    let named = value.as_str().and_then(Bucketing::named);
+    named.ok_or_else(|| wrong("sha256, fractional or null", value))
 }
 
 fn wrong(expected: &str, value: &Value) -> String {

@@ -8,7 +8,7 @@ use crate::server_only::SERVER_ONLY;
 
 /// The largest new value of a variant as JSON, in bytes.
 const MAX_VARIANT_SIZE: usize = 256_000;
-/// Why a typed flag takes neither a rollout percentage nor a salt.
+/// Why a typed flag takes no rollout percentage, salt or bucketing.
 pub(crate) const NO_EFFECT: &str =
     "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
 

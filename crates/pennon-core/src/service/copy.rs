@@ -352,10 +352,10 @@ fn warnings<'a>(
         settings,
     } = target;
     let evaluators = Evaluators::of(settings);
-    let bucketings = [&source.settings, settings].map(|it| it.bucketing(source.defaults));
     let has_other_fractional = source.settings.fractional != settings.fractional;
     let mut warnings = Vec::new();
     for (key, flag) in changed {
+        let bucketings = [&source.settings, settings].map(|it| flag.bucketing(it, source.defaults));
         let mut add = |pointer: &str, message: String| {
             let pointer = pointer.to_owned();
             warnings.push((*key, Violation { pointer, message }));
@@ -378,11 +378,17 @@ fn warnings<'a>(
             );
         }
         let before = current.get(*key).map(|record| &record.flag);
-        if before.is_some_and(|before| {
-            is_partial(before) && is_partial(flag) && before.salt != flag.salt
-        }) {
-            let message = format!("the rollout in '{environment}' moves to other users");
-            add("/salt", message);
+        if let Some(before) = before
+            && is_partial(before)
+            && is_partial(flag)
+        {
+            let message = || format!("the rollout in '{environment}' moves to other users");
+            if before.salt != flag.salt {
+                add("/salt", message());
+            }
+            if before.bucketing(settings, source.defaults) != bucketings[1] {
+                add("/bucketing", message());
+            }
         }
         if server_only::hides(flag, &source.settings) && !server_only::hides(flag, settings) {
             let message = format!(

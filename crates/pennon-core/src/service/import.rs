@@ -388,8 +388,8 @@ pub(super) fn difference_of_flags(
     Ok(difference)
 }
 
-/// Applies the limits of the routes to new flags and new texts; existing values may stay. A salt without an effect
-/// is a warning.
+/// Applies the limits of the routes to new flags and new texts; existing values may stay. A salt or bucketing without
+/// an effect is a warning.
 fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
     let mut errors = FieldErrors::default();
     let mut warnings = Vec::new();
@@ -416,14 +416,17 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
             };
             errors.add(&pointer, found.message);
         }
-        if flag.definition.is_some()
-            && flag.salt.is_some()
-            && before.is_none_or(|before| before.salt != flag.salt)
-        {
-            warnings.push(Violation {
-                pointer: place_of("salt"),
-                message: "has no effect on a flag with variants".to_owned(),
-            });
+        let has_new_salt =
+            flag.salt.is_some() && before.is_none_or(|before| before.salt != flag.salt);
+        let has_new_bucketing = flag.bucketing.is_some()
+            && before.is_none_or(|before| before.bucketing != flag.bucketing);
+        for (name, is_new) in [("salt", has_new_salt), ("bucketing", has_new_bucketing)] {
+            if flag.definition.is_some() && is_new {
+                warnings.push(Violation {
+                    pointer: place_of(name),
+                    message: "has no effect on a flag with variants".to_owned(),
+                });
+            }
         }
     }
     if errors.is_empty() {

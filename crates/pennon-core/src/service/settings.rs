@@ -22,7 +22,7 @@ use crate::store::{Action, FlagRecords, SettingsRecord, SnapshotUpdate, Transact
 /// Limit on the evaluations of a dry run, users times flags: a second of one processor.
 const MAX_EVALUATIONS: usize = 5_000_000;
 
-/// The users for whom a change of settings changes the value of a simple flag.
+/// The users for whom a change changes the value of a simple flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedUsers {
     /// The flag.
@@ -125,15 +125,24 @@ impl FlagService {
         let (_, settings) = check_change(&mut transaction, environment, settings, expected).await?;
         drop(transaction);
         // Read with overrides, because settings do not move a user who has one.
+        let snapshot = self.complete_snapshot(environment).await?;
+        users_moved_by(&snapshot, &settings, users)
+    }
+
+    /// The flags of an environment with their overrides, from the store.
+    pub(super) async fn complete_snapshot(
+        &self,
+        environment: &Environment,
+    ) -> Result<Snapshot, Error> {
         let update = self
             .store
             .snapshot(environment, None, Waiting::UntilTimeout);
-        let SnapshotUpdate::Changed(snapshot) = update.await? else {
-            return Err(Error::Internal(
+        match update.await? {
+            SnapshotUpdate::Changed(snapshot) => Ok(snapshot),
+            SnapshotUpdate::Unchanged => Err(Error::Internal(
                 "the store answered \"unchanged\" to a read that named no revision".to_owned(),
-            ));
-        };
-        moved_users(&snapshot, &settings, users)
+            )),
+        }
     }
 
     /// Raises the revision of an environment and invalidates its cache entry, so that all instances read it
@@ -199,7 +208,7 @@ async fn check_change(
 }
 
 /// Evaluates the simple flags for each user with the present and with other settings.
-fn moved_users(
+fn users_moved_by(
     snapshot: &Snapshot,
     settings: &Settings,
     users: &[UserId],
@@ -224,23 +233,34 @@ fn moved_users(
     }
     let compile = |settings: &Settings| Ruleset::compile(&flags, settings, snapshot.defaults);
     let (before, after) = (compile(&snapshot.settings), compile(settings));
-    let mut moved: Vec<MovedUsers> = flags
-        .into_keys()
+    let mut moved = moved_users(flags.into_keys(), &before, &after, users);
+    moved.retain(|moved| moved.on + moved.off > 0);
+    Ok(moved)
+}
+
+/// Evaluates simple flags, all that are compiled, for each user before and after a change.
+pub(super) fn moved_users(
+    keys: impl IntoIterator<Item = FlagKey>,
+    before: &Ruleset,
+    after: &Ruleset,
+    users: &[UserId],
+) -> Vec<MovedUsers> {
+    let mut moved: Vec<MovedUsers> = keys
+        .into_iter()
         .map(|key| MovedUsers { key, on: 0, off: 0 })
         .collect();
     for user in users {
         let context = Context::of(Some(user));
         for (position, moved) in moved.iter_mut().enumerate() {
             let is_on = |rules: &Ruleset| rules.is_on_at(position, &context, 0) == Some(true);
-            match (is_on(&before), is_on(&after)) {
+            match (is_on(before), is_on(after)) {
                 (false, true) => moved.on += 1,
                 (true, false) => moved.off += 1,
                 (true, true) | (false, false) => {}
             }
         }
     }
-    moved.retain(|moved| moved.on + moved.off > 0);
-    Ok(moved)
+    moved
 }
 
 /// Rejects settings that are invalid in any environment.
@@ -297,7 +317,7 @@ mod tests {
                 flags: flags.collect(),
                 ..Snapshot::empty()
             };
-            let moved = moved_users(&snapshot, &Settings::default(), &users);
+            let moved = users_moved_by(&snapshot, &Settings::default(), &users);
             match moved {
                 Ok(moved) => assert!(is_accepted && moved.is_empty()),
                 Err(error) => {

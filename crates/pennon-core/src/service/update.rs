@@ -1,11 +1,15 @@
 //! Updates of existing flags.
 
-use pennon_eval::{Definition, Flag, FlagKey, Rollout, Violation};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pennon_eval::{Bucketing, Definition, Flag, FlagKey, Rollout, Ruleset, UserId, Violation};
 use serde_json::Value;
 
 use super::FlagService;
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
 use super::ramps::supersede_ramps;
+use super::settings::{MovedUsers, moved_users};
 use super::validate::{
     check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
 };
@@ -27,6 +31,8 @@ pub struct Change {
     pub description: Option<Option<String>>,
     /// The salt of the hash of user ids; `Some(None)` removes it.
     pub salt: Option<Option<String>>,
+    /// The hash that orders the users; `Some(None)` selects that of the environment.
+    pub bucketing: Option<Option<Bucketing>>,
     /// Unvalidated variants and targeting; `Some(None)` turns the flag into a simple flag.
     pub definition: Option<Option<Value>>,
 }
@@ -36,7 +42,7 @@ impl Change {
     /// clients of the existing service do not send it.
     #[must_use]
     pub fn is_typed(&self) -> bool {
-        self.salt.is_some() || self.definition.is_some()
+        self.salt.is_some() || self.bucketing.is_some() || self.definition.is_some()
     }
 
     /// Validates the change without the flag and its environment.
@@ -66,6 +72,9 @@ impl Change {
         if let Some(salt) = &self.salt {
             flag.salt.clone_from(salt);
         }
+        if let Some(bucketing) = self.bucketing {
+            flag.bucketing = bucketing;
+        }
         if self.definition.is_some() {
             flag.definition = definition;
         }
@@ -91,25 +100,8 @@ impl FlagService {
         let started = self.begin(environment, &actor.id).await;
         let mut transaction =
             started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
-        // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
-        // over a missing flag.
-        let found = transaction.flag(key).await?;
-        let known = found.as_ref().map(|record| &record.flag);
-        let definition = definition_in(&mut transaction, change, known).await?;
-        let before = require_in_use(found, key)?;
-        expected.check(before.revision)?;
-        let mut flag = before.flag.clone();
-        change.apply(&mut flag, definition);
-        reject_ineffective_fields(change, &flag)?;
-        reject_ineffective_schedules(&mut transaction, &[(key, &before.flag, &flag)]).await?;
-        reject_removal_of_used_variants(&mut transaction, &[(key, &before.flag, &flag)]).await?;
-        supersede_ramps(
-            &mut transaction,
-            &[(key, &before.flag, &flag)],
-            Action::UpdateFlag,
-        )
-        .await?;
-        check_limits_with_flag(&mut transaction, environment, (key, Some(&before), &flag)).await?;
+        let (before, flag) =
+            check_update(&mut transaction, environment, key, change, expected).await?;
         let after = transaction.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         transaction
@@ -121,6 +113,78 @@ impl FlagService {
             invalidated,
         })
     }
+
+    /// Counts the users for whom a change of a simple flag changes its value. Nothing is changed.
+    ///
+    /// # Errors
+    /// As for [`Self::update`]; [`Error::Invalid`] if the flag has a definition, whose rule may need more of a user than
+    /// their id.
+    pub async fn compare_update(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        change: &Change,
+        expected: &Expected,
+        actor: &Actor,
+        users: &[UserId],
+    ) -> Result<MovedUsers, Error> {
+        let started = self.begin(environment, &actor.id).await;
+        let mut transaction =
+            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
+        let (before, after) =
+            check_update(&mut transaction, environment, key, change, expected).await?;
+        drop(transaction);
+        let before = before.flag;
+        if before.definition.is_some() || after.definition.is_some() {
+            let error = "Counts users of simple flags only; this flag has a definition";
+            return Err(Error::invalid_field("dryRun", error));
+        }
+        let snapshot = self.complete_snapshot(environment).await?;
+        // Another request may have deleted the flag meanwhile.
+        let found = snapshot.flags.get(key);
+        let found = found.ok_or_else(|| Error::FlagNotFound(key.to_string()))?;
+        let compile = |flag: Flag| {
+            let overrides = found.overrides.clone();
+            let flag = Arc::new(Flag { overrides, ..flag });
+            let flags = BTreeMap::from([(key.clone(), flag)]);
+            Ruleset::compile(&flags, &snapshot.settings, snapshot.defaults)
+        };
+        let (before, after) = (compile(before), compile(after));
+        let mut moved = moved_users([key.clone()], &before, &after, users);
+        moved
+            .pop()
+            .ok_or_else(|| Error::Internal("the compared flag is missing".to_owned()))
+    }
+}
+
+/// Checks a change of a flag. Returns the present flag, and the new one.
+async fn check_update(
+    transaction: &mut Transaction,
+    environment: &Environment,
+    key: &FlagKey,
+    change: &Change,
+    expected: &Expected,
+) -> Result<(FlagRecord, Flag), Error> {
+    // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
+    // over a missing flag.
+    let found = transaction.flag(key).await?;
+    let known = found.as_ref().map(|record| &record.flag);
+    let definition = definition_in(transaction, change, known).await?;
+    let before = require_in_use(found, key)?;
+    expected.check(before.revision)?;
+    let mut flag = before.flag.clone();
+    change.apply(&mut flag, definition);
+    reject_ineffective_fields(change, &flag)?;
+    reject_ineffective_schedules(transaction, &[(key, &before.flag, &flag)]).await?;
+    reject_removal_of_used_variants(transaction, &[(key, &before.flag, &flag)]).await?;
+    supersede_ramps(
+        transaction,
+        &[(key, &before.flag, &flag)],
+        Action::UpdateFlag,
+    )
+    .await?;
+    check_limits_with_flag(transaction, environment, (key, Some(&before), &flag)).await?;
+    Ok((before, flag))
 }
 
 /// Rejects a flag that does not exist or is archived.
@@ -164,7 +228,7 @@ pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
     Error::Invalid(errors)
 }
 
-/// Rejects a rollout percentage or a salt for a typed flag, on which they have no effect.
+/// Rejects a rollout percentage, a salt or a bucketing for a typed flag, on which they have no effect.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the fields.
@@ -176,6 +240,9 @@ pub(super) fn reject_ineffective_fields(change: &Change, after: &Flag) -> Result
         }
         if matches!(change.salt, Some(Some(_))) {
             errors.add("salt", NO_EFFECT);
+        }
+        if matches!(change.bucketing, Some(Some(_))) {
+            errors.add("bucketing", NO_EFFECT);
         }
     }
     if errors.is_empty() {

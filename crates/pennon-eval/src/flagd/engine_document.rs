@@ -79,7 +79,7 @@ fn for_engines(
         None => {
             let percent = flag.rollout_percentage.percent();
             let is_partial = (1..100).contains(&percent);
-            let bucketing = evaluators.settings.bucketing(defaults);
+            let bucketing = flag.bucketing(evaluators.settings, defaults);
             if is_partial && bucketing != Some(Bucketing::Fractional) {
                 return None;
             }
@@ -298,11 +298,17 @@ mod tests {
             definition: Some(definition),
             ..simple_flag(true, 0)
         };
+        let own = |bucketing| Flag {
+            bucketing: Some(bucketing),
+            ..simple_flag(true, 50)
+        };
         let with_bad_override =
             overridden(simple_flag(true, 100), &[("alice", Override::Unreadable)]);
         for (flag, bucketing, is_remote) in [
             (simple_flag(true, 50), Bucketing::Sha256, true),
             (simple_flag(true, 50), Bucketing::Fractional, false),
+            (own(Bucketing::Fractional), Bucketing::Sha256, false),
+            (own(Bucketing::Sha256), Bucketing::Fractional, true),
             (simple_flag(true, 100), Bucketing::Sha256, false),
             (simple_flag(false, 50), Bucketing::Sha256, false),
             (

@@ -6,6 +6,7 @@ pub(super) const KEY: &str = "key";
 pub(super) const DESCRIPTION: &str = "description";
 pub(super) const ROLLOUT: &str = "rolloutPercentage";
 pub(super) const SALT: &str = "salt";
+pub(super) const BUCKETING: &str = "bucketing";
 pub(super) const OVERRIDES: &str = "overrides";
 
 /// Metadata of a flag: the rollout percentage, which marks the flag as simple.
@@ -18,7 +19,7 @@ pub(super) const META_OVERRIDES: &str = "pennon.overrides";
 pub(super) const META_FRACTIONAL: &str = "pennon.fractional";
 /// Metadata of a document for engines: the keys of flags that only Pennon can evaluate, separated by commas.
 pub(super) const META_REMOTE_ONLY: &str = "pennon.remoteOnly";
-// Metadata of the file: settings that override the defaults of the installation.
+// Metadata of the file: settings that override the defaults of the installation. A flag may have its own bucketing.
 pub(super) const META_ANONYMOUS: &str = "pennon.anonymousRollout";
 pub(super) const META_BUCKETING: &str = "pennon.bucketing";
 pub(super) const META_PREFIX: &str = "pennon.";

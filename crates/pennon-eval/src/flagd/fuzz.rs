@@ -13,7 +13,7 @@ fn examples() -> [Value; 3] {
             "$schema": "https://flagd.dev/schema/v0/flags.json",
             "flags": {
                 "a": {"state": "ENABLED", "variants": {"x": 1, "y": 2.0}, "defaultVariant": "x",
-                    "metadata": {"pennon.salt": "s", "owner": "us"}},
+                    "metadata": {"pennon.salt": "s", "pennon.bucketing": "sha256", "owner": "us"}},
                 "b": {"state": "DISABLED", "variants": {"on": true, "off": false}, "other": [1],
                     "targeting": {"if": [{"$ref": "ours"}, "on", {"fractional": [["on", 1], ["off", 2]]}]}},
                 "c": {"state": "ENABLED", "variants": {"o": {"deep": [1, null]}}, "targeting": {}},
@@ -23,7 +23,7 @@ fn examples() -> [Value; 3] {
         }),
         json!({"flags": [
             {"key": "s", "state": "ENABLED", "rolloutPercentage": 30, "salt": "pepper",
-                "description": "d", "overrides": {"alice": "include", "bob": {"variant": "x"}}},
+                "bucketing": "fractional", "description": "d", "overrides": {"alice": "include", "bob": {"variant": "x"}}},
             {"key": "t", "state": "ENABLED", "variants": {"a": "x"}, "defaultVariant": null},
         ], "description": "ours"}),
         json!({"flags": {"m": {"state": "ENABLED", "variants": {"on": true, "off": false},

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::fields::{
-    DESCRIPTION, KEY, META_DESCRIPTION, META_OVERRIDES, META_PREFIX, META_ROLLOUT, META_SALT,
-    OVERRIDES, ROLLOUT, SALT, STATE,
+    BUCKETING, DESCRIPTION, KEY, META_BUCKETING, META_DESCRIPTION, META_OVERRIDES, META_PREFIX,
+    META_ROLLOUT, META_SALT, OVERRIDES, ROLLOUT, SALT, STATE,
 };
 use super::simple::simple;
 use crate::logic::evaluators::Evaluators;
 use crate::violation::Violations;
-use crate::{Definition, Flag, Override, Rollout};
+use crate::{Bucketing, Definition, Flag, Override, Rollout, validate};
 
 pub(super) fn read_flag(
     value: &Value,
@@ -27,6 +27,7 @@ pub(super) fn read_flag(
     };
     let mut rollout = None;
     let mut salt = None;
+    let mut bucketing = None;
     let mut definition =
         Definition::read(
             fields,
@@ -38,6 +39,7 @@ pub(super) fn read_flag(
                 (DESCRIPTION, Value::String(text)) => flag.description = Some(text.clone()),
                 (ROLLOUT, value) => rollout = read_rollout(value, problems),
                 (SALT, value) => salt = read_text(value, problems),
+                (BUCKETING, value) => bucketing = validate::bucketing(value, problems),
                 (OVERRIDES, value) => match BTreeMap::<String, Override>::deserialize(value) {
                     Ok(overrides) => flag.overrides = overrides,
                     Err(error) => problems.add(error.to_string()),
@@ -62,8 +64,9 @@ pub(super) fn read_flag(
     flag.description = merge(DESCRIPTION, description, own.description, problems);
     let in_metadata = own.rollout.is_some();
     let rollout = merge(ROLLOUT, rollout, own.rollout, problems);
-    let has_salt = salt.is_some();
+    let ineffective = [(SALT, salt.is_some()), (BUCKETING, bucketing.is_some())];
     flag.salt = merge(SALT, salt, own.salt, problems);
+    flag.bucketing = merge(BUCKETING, bucketing, own.bucketing, problems);
     if let Some(rollout) = rollout {
         flag.rollout_percentage = rollout;
         // Earlier versions did not write the salt into the rule.
@@ -87,9 +90,9 @@ pub(super) fn read_flag(
             let why = "is required, or rolloutPercentage for a simple flag";
             problems.add_at("/variants", why);
         }
-        if has_salt {
+        for (name, _) in ineffective.into_iter().filter(|(_, is_set)| *is_set) {
             let why = "has no effect on a flag with variants, only with rolloutPercentage";
-            problems.add_at("/salt", why);
+            problems.add_at(&format!("/{name}"), why);
         }
         flag.definition = Some(definition);
     }
@@ -101,6 +104,7 @@ pub(super) fn read_flag(
 struct OwnFields {
     rollout: Option<Rollout>,
     salt: Option<String>,
+    bucketing: Option<Bucketing>,
     description: Option<String>,
 }
 
@@ -115,6 +119,7 @@ fn take_own(
         problems.inside(name, |problems| match name.as_str() {
             META_ROLLOUT => own.rollout = read_rollout(value, problems),
             META_SALT => own.salt = read_text(value, problems),
+            META_BUCKETING => own.bucketing = validate::bucketing(value, problems),
             META_DESCRIPTION => own.description = read_text(value, problems),
             META_OVERRIDES => problems.add(
                 "overrides are not part of a flagd file; set them with POST \
@@ -126,7 +131,14 @@ fn take_own(
                 }
             }
         });
-        ![META_ROLLOUT, META_SALT, META_DESCRIPTION, META_OVERRIDES].contains(&name.as_str())
+        ![
+            META_ROLLOUT,
+            META_SALT,
+            META_BUCKETING,
+            META_DESCRIPTION,
+            META_OVERRIDES,
+        ]
+        .contains(&name.as_str())
     });
     own
 }

@@ -61,6 +61,7 @@ fn an_exported_or_local_file_is_read_as_the_same_flags() {
             rollout_percentage: Rollout::parse(percent).expect("in range"),
             description: Some("for \"us\"".to_owned()),
             salt: (percent == 30).then(|| "salt".to_owned()),
+            bucketing: (percent < 100).then_some(Bucketing::Sha256),
             other: [("owner".to_owned(), json!({"team": ["shop"]}))]
                 .into_iter()
                 .collect(),
@@ -153,6 +154,39 @@ fn settings_of_rollouts_are_validated_and_stay_if_a_file_lacks_them() {
             "/metadata/pennon.bucketing"
         ]
     );
+}
+
+#[test]
+fn the_bucketing_of_a_flag_is_validated() {
+    let file = |flag: Value| json!({"flags": {"a": flag}});
+    let simple = json!({"state": "ENABLED", "rolloutPercentage": 5, "bucketing": "sha256"});
+    let with = |name: &str, value: Value| {
+        let mut flag = simple.clone();
+        flag[name] = value;
+        file(flag)
+    };
+    let read = read_new(&with("metadata", json!({"pennon.bucketing": "sha256"}))).expect("a file");
+    assert_eq!(read.flags[&key("a")].bucketing, Some(Bucketing::Sha256));
+    let typed = json!({"state": "ENABLED", "variants": {"a": 1}, "bucketing": "sha256"});
+    for (file, expected) in [
+        (
+            with("bucketing", json!("md5")),
+            "/flags/a/bucketing must be",
+        ),
+        (with("bucketing", Value::Null), "/flags/a/bucketing must be"),
+        (
+            with("metadata", json!({"pennon.bucketing": "fractional"})),
+            "/flags/a/metadata/pennon.bucketing contradicts the field bucketing",
+        ),
+        (
+            file(typed),
+            "/flags/a/bucketing has no effect on a flag with variants",
+        ),
+    ] {
+        let found = violations(&file);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].to_lowercase().contains(expected), "{found:?}");
+    }
 }
 
 #[test]

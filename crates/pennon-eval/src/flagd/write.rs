@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::fields::{
-    DESCRIPTION, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT, META_SALT,
-    OVERRIDES, ROLLOUT, SALT, STATE, UNREADABLE,
+    BUCKETING, DESCRIPTION, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT,
+    META_SALT, OVERRIDES, ROLLOUT, SALT, STATE, UNREADABLE,
 };
 use super::simple::simple;
-use crate::{Flag, FlagKey, FractionalVersion, Settings};
+use crate::{Bucketing, Flag, FlagKey, FractionalVersion, Settings};
 
 /// The form of a written file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +80,12 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
         (None, Form::Local) => None,
     };
     let salt = flag.salt.as_deref();
+    let bucketing = flag.bucketing.map(Bucketing::name);
     match definition {
         None => {
             fields.insert(ROLLOUT.to_owned(), percent.into());
             fields.extend(salt.map(|salt| (SALT.to_owned(), salt.into())));
+            fields.extend(bucketing.map(|name| (BUCKETING.to_owned(), name.into())));
             write_description(flag, &mut fields);
         }
         Some(definition) => {
@@ -101,6 +103,7 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
                 metadata.insert(META_ROLLOUT.to_owned(), percent.into());
             }
             metadata.extend(salt.map(|salt| (META_SALT.to_owned(), salt.into())));
+            metadata.extend(bucketing.map(|name| (META_BUCKETING.to_owned(), name.into())));
             if !metadata.is_empty() {
                 fields.insert("metadata".to_owned(), Value::Object(metadata));
             }

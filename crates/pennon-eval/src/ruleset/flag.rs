@@ -457,7 +457,7 @@ pub(crate) fn unreadable_reason(
             unreadable.reason
         ));
     }
-    (is_partial && settings.bucketing(defaults).is_none())
+    (is_partial && flag.bucketing(settings, defaults).is_none())
         .then(|| "the evaluation defaults of the installation are unreadable".to_owned())
 }
 

@@ -281,6 +281,50 @@ fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
 }
 
 #[test]
+fn the_bucketing_of_a_flag_overrides_that_of_its_environment() {
+    let alice = Context::of(UserId::parse("alice").as_ref());
+    let (sha256, fractional) = (Bucketing::Sha256, Bucketing::Fractional);
+    // Alice is in these buckets: with the salt, by the same hashes of salt and id.
+    for (own, salt, bucket) in [
+        (sha256, None, 1),
+        (fractional, None, 30),
+        (sha256, Some("s"), sha256_bucket_of("s", "alice")),
+    ] {
+        for (of_environment, defaults) in [
+            (None, EvaluationDefaults::Existing),
+            (None, EvaluationDefaults::New),
+            (None, EvaluationDefaults::Unreadable),
+            (Some(sha256), EvaluationDefaults::New),
+            (Some(fractional), EvaluationDefaults::Existing),
+        ] {
+            let settings = Settings {
+                bucketing: of_environment,
+                ..Settings::default()
+            };
+            let is_on = |percent| {
+                let flag = Flag {
+                    enabled: true,
+                    rollout_percentage: Rollout::parse(percent).expect("in range"),
+                    salt: salt.map(str::to_owned),
+                    bucketing: Some(own),
+                    ..Flag::default()
+                };
+                let flags = [(FlagKey::parse("f").expect("a key"), flag)].into();
+                Ruleset::compile(&flags, &settings, defaults).is_on("f", &alice, 0)
+            };
+            let case = format!("{own:?} with {salt:?} in {of_environment:?}, {defaults:?}");
+            assert_eq!(is_on(bucket), Some(false), "{case}");
+            assert_eq!(is_on(bucket + 1), Some(true), "{case}");
+        }
+    }
+}
+
+fn sha256_bucket_of(salt: &str, user: &str) -> i64 {
+    let user = UserId::parse(user).expect("an id");
+    i64::from(crate::bucket::sha256_bucket(salt, &user))
+}
+
+#[test]
 fn a_rollout_by_fractional_equals_flagds_fractional() {
     for version in [FractionalVersion::V2, FractionalVersion::V3] {
         let settings = Settings {

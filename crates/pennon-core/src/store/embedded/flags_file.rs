@@ -223,12 +223,18 @@ impl Contents {
                 }));
             }
             if flag.definition.is_some() {
-                if flag.salt.is_some() {
-                    let why = "has no effect on a flag with variants";
-                    violations.push(violation(&format!("{at}/metadata/pennon.salt"), why));
+                for (name, is_set) in [
+                    ("salt", flag.salt.is_some()),
+                    ("bucketing", flag.bucketing.is_some()),
+                ] {
+                    if is_set {
+                        let why = "has no effect on a flag with variants";
+                        violations.push(violation(&format!("{at}/metadata/pennon.{name}"), why));
+                    }
                 }
                 flag.rollout_percentage = details.rollout_percentage;
                 flag.salt = details.salt;
+                flag.bucketing = details.bucketing;
             }
         }
         let settings = file.settings;
@@ -297,8 +303,9 @@ impl FlagSet {
     fn to_fields(&self) -> Map<String, Value> {
         let mut flags = self.flags.clone();
         for flag in flags.values_mut().filter(|flag| flag.definition.is_some()) {
-            // It has no effect on a typed flag. The state keeps it.
+            // They have no effect on a typed flag. The state keeps them.
             flag.salt = None;
+            flag.bucketing = None;
         }
         match flagd::write(&flags, &self.settings, Form::Local) {
             Value::Object(fields) => fields,

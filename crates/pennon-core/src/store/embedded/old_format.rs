@@ -285,6 +285,7 @@ impl<'de> Visitor<'de> for FlagsOf<'_> {
                 rollout_percentage: written.rollout_percentage,
                 description: written.description,
                 salt: written.salt,
+                bucketing: None,
                 definition,
                 overrides: written.overrides,
                 other: Map::new(),

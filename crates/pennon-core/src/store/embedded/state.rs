@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use pennon_eval::{Flag, FlagKey, Rollout};
+use pennon_eval::{Bucketing, Flag, FlagKey, Rollout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -96,13 +96,16 @@ pub(super) struct FlagDetails {
         skip_serializing_if = "Option::is_none"
     )]
     pub(super) updated_at: Option<SystemTime>,
-    /// The rollout percentage of a typed flag. Like the salt, it applies again when the definition is removed;
-    /// `flags.json` contains neither, because they have no effect on a typed flag.
+    /// The rollout percentage of a typed flag. Like salt and bucketing, it applies again when the definition is removed;
+    /// `flags.json` contains none of them, because they have no effect on a typed flag.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) rollout_percentage: Rollout,
     /// The salt of a typed flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) salt: Option<String>,
+    /// The bucketing of a typed flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bucketing: Option<Bucketing>,
     /// Whether the rules for names, texts and definitions are not applied, because the flag is older than they are.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) exempt: bool,

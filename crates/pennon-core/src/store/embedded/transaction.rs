@@ -411,6 +411,7 @@ impl Transaction {
                 Rollout::default()
             },
             salt: flag.salt.clone().filter(|_| is_typed),
+            bucketing: flag.bucketing.filter(|_| is_typed),
             ..details.clone()
         };
         let flags = &mut self.data.contents.of(&environment).flags;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{COSTLY, Definition, Flag, FlagKey, Rollout};
+use pennon_eval::{Bucketing, COSTLY, Definition, Flag, FlagKey, Rollout};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -19,24 +19,25 @@ use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 /// Inserts or replaces flags. Triggers raise the revisions.
 const PUT: &str = "
     insert into feature_flags as known
-      (flag_key, environment, enabled, rollout_percentage, description, salt, definition, other,
-       archived_at, created_at, updated_at)
+      (flag_key, environment, enabled, rollout_percentage, description, salt, bucketing, definition,
+       other, archived_at, created_at, updated_at)
     select given.flag_key, $1, given.enabled, given.percentage, given.description, given.salt,
-           given.definition::json, given.other::json, case when given.archived then now() end,
+           given.bucketing, given.definition::json, given.other::json, case when given.archived then now() end,
            now() at time zone 'utc', now() at time zone 'utc'
     from unnest($2::text[], $3::boolean[], $4::integer[], $5::text[], $6::text[], $7::text[],
-                $8::text[], $9::boolean[])
-      as given (flag_key, enabled, percentage, description, salt, definition, other, archived)
+                $8::text[], $9::boolean[], $10::text[])
+      as given (flag_key, enabled, percentage, description, salt, definition, other, archived,
+                bucketing)
     on conflict (flag_key, environment) do update
       set enabled = excluded.enabled, rollout_percentage = excluded.rollout_percentage,
           description = excluded.description, salt = excluded.salt,
-          definition = excluded.definition, other = excluded.other,
+          bucketing = excluded.bucketing, definition = excluded.definition, other = excluded.other,
           archived_at = case when excluded.archived_at is not null
                              then coalesce(known.archived_at, excluded.archived_at) end,
           updated_at = excluded.updated_at";
 
 pub(super) const COLUMNS: &str = "flag_key, enabled, rollout_percentage, description, salt,
-    definition::text as definition, other::text as other, archived_at, revision, created_at, updated_at";
+    bucketing, definition::text as definition, other::text as other, archived_at, revision, created_at, updated_at";
 
 impl PostgresStore {
     pub(in crate::store) async fn find_flag(
@@ -185,8 +186,8 @@ impl Transaction {
         let statement = format!(
             "insert into feature_flags
                (flag_key, environment, enabled, rollout_percentage, description, salt, definition,
-                other, created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $6, $7::json, $8::json,
+                other, bucketing, created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $7::json, $8::json, $9,
                      now() at time zone 'utc', now() at time zone 'utc')
              returning {COLUMNS}"
         );
@@ -212,8 +213,8 @@ impl Transaction {
         let statement = format!(
             "update feature_flags
              set enabled = $3, rollout_percentage = $4, description = $5, salt = $6,
-                 definition = $7::json, other = $8::json,
-                 archived_at = case when $9 then coalesce(archived_at, now()) end,
+                 definition = $7::json, other = $8::json, bucketing = $9,
+                 archived_at = case when $10 then coalesce(archived_at, now()) end,
                  updated_at = now() at time zone 'utc'
              where flag_key = $1 and environment = $2
              returning {COLUMNS}"
@@ -251,8 +252,12 @@ impl Transaction {
                 .map(|flag| flag.description.as_deref())
                 .collect();
             let salts: Vec<Option<&str>> = flags.iter().map(|flag| flag.salt.as_deref()).collect();
+            let bucketings: Vec<Option<&str>> = flags
+                .iter()
+                .map(|flag| flag.bucketing.map(Bucketing::name))
+                .collect();
             let archived: Vec<bool> = part.iter().map(|state| state.archived).collect();
-            let parameters: [Parameter<'_>; 9] = [
+            let parameters: [Parameter<'_>; 10] = [
                 (&self.environment(), Type::TEXT),
                 (&keys, Type::TEXT_ARRAY),
                 (&enabled, Type::BOOL_ARRAY),
@@ -262,6 +267,7 @@ impl Transaction {
                 (&definitions, Type::TEXT_ARRAY),
                 (&others, Type::TEXT_ARRAY),
                 (&archived, Type::BOOL_ARRAY),
+                (&bucketings, Type::TEXT_ARRAY),
             ];
             self.rows(PUT, &parameters).await?;
         }
@@ -290,6 +296,7 @@ impl Transaction {
         let percentage = i32::from(flag.rollout_percentage.percent());
         let definition = definition_text(flag).map_err(StatementError::Other)?;
         let other = other_text(flag).map_err(StatementError::Other)?;
+        let bucketing = flag.bucketing.map(Bucketing::name);
         let environment = self.environment();
         let key = key.as_str();
         let mut parameters: Vec<Parameter<'_>> = vec![
@@ -301,6 +308,7 @@ impl Transaction {
             (&flag.salt, Type::TEXT),
             (&definition, Type::TEXT),
             (&other, Type::TEXT),
+            (&bucketing, Type::TEXT),
         ];
         if let Some(archived) = &archived {
             parameters.push((archived, Type::BOOL));
@@ -339,11 +347,14 @@ pub(super) enum StatementError {
 pub(super) fn flag_of(row: &Row) -> Flag {
     let percentage = row.get::<_, Option<i32>>("rollout_percentage").unwrap_or(0);
     let definition: Option<&str> = row.get("definition");
+    let bucketing: Option<&str> = row.get("bucketing");
     Flag {
         enabled: row.get::<_, Option<bool>>("enabled").unwrap_or(false),
         rollout_percentage: Rollout::parse(i64::from(percentage.clamp(0, 100))).unwrap_or_default(),
         description: row.get("description"),
         salt: row.get("salt"),
+        // The constraint of the column rejects other names.
+        bucketing: bucketing.and_then(Bucketing::named),
         definition: definition.map(Definition::from_stored),
         ..Flag::default()
     }

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, MigrationError};
 
 /// All steps, in order. A released step is never edited.
-const STEPS: [(i32, &str, &str); 11] = [
+const STEPS: [(i32, &str, &str); 12] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -46,12 +46,19 @@ const STEPS: [(i32, &str, &str); 11] = [
         include_str!("migrations/0010_sync_keys.sql"),
     ),
     (11, "key uses", include_str!("migrations/0011_key_uses.sql")),
+    (
+        FLAG_BUCKETING,
+        "flag bucketing",
+        include_str!("migrations/0012_flag_bucketing.sql"),
+    ),
 ];
 
 /// The step that creates the tables of definitions, settings and API keys.
 pub(super) const MANAGEMENT: i32 = 3;
 /// The step that stores the evaluation defaults of the installation.
 pub(super) const INSTALLATION: i32 = 6;
+/// The step that adds the bucketing of a flag.
+pub(super) const FLAG_BUCKETING: i32 = 12;
 
 /// The id of the advisory lock that serialises concurrent migrations. The number is arbitrary ("PNN" in ASCII).
 const LOCK: i64 = 0x50_4e_4e;

@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 use super::PostgresStore;
 use super::error::Failure;
 use super::flags::flag_of;
-use super::migrations::{INSTALLATION, MANAGEMENT};
+use super::migrations::{FLAG_BUCKETING, INSTALLATION, MANAGEMENT};
 use super::statement::Parameter;
 use crate::api_key::parse_kind;
 use crate::environment::Environment;
@@ -26,7 +26,7 @@ const MAX_REPORTED: usize = 20;
 /// One row for the environment, and one per flag unless the environment is unchanged. A single statement is one
 /// consistent read and one round trip.
 macro_rules! snapshot {
-    ($defaults:literal) => {
+    ($defaults:literal, $bucketing:literal) => {
         concat!(
             "
     with known as materialized (
@@ -41,7 +41,7 @@ macro_rules! snapshot {
             " as defaults,
            live.ids, live.key_kinds, live.hashes,
            null as flag_key, null::boolean as enabled, null::integer as rollout_percentage,
-           null as description, null as definition, null as salt,
+           null as description, null as definition, null as salt, null as bucketing,
            null::text[] as users, null::text[] as kinds, null::text[] as variants
     from known
     left join pennon_environment_settings as common
@@ -53,7 +53,9 @@ macro_rules! snapshot {
     union all
     select null, null, null, null, null, null,
            flag.flag_key, flag.enabled, flag.rollout_percentage,
-           flag.description, flag.definition::text, flag.salt,
+           flag.description, flag.definition::text, flag.salt, ",
+            $bucketing,
+            " as bucketing,
            named.users, named.kinds, named.variants
     from known
     join feature_flags as flag
@@ -69,12 +71,19 @@ macro_rules! snapshot {
 }
 
 const SNAPSHOT: &str = snapshot!(
-    "(select coalesce(string_agg(distinct evaluation_defaults, ', '), '') from pennon_installation)"
+    "(select coalesce(string_agg(distinct evaluation_defaults, ', '), '') from pennon_installation)",
+    "flag.bucketing"
+);
+
+/// The snapshot before the step `flag bucketing`.
+const SNAPSHOT_BEFORE_FLAG_BUCKETING: &str = snapshot!(
+    "(select coalesce(string_agg(distinct evaluation_defaults, ', '), '') from pennon_installation)",
+    "null::text"
 );
 
 /// The snapshot before the step `installation`: with the defaults of the earlier version, so that evaluations do not
 /// change.
-const SNAPSHOT_BEFORE_INSTALLATION: &str = snapshot!("'existing'");
+const SNAPSHOT_BEFORE_INSTALLATION: &str = snapshot!("'existing'", "null::text");
 
 /// The snapshot before the step `management`.
 const SNAPSHOT_BEFORE_MANAGEMENT: &str = "
@@ -86,12 +95,12 @@ const SNAPSHOT_BEFORE_MANAGEMENT: &str = "
     select known.revision, null as settings, 'existing' as defaults,
            null::text[] as ids, null::text[] as key_kinds, null::text[] as hashes,
            null as flag_key, null::boolean as enabled, null::integer as rollout_percentage,
-           null as description, null as definition, null as salt,
+           null as description, null as definition, null as salt, null as bucketing,
            null::text[] as users, null::text[] as kinds, null::text[] as variants
     from known
     union all
     select null, null, null, null, null, null,
-           flag.flag_key, flag.enabled, flag.rollout_percentage, flag.description, null, null,
+           flag.flag_key, flag.enabled, flag.rollout_percentage, flag.description, null, null, null,
            named.users, named.kinds, null
     from known
     join feature_flags as flag
@@ -124,6 +133,7 @@ impl PostgresStore {
         // A new version is deployed before its migration has run, and answers in between.
         let mut rows = self.query(&client, SNAPSHOT, &parameters).await;
         for (step, older) in [
+            (FLAG_BUCKETING, SNAPSHOT_BEFORE_FLAG_BUCKETING),
             (INSTALLATION, SNAPSHOT_BEFORE_INSTALLATION),
             (MANAGEMENT, SNAPSHOT_BEFORE_MANAGEMENT),
         ] {
