@@ -182,12 +182,15 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('textbox', 'User ids').fill('alice, bob, carol, dave, erin, frank, grace, heidi, ivan, judy');
     await person.by('spinbutton', 'Percent').fill('60');
     await person.sees(/get it, 0 lose it/);
+    await person.by('combobox', 'Buckets').selectOption('sha256');
     await person.press('button', 'Save rollout');
     await person.by('dialog').getByText('This is production.').waitFor();
+    await person.by('dialog').getByText('This chooses other users').waitFor();
     await person.assertAccessible('a confirmation');
     await person.confirm('Save rollout');
     await person.sees('rollout is at 60 % in production.');
-    assert.equal((await installation.flag('production', 'rollout')).rolloutPercentage, 60);
+    const { rolloutPercentage, bucketing } = await installation.flag('production', 'rollout');
+    assert.deepEqual({ rolloutPercentage, bucketing }, { rolloutPercentage: 60, bucketing: 'sha256' });
     // The preview in the browser agrees with what the service evaluates.
     const known = await person.page.locator('table tbody tr').evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
     assert.equal(known.length, 10);

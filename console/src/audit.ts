@@ -56,6 +56,7 @@ function flagOf(state: State): FlagFields {
     rolloutPercentage: Number(state['rolloutPercentage'] ?? 0),
     description: (state['description'] as string | null | undefined) ?? null,
     salt: (state['salt'] as string | null | undefined) ?? null,
+    bucketing: (state['bucketing'] as string | null | undefined) ?? null,
     definition: state['definition'] ?? null,
   };
 }

@@ -24,9 +24,11 @@ test('a change of the rollout names flag, environment and share', () => {
 });
 
 test('a conflict names the fields that differ', () => {
-  const before = { enabled: true, rolloutPercentage: 5, description: null, salt: null, definition: null };
+  const before = { enabled: true, rolloutPercentage: 5, description: null, salt: null, bucketing: null, definition: null };
   assert.deepEqual(changeSentences(before, before), []);
   assert.deepEqual(changeSentences(before, { ...before, enabled: false, rolloutPercentage: 9, description: 'x' }), [
     'Turned off', 'Rollout: 5 % → 9 %', 'Description: “x”',
   ]);
+  assert.deepEqual(changeSentences(before, { ...before, bucketing: 'sha256' }), ['Buckets: sha256']);
+  assert.deepEqual(changeSentences({ ...before, bucketing: 'sha256' }, before), ['Buckets: of the environment']);
 });

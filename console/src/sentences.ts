@@ -55,11 +55,12 @@ export interface FlagFields {
   rolloutPercentage: number;
   description: string | null;
   salt: string | null;
+  bucketing: string | null;
   definition: unknown;
 }
 
 /** The fields of a flag that people change. */
-export const FIELDS = ['enabled', 'rolloutPercentage', 'description', 'salt', 'definition'] as const;
+export const FIELDS = ['enabled', 'rolloutPercentage', 'description', 'salt', 'bucketing', 'definition'] as const;
 
 /** Some fields of a flag, all by default. */
 export function fieldsOf(flag: object, names: readonly string[] = FIELDS): object {
@@ -73,6 +74,7 @@ export function changeSentences(before: FlagFields, after: FlagFields): string[]
   if (before.rolloutPercentage !== after.rolloutPercentage) sentences.push(`Rollout: ${before.rolloutPercentage} % → ${after.rolloutPercentage} %`);
   if (before.description !== after.description) sentences.push(`Description: ${quoted(after.description)}`);
   if (before.salt !== after.salt) sentences.push(`Salt: ${quoted(after.salt)}`);
+  if (before.bucketing !== after.bucketing) sentences.push(`Buckets: ${after.bucketing ?? 'of the environment'}`);
   if (JSON.stringify(before.definition) !== JSON.stringify(after.definition)) sentences.push('Variants or rules');
   return sentences;
 }

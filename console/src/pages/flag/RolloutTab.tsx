@@ -3,7 +3,7 @@ import { useEffect, useId, useState } from 'preact/hooks';
 import { errorsAt } from '../../api/error.ts';
 import { bucketOf } from '../../bucketing.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
-import { Button, TextField } from '../../components/controls.tsx';
+import { Button, SelectField, TextField } from '../../components/controls.tsx';
 import { Banner } from '../../components/feedback.tsx';
 import { confirmProduction } from '../../components/overlays.tsx';
 import { VirtualTable } from '../../components/VirtualTable.tsx';
@@ -19,27 +19,30 @@ import { useOverrides } from './overrides.ts';
 import { changeCurl, SaveConflict, useBase, useSaving, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
+/** What was entered, as text. */
+interface Draft { percent?: string; salt?: string; bucketing?: string }
+
 export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
-  const [draft, setDraft] = useState<string | null>(null);
-  const [salt, setSalt] = useState<string | null>(null);
-  const { flag, etag } = useBase(latest, latestEtag, draft !== null || salt !== null);
+  const [draft, setDraft] = useState<Draft>({});
+  const set = (field: keyof Draft) => (value: string) => setDraft({ ...draft, [field]: value });
+  const { flag, etag } = useBase(latest, latestEtag, Object.keys(draft).length > 0);
   const slider = useId();
   const ramping = useRampState(env, flag.key).running;
   const today = useToday(env, flag.key).sentence;
   const from = flag.rolloutPercentage;
-  const text = draft ?? String(from);
+  const text = draft.percent ?? String(from);
   const to = /^\d{1,3}$/.test(text) ? Math.min(100, Number(text)) : from;
-  const newSalt = salt === null ? flag.salt : salt === '' ? null : salt;
-  const reset = () => {
-    setDraft(null);
-    setSalt(null);
-  };
+  const salt = (draft.salt ?? flag.salt) || null;
+  const bucketing = ((draft.bucketing ?? flag.bucketing) || null) as typeof flag.bucketing;
+  const reset = () => setDraft({});
   const saving = useSaving(env, reset);
   const change: FlagChange = {
     ...(text !== String(from) && { rolloutPercentage: numberOf(text) as number }),
-    ...(newSalt !== flag.salt && { salt: newSalt }),
+    ...(salt !== flag.salt && { salt }),
+    ...(bucketing !== flag.bucketing && { bucketing }),
   };
   const changed = Object.keys(change).length > 0;
+  const moves = 'salt' in change || 'bucketing' in change;
   const sentence = rolloutSentence(flag.key, from, to, env);
   const save = () => saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
   const curl = () => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag);
@@ -50,7 +53,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
       <>
         <p>{flag.enabled ? cohortSentence(from, to) : rolloutTexts.off}</p>
         <p>{today}</p>
-        {'salt' in change && <p>{rolloutTexts.saltWarning}</p>}
+        {moves && <p>{rolloutTexts.saltWarning}</p>}
         {ramping && <p>{rolloutTexts.supersedes}</p>}
       </>
     ),
@@ -77,16 +80,20 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
         <label for={slider}><strong>{rolloutTexts.legend}</strong></label>
         <input
           id={slider} type="range" min={0} max={100} value={to} disabled={why !== undefined} aria-valuetext={`${to} %`}
-          onInput={(event) => setDraft(event.currentTarget.value)}
+          onInput={(event) => set('percent')(event.currentTarget.value)}
         />
-        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={setDraft} errors={errorsAt(saving.error, 'rolloutPercentage')} />
+        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={set('percent')} errors={errorsAt(saving.error, 'rolloutPercentage')} />
         <p role="status">{sentence} {cohortSentence(from, to)}</p>
         <TextField
-          label={rolloutTexts.salt} value={salt ?? flag.salt ?? ''} onInput={setSalt} errors={errorsAt(saving.error, 'salt')}
-          hint={'salt' in change ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
+          label={rolloutTexts.salt} value={salt ?? ''} onInput={set('salt')} errors={errorsAt(saving.error, 'salt')}
+          hint={moves ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
+        />
+        <SelectField
+          label={rolloutTexts.bucketing} value={bucketing ?? ''} onChange={set('bucketing')}
+          options={[['', rolloutTexts.inherit] as const, 'sha256', 'fractional']}
         />
       </ActionForm>
-      <KnownUsers env={env} flag={flag} to={to} salt={newSalt} />
+      <KnownUsers env={env} flag={flag} to={to} salt={salt} bucketing={bucketing} />
     </div>
   );
 }
@@ -102,7 +109,7 @@ interface Known {
 }
 
 /** Computed here, with the server's hashes: no request, and pasted ids never leave the browser. */
-function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag']; to: number; salt: string | null }) {
+function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: number } & Pick<TabProps, 'flag'> & Pick<TabProps['flag'], 'salt' | 'bucketing'>) {
   const [text, setText] = useState(localStorage.getItem(IDS) ?? '');
   const [known, setKnown] = useState<Known[]>([]);
   const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
@@ -110,10 +117,14 @@ function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag
   useEffect(() => {
     if (!settings?.bucketing) return;
     const forced = new Map((overrides ?? []).map((override) => [override.userId, override.overrideType === 'include']));
-    const common = { bucketing: settings.bucketing, fractional: settings.fractional, flagKey: flag.key };
+    const inherited = settings.bucketing;
+    const common = { fractional: settings.fractional, flagKey: flag.key };
     let current = true;
     void Promise.all([...new Set([...parseIds(text), ...forced.keys()])].map(async (user): Promise<Known> => {
-      const [oldBucket, bucket] = await Promise.all([bucketOf(user, { ...common, salt: flag.salt }), bucketOf(user, { ...common, salt })]);
+      const [oldBucket, bucket] = await Promise.all([
+        bucketOf(user, { ...common, salt: flag.salt, bucketing: flag.bucketing ?? inherited }),
+        bucketOf(user, { ...common, salt, bucketing: bucketing ?? inherited }),
+      ]);
       return { user, forced: forced.get(user), oldBucket, bucket };
     })).then((all) => {
       if (current) setKnown(all);
@@ -121,7 +132,7 @@ function KnownUsers({ env, flag, to, salt }: { env: string; flag: TabProps['flag
     return () => {
       current = false;
     };
-  }, [settings, overrides, text, salt, flag]);
+  }, [settings, overrides, text, salt, bucketing, flag]);
   const moves = known.map(({ user, forced, oldBucket, bucket }) => ({
     user,
     bucket: forced === undefined ? bucket : null,
