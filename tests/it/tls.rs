@@ -1,12 +1,9 @@
 //! Connections are encrypted and certificates verified, unless a URL explicitly turns that off.
 
-use std::os::unix::fs::PermissionsExt;
-
 use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
-use pennon_tests::postgres::{Database, Server, connect, hand_over, migrate};
-use pennon_tests::process::free_port;
+use pennon_tests::postgres::{Database, Server, connect, migrate};
 use pennon_tests::redis::Redis;
 use pennon_tests::stack::{LONG_CACHE_TIMEOUTS, Stack, percentage};
 use pennon_tests::topology::WiredRedis;
@@ -35,21 +32,7 @@ async fn status_with(database_url: &str) -> u16 {
 async fn postgresql_needs_a_valid_certificate_in_every_sslmode_but_disable() {
     let ours = Certificates::create();
     let others = Certificates::create();
-    let settings = [
-        "ssl=on",
-        "ssl_cert_file=server.pem",
-        "ssl_key_file=server.key",
-    ];
-    let server = Server::start(&settings, |folder| {
-        for name in ["server.pem", "server.key"] {
-            let copy = folder.join("data").join(name);
-            std::fs::copy(ours.file(name), &copy).expect("copies");
-            let private = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(&copy, private).expect("sets");
-            hand_over(&copy);
-        }
-    })
-    .await;
+    let server = Server::start_encrypted(&ours).await;
     let plain = server.url("postgres");
     migrate(&plain).await;
     connect(&plain)
@@ -112,21 +95,7 @@ async fn postgresql_needs_a_valid_certificate_in_every_sslmode_but_disable() {
 async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
     let ours = Certificates::create();
     let others = Certificates::create();
-    let port = free_port();
-    let redis = Redis::start_with(&[
-        "--tls-port",
-        &port.to_string(),
-        "--tls-cert-file",
-        &ours.file("server.pem"),
-        "--tls-key-file",
-        &ours.file("server.key"),
-        "--tls-ca-cert-file",
-        &ours.file("ca.pem"),
-        "--tls-auth-clients",
-        "no",
-        "--requirepass",
-        "secret",
-    ]);
+    let (redis, port) = Redis::start_encrypted(&ours, "secret");
     let stack = Stack::start_with(WiredRedis::of(redis)).await;
     let database = stack.database.url();
     let (our_file, other_file) = (ours.file("ca.pem"), others.file("ca.pem"));

@@ -1,6 +1,7 @@
 //! One PostgreSQL server for all tests, and a database per test.
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
 use crate::TIME_LIMIT;
+use crate::certificates::Certificates;
 use crate::process::{Process, find_program, free_port, new_folder};
 
 const ADVICE: &str = "Install it with `apt-get install postgresql` or `brew install postgresql`, \
@@ -59,6 +61,26 @@ impl Server {
         };
         server.restart().await;
         server
+    }
+
+    /// Creates and starts a server that also accepts encrypted connections, with this certificate.
+    pub async fn start_encrypted(certificates: &Certificates) -> Self {
+        let settings = [
+            "ssl=on",
+            "ssl_cert_file=server.pem",
+            "ssl_key_file=server.key",
+        ];
+        Self::start(&settings, |folder| {
+            for name in ["server.pem", "server.key"] {
+                let copy = folder.join("data").join(name);
+                std::fs::copy(certificates.file(name), &copy).expect("copies");
+                // PostgreSQL does not read a key that others may read.
+                let private = Permissions::from_mode(0o600);
+                std::fs::set_permissions(&copy, private).expect("sets");
+                hand_over(&copy);
+            }
+        })
+        .await
     }
 
     /// Starts it (again) on the same port, and waits until it responds.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::TIME_LIMIT;
+use crate::certificates::Certificates;
 use crate::process::{Process, find_program, free_port, new_folder};
 
 /// The key of the environment that tests use.
@@ -49,6 +50,26 @@ impl Redis {
         let mut redis = Self::prepare(free_port(), arguments);
         redis.restart();
         redis
+    }
+
+    /// Starts a server with a password, and a second port that is encrypted with this certificate. Returns this port too.
+    pub fn start_encrypted(certificates: &Certificates, password: &str) -> (Self, u16) {
+        let port = free_port();
+        let redis = Self::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &certificates.file("server.pem"),
+            "--tls-key-file",
+            &certificates.file("server.key"),
+            "--tls-ca-cert-file",
+            &certificates.file("ca.pem"),
+            "--tls-auth-clients",
+            "no",
+            "--requirepass",
+            password,
+        ]);
+        (redis.with_password(password), port)
     }
 
     /// Creates a server that is not started yet, so that its port is known in advance.

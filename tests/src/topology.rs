@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use crate::certificates::Certificates;
 use crate::cluster::{Cluster, PASSWORD, Shape};
-use crate::process::free_port;
 use crate::redis::{Redis, Resp};
 use crate::wire::{Mode, Wire};
 
@@ -69,24 +68,9 @@ impl WiredRedis {
         match topology {
             Topology::Single => Self::of(Redis::start()),
             Topology::SecuredSingle => {
-                let certificates = Certificates::shared();
-                let port = free_port();
-                let redis = Redis::start_with(&[
-                    "--tls-port",
-                    &port.to_string(),
-                    "--tls-cert-file",
-                    &certificates.file("server.pem"),
-                    "--tls-key-file",
-                    &certificates.file("server.key"),
-                    "--tls-ca-cert-file",
-                    &certificates.file("ca.pem"),
-                    "--tls-auth-clients",
-                    "no",
-                    "--requirepass",
-                    PASSWORD,
-                ]);
+                let (redis, port) = Redis::start_encrypted(Certificates::shared(), PASSWORD);
                 Self {
-                    nodes: Nodes::Single(redis.with_password(PASSWORD)),
+                    nodes: Nodes::Single(redis),
                     wires: vec![Wire::to(port)],
                     secured: true,
                 }
