@@ -10,11 +10,14 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use pennon_tests::binaries::binary;
+use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
 use pennon_tests::figures::milliseconds;
 use pennon_tests::join_all;
 use pennon_tests::lambda::RuntimeApi;
 use pennon_tests::limits::{COLD_RESPONSE, COLD_START, Verdict};
+use pennon_tests::postgres::{Server, connect, migrate};
+use pennon_tests::redis::Redis;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::BlackHole;
@@ -30,6 +33,11 @@ struct Start {
     /// From exec to the first response.
     answered: Duration,
 }
+
+/// The case in which Redis holds no entry, so that the first request also connects to PostgreSQL.
+const EMPTY_CACHE: &str = "get-flag, secrets, TLS, cache empty";
+
+const PASSWORD: &str = "secret";
 
 /// The program without Pennon, which the functions are compared with.
 const HELLO_WORLD: &str = "hello-world";
@@ -59,6 +67,58 @@ async fn start(name: &str, environment: &[(String, String)]) -> Start {
     Start { asked, answered }
 }
 
+/// Redis and PostgreSQL whose connections are encrypted, as in AWS.
+struct Encrypted {
+    redis: Redis,
+    redis_port: u16,
+    server: Server,
+    certificates: Certificates,
+}
+
+impl Encrypted {
+    /// Starts both, with a flag in PostgreSQL.
+    async fn start() -> Self {
+        let certificates = Certificates::create();
+        let (redis, redis_port) = Redis::start_encrypted(&certificates, PASSWORD);
+        let server = Server::start_encrypted(&certificates).await;
+        let url = server.url("postgres");
+        migrate(&url).await;
+        connect(&url)
+            .await
+            .expect("connects")
+            .batch_execute(
+                "insert into feature_flags (flag_key, enabled) values ('checkout', true)",
+            )
+            .await
+            .expect("a flag");
+        Self {
+            redis,
+            redis_port,
+            server,
+            certificates,
+        }
+    }
+
+    /// The variables of a function that finds both URLs in secrets.
+    async fn environment(&self, manager: &SecretsManager) -> Vec<(String, String)> {
+        let authority = self.certificates.file("ca.pem");
+        let redis = format!("rediss://:{PASSWORD}@127.0.0.1:{}", self.redis_port);
+        let database = format!(
+            "postgres://pennon@127.0.0.1:{}/postgres?sslmode=verify-full&sslrootcert={authority}",
+            self.server.port()
+        );
+        let redis = manager.create("encrypted-redis", &redis).await;
+        let database = manager.create("encrypted-database", &database).await;
+        let mut environment = vec![
+            ("REDIS_SECRET_ARN".to_owned(), redis),
+            ("DATABASE_SECRET_ARN".to_owned(), database),
+            ("REDIS_CA_FILE".to_owned(), authority),
+        ];
+        environment.extend(manager.environment());
+        environment
+    }
+}
+
 /// The median and the longest, in milliseconds.
 fn summary(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort();
@@ -86,6 +146,8 @@ async fn main() -> ExitCode {
         ("DATABASE_SECRET_ARN".to_owned(), database_arn),
     ];
     with_secrets.extend(manager.environment());
+    let encrypted = Encrypted::start().await;
+    let with_tls = encrypted.environment(&manager).await;
     let scenarios = [
         ("hello-world", "hello-world", Vec::new()),
         ("get-flag, URLs, Redis up", "get-flag", plain(redis)),
@@ -100,11 +162,21 @@ async fn main() -> ExitCode {
             plain(format!("redis://127.0.0.1:{}", hole.port())),
         ),
         ("get-flag, secrets, Redis up", "get-flag", with_secrets),
+        (
+            "get-flag, secrets, TLS, Redis up",
+            "get-flag",
+            with_tls.clone(),
+        ),
+        (EMPTY_CACHE, "get-flag", with_tls),
     ];
     // The first start of each case fills the cache and the file cache; it does not count.
     let mut times: Vec<(Vec<Duration>, Vec<Duration>)> = vec![Default::default(); scenarios.len()];
     for run in 0..=RUNS {
-        for ((_, function, environment), (asked, answered)) in scenarios.iter().zip(&mut times) {
+        for ((title, function, environment), (asked, answered)) in scenarios.iter().zip(&mut times)
+        {
+            if *title == EMPTY_CACHE {
+                encrypted.redis.command(&["FLUSHALL"]);
+            }
             let start = start(function, environment).await;
             if run > 0 {
                 asked.push(start.asked);
@@ -136,6 +208,9 @@ async fn main() -> ExitCode {
     }
     println!("{AT_ONCE} starts at once, the longest");
     for (title, function, environment) in scenarios.iter().skip(1) {
+        if *title == EMPTY_CACHE {
+            encrypted.redis.command(&["FLUSHALL"]);
+        }
         let starts = join_all((0..AT_ONCE).map(|_| start(function, environment))).await;
         let (asked, answered) = starts.iter().map(|one| (one.asked, one.answered)).unzip();
         let ((_, last_asked), (_, last_answered)) = (summary(asked), summary(answered));
