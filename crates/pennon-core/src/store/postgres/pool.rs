@@ -10,11 +10,12 @@
 //! most settings in the startup message. Each transaction sets its limits: see `transaction` and
 //! `PostgresStore::query`.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,8 +33,8 @@ use crate::secrets::Secrets;
 use crate::store::Waiting;
 use crate::tls;
 
-/// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them.
-const RDS_AUTHORITIES: &[u8] = include_bytes!("../../../certs/rds.pem");
+/// The authorities that sign the certificates of RDS and of RDS Proxy, as AWS publishes them, as a gzip stream.
+const RDS_AUTHORITIES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rds.pem.gz"));
 /// A connection that was idle longer is checked before use, because network devices drop idle connections. Under load,
 /// where the check would cost most, connections are idle for less.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
@@ -83,8 +84,16 @@ struct State {
 /// The address, the login and the TLS settings of a server.
 struct Server {
     config: tokio_postgres::Config,
-    /// `None` for an unencrypted connection.
-    tls: Option<MakeRustlsConnect>,
+    encryption: Encryption,
+}
+
+/// How connections to a server are encrypted.
+enum Encryption {
+    None,
+    /// The server's certificate is signed by an authority of RDS.
+    Rds,
+    /// It is signed by an authority of a file.
+    Own(MakeRustlsConnect),
 }
 
 /// An open connection.
@@ -288,17 +297,22 @@ impl Connections {
         let permit = permit.map_err(|closed| {
             AttemptError::Other(ConnectError::Permanent(Error::Internal(closed.to_string())))
         })?;
+        let of = |error| AttemptError::of(&error);
         let connecting = async {
             let config = &server.config;
-            let (client, socket) = match &server.tls {
-                None => {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    (client, Socket::spawn(connection, permit))
-                }
-                Some(tls) => {
-                    let (client, connection) = config.connect(tls.clone()).await?;
-                    (client, Socket::spawn(connection, permit))
-                }
+            let tls = match &server.encryption {
+                Encryption::None => None,
+                Encryption::Rds => Some(rds_connector().map_err(|error| {
+                    AttemptError::Other(ConnectError::Permanent(Error::Internal(error)))
+                })?),
+                Encryption::Own(connector) => Some(connector.clone()),
+            };
+            let (client, socket) = if let Some(tls) = tls {
+                let (client, connection) = config.connect(tls).await.map_err(of)?;
+                (client, Socket::spawn(connection, permit))
+            } else {
+                let (client, connection) = config.connect(NoTls).await.map_err(of)?;
+                (client, Socket::spawn(connection, permit))
             };
             Ok(OpenConnection {
                 client,
@@ -308,8 +322,7 @@ impl Connections {
             })
         };
         match tokio::time::timeout(self.config.connect_timeout, connecting).await {
-            Ok(Ok(open)) => Ok(open),
-            Ok(Err(error)) => Err(AttemptError::of(&error)),
+            Ok(result) => result,
             Err(_elapsed) => Err(AttemptError::Other(ConnectError::Temporary(
                 Error::Unavailable("database: no connection in time".to_owned()),
             ))),
@@ -532,20 +545,47 @@ impl Server {
         if connect.get_application_name().is_none() {
             connect.application_name("pennon");
         }
-        let tls = match &url.tls {
-            TlsMode::Disable => None,
+        let encryption = match &url.tls {
+            TlsMode::Disable => Encryption::None,
             TlsMode::VerifyFull(ca_file) => {
                 connect.ssl_mode(tokio_postgres::config::SslMode::Require);
-                let authorities = match ca_file {
-                    Some(path) => tls::Authorities::File(path),
-                    None => tls::Authorities::Pem(RDS_AUTHORITIES),
-                };
-                Some(MakeRustlsConnect::new(tls::client_config(&authorities)?))
+                match ca_file {
+                    Some(path) => {
+                        let config = tls::client_config(&tls::Authorities::File(path))?;
+                        Encryption::Own(MakeRustlsConnect::new(config))
+                    }
+                    None => Encryption::Rds,
+                }
             }
         };
         Ok(Self {
             config: connect,
-            tls,
+            encryption,
         })
+    }
+}
+
+/// Verifies the certificates of RDS. The authorities are parsed for the first connection, because an instance with a
+/// warm cache needs none.
+fn rds_connector() -> Result<MakeRustlsConnect, String> {
+    static CONNECTOR: OnceLock<Result<MakeRustlsConnect, String>> = OnceLock::new();
+    let create = || {
+        let mut text = Vec::new();
+        GzDecoder::new(RDS_AUTHORITIES)
+            .read_to_end(&mut text)
+            .map_err(|error| format!("the certificates of RDS: {error}"))?;
+        let config = tls::client_config(&tls::Authorities::Pem(&text))?;
+        Ok(MakeRustlsConnect::new(config))
+    };
+    CONNECTOR.get_or_init(create).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificates_of_rds_are_readable() {
+        assert_eq!(rds_connector().err(), None);
     }
 }
