@@ -16,8 +16,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let key = request.evaluated_flag();
     let trace = &request.context().trace;
     trace.flag_key(&key);
-    let outcome = ofrep::parse(request.body()).and_then(|evaluation| {
-        let item = caller.evaluate(&key, &evaluation.context)?;
+    let outcome = ofrep::parse(request.body()).and_then(|context| {
+        let item = caller.evaluate(&key, &context)?;
         let response = item.answer()?;
         app.tally.add(&caller.environment, [item.served()]);
         Ok(response)

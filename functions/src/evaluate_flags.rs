@@ -14,16 +14,16 @@ use pennon_core::ofrep;
 /// Those of [`ofrep::admit`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let caller = ofrep::admit(&app, &request).await?;
-    let response = match ofrep::parse(request.body()) {
-        Ok(evaluation) => {
+    let response = match ofrep::parse_with_digest(request.body()) {
+        Ok((context, digest)) => {
             let revision = caller.reading.snapshot.revision;
-            let tag = ETag::for_context(revision, caller.kind, &evaluation.digest);
+            let tag = ETag::for_context(revision, caller.kind, &digest);
             let rules = caller.reading.snapshot.rules();
             if !rules.depends_on_time() && request.has_current(&tag) {
                 http::not_modified(&tag)
             } else {
                 let is_escaped = request.needs_escaped_body();
-                let response = caller.answer_all(&evaluation.context, is_escaped, &app.tally);
+                let response = caller.answer_all(&context, is_escaped, &app.tally);
                 http::with_etag(response, &tag, rules.depends_on_time(), |tag| {
                     request.has_current(tag)
                 })

@@ -57,8 +57,8 @@ async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Re
 
 /// One flag, as from the function `evaluate-flag`.
 fn single(evaluator: &Evaluator, caller: &ApiClient, key: &str, body: &[u8]) -> http::Response {
-    let outcome = ofrep::parse(body).and_then(|evaluation| {
-        let item = caller.evaluate(key, &evaluation.context)?;
+    let outcome = ofrep::parse(body).and_then(|context| {
+        let item = caller.evaluate(key, &context)?;
         let response = item.answer()?;
         evaluator.tally.add(&caller.environment, [item.served()]);
         Ok(response)
@@ -73,8 +73,8 @@ fn bulk(
     body: &[u8],
     headers: &HeaderMap,
 ) -> http::Response {
-    let evaluation = match ofrep::parse(body) {
-        Ok(evaluation) => evaluation,
+    let (context, digest) = match ofrep::parse_with_digest(body) {
+        Ok(parsed) => parsed,
         Err(failure) => return failure.answer(None),
     };
     let has = |tag: &ETag| {
@@ -83,12 +83,12 @@ fn bulk(
             .any(|value| tag.matches(value))
     };
     let snapshot = &caller.reading.snapshot;
-    let tag = ETag::for_context(snapshot.revision, caller.kind, &evaluation.digest);
+    let tag = ETag::for_context(snapshot.revision, caller.kind, &digest);
     let depends_on_time = snapshot.rules().depends_on_time();
     if !depends_on_time && has(&tag) {
         return http::not_modified(&tag);
     }
-    let response = caller.answer_all(&evaluation.context, false, &evaluator.tally);
+    let response = caller.answer_all(&context, false, &evaluator.tally);
     http::with_etag(response, &tag, depends_on_time, has)
 }
 

@@ -14,6 +14,6 @@ mod error_reply;
 mod request;
 
 pub use api_client::{ApiClient, admit, admit_to_config, admit_to_sync, key_of};
-pub use request::{EvaluationRequest, MAX_BODY_SIZE, parse};
+pub use request::{ContextDigest, MAX_BODY_SIZE, parse, parse_with_digest};
 
 pub use error_reply::error_reply;

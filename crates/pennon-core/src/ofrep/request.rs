@@ -10,14 +10,9 @@ use crate::ofrep_format::{Code, Failure};
 /// cost of an evaluation. API Gateway accepts 10 MB.
 pub const MAX_BODY_SIZE: usize = 64 * 1024;
 
-/// A context and its digest.
-#[derive(Debug)]
-pub struct EvaluationRequest {
-    /// The attributes that rules evaluate.
-    pub context: Context,
-    /// SHA-256 of its canonical form: equal for contexts that differ only in the order of fields or in white space.
-    pub digest: [u8; 32],
-}
+/// SHA-256 of the canonical form of a context: equal for contexts that differ only in the order of fields or in white
+/// space.
+pub type ContextDigest = [u8; 32];
 
 /// Parses `{"context": {…}}`.
 ///
@@ -25,7 +20,23 @@ pub struct EvaluationRequest {
 /// A failure of status 413 for a body above [`MAX_BODY_SIZE`]; `PARSE_ERROR` for invalid JSON;
 /// `INVALID_CONTEXT` if the body or the context is missing or not an object, the targeting key is not a string, or a
 /// key occurs twice in an object, which makes the context ambiguous.
-pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
+pub fn parse(body: &[u8]) -> Result<Context, Failure> {
+    context_of(read(body)?)
+}
+
+/// Parses `{"context": {…}}`, and computes the digest of the context.
+///
+/// # Errors
+/// Those of [`parse`].
+pub fn parse_with_digest(body: &[u8]) -> Result<(Context, ContextDigest), Failure> {
+    let context = read(body)?;
+    let mut hasher = Sha256::new();
+    digest(&context, &mut hasher);
+    Ok((context_of(context)?, hasher.finalize().into()))
+}
+
+/// The object `context` in the body.
+fn read(body: &[u8]) -> Result<Value, Failure> {
     if body.len() > MAX_BODY_SIZE {
         return Err(Failure::too_large(MAX_BODY_SIZE));
     }
@@ -50,13 +61,11 @@ pub fn parse(body: &[u8]) -> Result<EvaluationRequest, Failure> {
     if !context.is_object() {
         return Err(invalid("The context is not an object"));
     }
-    let mut hasher = Sha256::new();
-    digest(&context, &mut hasher);
-    let context = Context::parse(context).map_err(|error| invalid(error.to_string()))?;
-    Ok(EvaluationRequest {
-        context,
-        digest: hasher.finalize().into(),
-    })
+    Ok(context)
+}
+
+fn context_of(context: Value) -> Result<Context, Failure> {
+    Context::parse(context).map_err(|error| invalid(error.to_string()))
 }
 
 fn invalid(details: impl Into<String>) -> Failure {
@@ -106,9 +115,9 @@ mod tests {
         parse(body.as_bytes()).expect_err(body).code
     }
 
-    fn digest_of(context: &str) -> [u8; 32] {
+    fn digest_of(context: &str) -> ContextDigest {
         let body = format!("{{\"context\":{context}}}");
-        parse(body.as_bytes()).expect(context).digest
+        parse_with_digest(body.as_bytes()).expect(context).1
     }
 
     #[test]
@@ -210,20 +219,20 @@ mod fuzz {
     #[test]
     fn equal_contexts_have_equal_digests_and_different_ones_differ() {
         for_all(&json(examples()), |body| {
-            let Ok(asked) = parse(body.to_string().as_bytes()) else {
+            let Ok((_, asked)) = parse_with_digest(body.to_string().as_bytes()) else {
                 return;
             };
             let pretty = serde_json::to_vec_pretty(&reversed(&body)).expect("JSON");
             if pretty.len() <= MAX_BODY_SIZE {
-                let again = parse(&pretty).expect("the same context");
-                assert_eq!(again.digest, asked.digest);
+                let (_, again) = parse_with_digest(&pretty).expect("the same context");
+                assert_eq!(again, asked);
             }
             let mut other = body.clone();
             other["context"]["one more"] = json!(1);
             if other["context"] != body["context"]
-                && let Ok(other) = parse(other.to_string().as_bytes())
+                && let Ok((_, other)) = parse_with_digest(other.to_string().as_bytes())
             {
-                assert_ne!(other.digest, asked.digest);
+                assert_ne!(other, asked);
             }
         });
     }
