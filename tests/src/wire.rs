@@ -31,7 +31,7 @@ pub enum Mode {
     Delay(Duration),
     /// Forwards replies in pieces of 1 kB, with a pause before each.
     SlowReplies(Duration),
-    /// Forwards requests of more than [`SHORT_REQUEST`] in this way; shorter ones and replies pass.
+    /// Forwards requests of more than `SHORT_REQUEST` bytes in this way; shorter ones and replies pass.
     SlowRequests(Duration),
     /// Some messages that contain a text lose their connection.
     Lose {
