@@ -702,6 +702,27 @@ async fn state_survives_a_restart_and_only_its_owner_can_read_it() {
     assert_eq!(mode(&state), 0o600);
 }
 
+#[tokio::test]
+async fn a_typed_flag_keeps_its_salt_and_bucketing_in_a_restart() {
+    let (mut local, _path) = server().await;
+    let token = format!("Bearer {}", pennon_tests::local::ADMIN_TOKEN);
+    let headers = [("authorization", token.as_str()), ("if-match", "*")];
+    let simple = json!({"rolloutPercentage": 10, "salt": "pepper", "bucketing": "sha256"});
+    let typed = json!({"definition": {"variants": {"a": true}}});
+    let change = async |local: &Local, body: &Value| {
+        let changed = local.send("PATCH", MINE, &headers, &body.to_string()).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+    };
+    change(&local, &simple).await;
+    change(&local, &typed).await;
+    local.restart().await;
+    change(&local, &json!({"definition": null})).await;
+    let flag = local.admin("GET", MINE, "").await.json();
+    for (name, value) in simple.as_object().expect("an object") {
+        assert_eq!(&flag[name], value, "{name} in {flag}");
+    }
+}
+
 /// A state file with this number of audit entries.
 fn state_with(entries: u32) -> String {
     let mut text = json!({"format": 1, "about": "a test"}).to_string();
