@@ -1,4 +1,4 @@
-//! Parameters and results that the statements of all nouns share.
+//! Parameters and results that the statements of all tables share.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
