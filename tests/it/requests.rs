@@ -43,6 +43,7 @@ const EXPECTED: &str = "\
 200 GET /api/admin/me
 200 GET /api/admin/environments
 201 POST /api/admin/environments
+200 PATCH /api/admin/flags/new-checkout?dryRun=true
 200 GET /api/admin/environments/production/flags
 200 GET /api/admin/environments/preview/settings
 200 PUT /api/admin/environments/preview/settings

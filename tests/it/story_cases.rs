@@ -113,11 +113,11 @@ async fn environments_of_more_than_a_hundred_flags_are_cached_and_changed(on: To
             filled
         })
         .await;
-        let fields = i64::try_from(more + 11).expect("a number");
+        let fields = i64::try_from(more + 12).expect("a number");
         assert_eq!(
             stack.redis.command(&["HLEN", KEY]),
             Resp::Number(fields),
-            "a field for each flag, five of the header, the settings, the index and its MAC"
+            "a field for each flag, five of the header, the settings, the format, the index and its MAC"
         );
         let last = format!("flag-{more}");
         let expected = i64::try_from(more % 101).expect("a number");
