@@ -230,7 +230,9 @@ async fn a_reader_of_a_large_environment_never_sees_a_part_of_it(on: Topology) {
         .expect("flags");
     let filler = stack.function("list-flags").await;
     let reader = Instance::of(&stack.redis).await;
-    for _ in 0..5 {
+    let mut fills = 0;
+    // On a busy machine, a fill of this size may be given up.
+    eventually("five fills", async || {
         stack.redis.command(&["DEL", KEY]);
         let event = Event::list();
         let mut fill = std::pin::pin!(filler.call(&event));
@@ -245,8 +247,13 @@ async fn a_reader_of_a_large_environment_never_sees_a_part_of_it(on: Topology) {
                 }
             }
         }
-        assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(5_012));
-    }
+        if stack.redis.has_entry() {
+            assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(5_012));
+            fills += 1;
+        }
+        fills == 5
+    })
+    .await;
 }
 
 async fn a_reader_that_was_frozen_between_load_and_fill_cannot_fill_stale_flags(on: Topology) {
