@@ -97,11 +97,9 @@ impl FlagService {
         actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let started = self.begin(environment, &actor.id).await;
-        let mut transaction =
-            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
-        let (before, flag) =
-            check_update(&mut transaction, environment, key, change, expected).await?;
+        let (mut transaction, before, flag) = self
+            .begin_update(environment, key, change, expected, actor)
+            .await?;
         let after = transaction.write_flag(key, &flag, false).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         transaction
@@ -128,11 +126,9 @@ impl FlagService {
         actor: &Actor,
         users: &[UserId],
     ) -> Result<MovedUsers, Error> {
-        let started = self.begin(environment, &actor.id).await;
-        let mut transaction =
-            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
-        let (before, after) =
-            check_update(&mut transaction, environment, key, change, expected).await?;
+        let (transaction, before, after) = self
+            .begin_update(environment, key, change, expected, actor)
+            .await?;
         drop(transaction);
         let before = before.flag;
         if before.definition.is_some() || after.definition.is_some() {
@@ -155,36 +151,37 @@ impl FlagService {
             .pop()
             .ok_or_else(|| Error::Internal("the compared flag is missing".to_owned()))
     }
-}
 
-/// Checks a change of a flag. Returns the present flag, and the new one.
-async fn check_update(
-    transaction: &mut Transaction,
-    environment: &Environment,
-    key: &FlagKey,
-    change: &Change,
-    expected: &Expected,
-) -> Result<(FlagRecord, Flag), Error> {
-    // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
-    // over a missing flag.
-    let found = transaction.flag(key).await?;
-    let known = found.as_ref().map(|record| &record.flag);
-    let definition = definition_in(transaction, change, known).await?;
-    let before = require_in_use(found, key)?;
-    expected.check(before.revision)?;
-    let mut flag = before.flag.clone();
-    change.apply(&mut flag, definition);
-    reject_ineffective_fields(change, &flag)?;
-    reject_ineffective_schedules(transaction, &[(key, &before.flag, &flag)]).await?;
-    reject_removal_of_used_variants(transaction, &[(key, &before.flag, &flag)]).await?;
-    supersede_ramps(
-        transaction,
-        &[(key, &before.flag, &flag)],
-        Action::UpdateFlag,
-    )
-    .await?;
-    check_limits_with_flag(transaction, environment, (key, Some(&before), &flag)).await?;
-    Ok((before, flag))
+    /// Begins the transaction of a change of a flag, and checks the change. Returns the present flag too, and the new
+    /// one.
+    async fn begin_update(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        change: &Change,
+        expected: &Expected,
+        actor: &Actor,
+    ) -> Result<(Transaction, FlagRecord, Flag), Error> {
+        let started = self.begin(environment, &actor.id).await;
+        let mut transaction =
+            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
+        // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
+        // over a missing flag.
+        let found = transaction.flag(key).await?;
+        let known = found.as_ref().map(|record| &record.flag);
+        let definition = definition_in(&mut transaction, change, known).await?;
+        let before = require_in_use(found, key)?;
+        expected.check(before.revision)?;
+        let mut flag = before.flag.clone();
+        change.apply(&mut flag, definition);
+        reject_ineffective_fields(change, &flag)?;
+        let changes = [(key, &before.flag, &flag)];
+        reject_ineffective_schedules(&mut transaction, &changes).await?;
+        reject_removal_of_used_variants(&mut transaction, &changes).await?;
+        supersede_ramps(&mut transaction, &changes, Action::UpdateFlag).await?;
+        check_limits_with_flag(&mut transaction, environment, (key, Some(&before), &flag)).await?;
+        Ok((transaction, before, flag))
+    }
 }
 
 /// Rejects a flag that does not exist or is archived.
