@@ -297,22 +297,20 @@ impl Connections {
         let permit = permit.map_err(|closed| {
             AttemptError::Other(ConnectError::Permanent(Error::Internal(closed.to_string())))
         })?;
-        let of = |error| AttemptError::of(&error);
+        let tls = server.connector().map_err(|error| {
+            AttemptError::Other(ConnectError::Permanent(Error::Internal(error)))
+        })?;
         let connecting = async {
             let config = &server.config;
-            let tls = match &server.encryption {
-                Encryption::None => None,
-                Encryption::Rds => Some(rds_connector().map_err(|error| {
-                    AttemptError::Other(ConnectError::Permanent(Error::Internal(error)))
-                })?),
-                Encryption::Own(connector) => Some(connector.clone()),
-            };
-            let (client, socket) = if let Some(tls) = tls {
-                let (client, connection) = config.connect(tls).await.map_err(of)?;
-                (client, Socket::spawn(connection, permit))
-            } else {
-                let (client, connection) = config.connect(NoTls).await.map_err(of)?;
-                (client, Socket::spawn(connection, permit))
+            let (client, socket) = match tls {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    (client, Socket::spawn(connection, permit))
+                }
+                Some(tls) => {
+                    let (client, connection) = config.connect(tls).await?;
+                    (client, Socket::spawn(connection, permit))
+                }
             };
             Ok(OpenConnection {
                 client,
@@ -322,7 +320,8 @@ impl Connections {
             })
         };
         match tokio::time::timeout(self.config.connect_timeout, connecting).await {
-            Ok(result) => result,
+            Ok(Ok(open)) => Ok(open),
+            Ok(Err(error)) => Err(AttemptError::of(&error)),
             Err(_elapsed) => Err(AttemptError::Other(ConnectError::Temporary(
                 Error::Unavailable("database: no connection in time".to_owned()),
             ))),
@@ -562,6 +561,15 @@ impl Server {
             config: connect,
             encryption,
         })
+    }
+
+    /// `None` for an unencrypted connection.
+    fn connector(&self) -> Result<Option<MakeRustlsConnect>, String> {
+        match &self.encryption {
+            Encryption::None => Ok(None),
+            Encryption::Rds => rds_connector().map(Some),
+            Encryption::Own(connector) => Ok(Some(connector.clone())),
+        }
     }
 }
 
