@@ -60,7 +60,8 @@ pub enum Fill {
     Stored,
     /// It is not stored, because a change has revoked the lease or Redis is unavailable.
     NotStored,
-    /// It is large, and Redis has not confirmed it within the budget. Another attempt would probably take as long.
+    /// It is large, and Redis has not confirmed it, usually because the budget has ended. Another attempt would then
+    /// take as long.
     TooSlow,
 }
 
