@@ -419,6 +419,26 @@ async fn checkout(api: &Api, user: &str) -> Value {
     api.get(&path).await.json()["checkout"].clone()
 }
 
+/// Whether each of these users gets the flag.
+async fn checkout_of_each(api: &Api, users: &[String]) -> Vec<bool> {
+    let mut values = Vec::new();
+    for user in users {
+        values.push(checkout(api, user).await == true);
+    }
+    values
+}
+
+/// The numbers of users whose value became `true`, and of those whose value became `false`.
+fn moved(before: &[bool], after: &[bool]) -> (usize, usize) {
+    let count = |value| {
+        let pairs = before.iter().zip(after);
+        pairs
+            .filter(|(old, new)| old != new && **new == value)
+            .count()
+    };
+    (count(true), count(false))
+}
+
 #[tokio::test]
 async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
     for api in Api::of_both_kinds().await {
@@ -436,13 +456,7 @@ async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
         assert_eq!(made.status, 201, "{made:?} on {on}");
 
         let users: Vec<String> = (0..40).map(|number| format!("user-{number}")).collect();
-        let of_users = async || {
-            let mut values = Vec::new();
-            for user in &users {
-                values.push(checkout(&api, user).await == true);
-            }
-            values
-        };
+        let of_users = async || checkout_of_each(&api, &users).await;
         let before = of_users().await;
         let settings = json!({"bucketing": "fractional", "fractional": "v2"});
         let mut wanted = settings.clone();
@@ -468,16 +482,11 @@ async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
         let done = api.admin_if(&tag, "PUT", SETTINGS, &settings).await;
         assert_eq!(done.status, 200, "{done:?} on {on}");
         let after = of_users().await;
-        let count = |is_on| {
-            let moved = before.iter().zip(&after);
-            moved
-                .filter(|(old, new)| old != new && **new == is_on)
-                .count()
-        };
-        assert!(count(true) > 0 && count(false) > 0, "{before:?} {after:?}");
+        let (on_count, off_count) = moved(&before, &after);
+        assert!(on_count > 0 && off_count > 0, "{before:?} {after:?}");
         let expected = json!({
             "environment": "production", "dryRun": true, "users": 40,
-            "flags": [{"flagKey": "checkout", "on": count(true), "off": count(false)}],
+            "flags": [{"flagKey": "checkout", "on": on_count, "off": off_count}],
         });
         assert_eq!(found.json(), expected, "on {on}");
 
@@ -720,13 +729,7 @@ async fn a_flag_is_converted_to_another_bucketing_after_its_users_are_counted() 
             .await;
         assert_eq!(set.status, 201, "{set:?} on {on}");
         let users: Vec<String> = (0..40).map(|number| format!("user-{number}")).collect();
-        let of_users = async || {
-            let mut values = Vec::new();
-            for user in &users {
-                values.push(checkout(&api, user).await == true);
-            }
-            values
-        };
+        let of_users = async || checkout_of_each(&api, &users).await;
         assert_eq!(
             bucketings(&api).await,
             json!([null, "sha256", "sha256"]),
@@ -755,16 +758,11 @@ async fn a_flag_is_converted_to_another_bucketing_after_its_users_are_counted() 
         let done = api.admin_if(&tag, "PATCH", CHECKOUT, &change).await;
         assert_eq!(done.status, 200, "{done:?} on {on}");
         let after = of_users().await;
-        let count = |is_on| {
-            let moved = before.iter().zip(&after);
-            moved
-                .filter(|(old, new)| old != new && **new == is_on)
-                .count()
-        };
-        assert!(count(true) > 0 && count(false) > 0, "{before:?} {after:?}");
+        let (on_count, off_count) = moved(&before, &after);
+        assert!(on_count > 0 && off_count > 0, "{before:?} {after:?}");
         let expected = json!({
             "environment": "production", "flagKey": "checkout", "dryRun": true, "users": 40,
-            "on": count(true), "off": count(false),
+            "on": on_count, "off": off_count,
         });
         assert_eq!(found.json(), expected, "on {on}");
         let own = json!(["fractional", "fractional", "fractional"]);
@@ -783,7 +781,7 @@ async fn a_flag_is_converted_to_another_bucketing_after_its_users_are_counted() 
         assert_eq!(back.status, 200, "{back:?} on {on}");
         assert_eq!(of_users().await, before, "on {on}");
         let moved = api.admin_if("*", "PUT", &settings, &body).await.json();
-        let row = json!([{"flagKey": "checkout", "on": count(true), "off": count(false)}]);
+        let row = json!([{"flagKey": "checkout", "on": on_count, "off": off_count}]);
         assert_eq!(moved["flags"], row, "on {on}");
 
         for (body, field) in [
