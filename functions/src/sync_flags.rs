@@ -1,5 +1,5 @@
-//! `GET /v1/flags` and `GET /v1/flags/{environment}`: all flags with their rules, for evaluators outside of this
-//! service. `POST /v1/evaluation-counts`: what these evaluators have counted.
+//! `GET /v1/flags` and `GET /v1/flags/{environment}`: all flags with their rules, for programs that evaluate flags
+//! themselves. `POST /v1/evaluation-counts`: what these programs have counted.
 
 mod counts;
 
@@ -23,7 +23,7 @@ const NAMED_FLAGS: usize = 5;
 enum Format {
     /// For flagd and its in-process providers.
     Flagd,
-    /// For evaluators with Pennon's engine.
+    /// For programs with Pennon's engine.
     Native,
 }
 

@@ -746,7 +746,7 @@ export interface paths {
         };
         /**
          * Read all flags with their rules, to evaluate them elsewhere
-         * @description For flagd, its in-process providers, and evaluators with Pennon's engine. Needs a key of the kind sync, which `Authorization` may also contain without a scheme.
+         * @description For flagd, its in-process providers, and programs with Pennon's engine. Needs a key of the kind sync, which `Authorization` may also contain without a scheme.
          */
         get: operations["syncFlags"];
         put?: never;
@@ -788,7 +788,7 @@ export interface paths {
         put?: never;
         /**
          * Count evaluations that were made elsewhere
-         * @description For evaluators with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts within seconds.
+         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts within seconds.
          */
         post: operations["countEvaluations"];
         delete?: never;

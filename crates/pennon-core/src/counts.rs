@@ -39,7 +39,7 @@ type ByDay = BTreeMap<(String, Environment), ByFlag>;
 #[serde(transparent)]
 pub struct Counts(BTreeMap<String, BTreeMap<String, ByFlag>>);
 
-/// Counts that an evaluator outside of this service has posted.
+/// Counts that a program which evaluates flags itself has posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostedCounts {
     /// The id of the batch, under which it is added once.

@@ -1,4 +1,4 @@
-//! The document with everything that an evaluator outside of the service needs: Pennon's own format of `GET /v1/flags`.
+//! The document with everything that a program needs to evaluate flags itself: Pennon's own format of `GET /v1/flags`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

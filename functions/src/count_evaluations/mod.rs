@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub use batch::{Batch, Delivery};
 
 /// Adds the evaluations of log lines to the counts. The database remembers the ids of batches, because CloudWatch may
-/// deliver lines twice, and an evaluator may repeat what it has posted; `again` says that a batch was known. `lost` is
+/// deliver lines twice, and a program may repeat what it has posted; `again` says that a batch was known. `lost` is
 /// the number of evaluations whose counts the database rejects.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! `POST /v1/evaluation-counts`: the evaluations that an evaluator outside of this service has counted.
+//! `POST /v1/evaluation-counts`: the evaluations that a program outside of this service has counted.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

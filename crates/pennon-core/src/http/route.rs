@@ -35,7 +35,7 @@ pub enum Authorization {
     PublicConfig,
     /// Applications with an API key of the environment.
     ApiKey,
-    /// Evaluators with a sync key of the environment.
+    /// Programs that evaluate flags themselves, with a sync key of the environment.
     SyncKey,
     /// Everyone with a role, whose token the gateway verifies.
     Viewer,
@@ -53,7 +53,7 @@ impl Authorization {
             Self::Anyone => "anyone",
             Self::PublicConfig => "anyone, unless restricted by `PUBLIC_CONFIG_ROUTES`",
             Self::ApiKey => "applications with an API key",
-            Self::SyncKey => "evaluators with a sync key",
+            Self::SyncKey => "programs with a sync key",
             Self::Viewer => "viewers",
             Self::Editor => "editors",
             Self::Admin => "admins",

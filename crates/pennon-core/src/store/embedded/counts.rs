@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
-/// The number of ids of batches that are remembered: an evaluator repeats a batch within minutes.
+/// The number of ids of batches that are remembered: a program repeats a batch within minutes.
 const MAX_COUNTED: usize = 1_000;
 
 impl EmbeddedStore {
