@@ -4,8 +4,8 @@
 //! `fractional` gives a caller the first variant for which `hash * total < end * 2^32` holds, where `end`
 //! is the sum of the weights up to that variant. Multiplying all weights by one number changes no answer,
 //! so a percentage that the weights cannot express is reached by scaling them. Moving weight between
-//! neighbours moves the one end between them, so no caller of a third variant moves, and the callers of
-//! the growing variant keep it.
+//! neighbours moves the one end between them, so the callers of all other variants keep theirs, and the
+//! callers of the growing variant keep it.
 
 use std::fmt;
 
@@ -131,7 +131,7 @@ impl Share {
     }
 
     /// Whether a change from this share to another gives the flag to no new user: the variant may only lose users, and
-    /// every third variant keeps its own.
+    /// all variants outside of the ramp keep theirs.
     #[must_use]
     pub fn is_at_least(&self, other: &Self) -> bool {
         match (self, other) {
@@ -278,8 +278,8 @@ impl Weights {
         json!({ "fractional": arguments })
     }
 
-    /// Whether the growing variant keeps only callers that it has here, and every third variant keeps its
-    /// callers. Comparing sums of weights is not enough: a rule that lists the same weights in another
+    /// Whether the growing variant keeps only callers that it has here, and all variants outside of the ramp keep
+    /// theirs. Comparing sums of weights is not enough: a rule that lists the same weights in another
     /// order gives the variant to other callers.
     fn contains(&self, other: &Self) -> bool {
         let places_alike = !self.has_rule || !other.has_rule || self.placed_by == other.placed_by;
@@ -289,7 +289,7 @@ impl Weights {
         let keeps = other.to() == 0
             || (others_begin * total >= begin * others_total
                 && others_end * total <= end * others_total);
-        places_alike && keeps && self.thirds(others_total) == other.thirds(total)
+        places_alike && keeps && self.unramped(others_total) == other.unramped(total)
     }
 
     /// The sums of the weights before and up to this bucket.
@@ -303,12 +303,12 @@ impl Weights {
         (before, before + self.weight(at))
     }
 
-    /// The buckets of all third variants: the name, and the bounds multiplied by this factor.
-    fn thirds(&self, factor: u64) -> Vec<(&str, u64, u64)> {
+    /// The buckets of the variants outside of the ramp: the name, and the bounds multiplied by this factor.
+    fn unramped(&self, factor: u64) -> Vec<(&str, u64, u64)> {
         let named = self.buckets.iter().enumerate();
-        let thirds =
+        let unramped =
             named.filter(|(at, (_, weight))| *at != self.from && *at != self.to && *weight > 0);
-        thirds
+        unramped
             .map(|(at, (name, _))| {
                 let (begin, end) = self.bounds(at);
                 (name.as_str(), begin * factor, end * factor)

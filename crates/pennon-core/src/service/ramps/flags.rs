@@ -226,7 +226,8 @@ async fn write(
 /// The flag after a rollback. Whatever the stored ramp says, no user gets the flag who did not have it before.
 ///
 /// # Errors
-/// [`Error::Internal`] if it would raise the share, switch the flag on, or move users of a third variant.
+/// [`Error::Internal`] if it would raise the share, switch the flag on, or move users of a variant outside of the
+/// ramp.
 fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
     let mut after = before.clone();
     match to {
