@@ -59,14 +59,14 @@ fn cases() -> Vec<Case> {
     vec![
         case("10,000 ordinary flags", 10_000, &ordinary, Map::new(), true),
         case(
-            "doubling evaluators, 200 flags",
+            "nested shared rules, 200 flags",
             200,
             &doubling_rule(),
             doubling_evaluators(),
             false,
         ),
         case(
-            "doubling evaluators, as many as fit",
+            "nested shared rules, as many as fit",
             95,
             &doubling_rule(),
             doubling_evaluators(),
@@ -167,6 +167,10 @@ async fn main() -> ExitCode {
 
 /// Measures imports, accepted and rejected, by a function with the same memory.
 async fn measure_imports(verdict: &mut Verdict) {
+    println!(
+        "{:36} {:>6} {:>8} {:>9} {:>17}",
+        "imports by such a function", "kB", "status", "ms", "peak MB"
+    );
     for case in cases() {
         let stack = Stack::start().await;
         let mut flag = definition(&case.rule);
@@ -192,7 +196,7 @@ async fn measure_imports(verdict: &mut Verdict) {
         let size = file.len() / 1000;
         let status = answer.status;
         println!(
-            "{:36} {size:5} kB imported: {status} {time:9.1}          {peak:8.1}",
+            "{:36} {size:6} {status:8} {time:9.1} {peak:17.1}",
             case.what
         );
         verdict.limit(MEMORY, peak, &format!("{}, imported", case.what));
