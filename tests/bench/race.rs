@@ -46,7 +46,7 @@ enum Faults {
     AttemptsLost,
     /// After one update in five, the whole invalidation is lost. Until it expires, the barrier from before the commit
     /// must prevent stale reads. The operator deletes nothing during such an update: without barrier and invalidation
-    /// nothing is promised, and the response says `false`.
+    /// reads may return the old value, and the response says `false`.
     InvalidationsLost,
     /// The lease check is removed.
     LeaseUnchecked,

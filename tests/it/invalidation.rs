@@ -347,7 +347,7 @@ async fn a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reco
     )
     .await
     .expect("a trigger that holds commits");
-    for (invalidation, is_promised) in [(Mode::Open, true), (lost_end_of_a_write(), false)] {
+    for (invalidation, is_confirmed) in [(Mode::Open, true), (lost_end_of_a_write(), false)] {
         let before = percentage(&get.call(&Event::get("checkout")).await);
         let after = before - 1;
         sql.batch_execute("select pg_advisory_lock(1)")
@@ -369,10 +369,10 @@ async fn a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reco
                 .expect("the commit continues");
         };
         let (answer, ()) = tokio::join!(change, interference);
-        let promise = if is_promised { "true" } else { "false" };
-        assert_eq!(answer.header("x-cache-invalidated"), Some(promise));
+        let confirmed = if is_confirmed { "true" } else { "false" };
+        assert_eq!(answer.header("x-cache-invalidated"), Some(confirmed));
         let seen = percentage(&get.call(&Event::get("checkout")).await);
-        assert_eq!(seen, if is_promised { after } else { before });
+        assert_eq!(seen, if is_confirmed { after } else { before });
         stack.redis.set(Mode::Open).await;
         reconcile.invoke(&json!({})).await.expect("it reconciles");
         let seen = percentage(&get.call(&Event::get("checkout")).await);

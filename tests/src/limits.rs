@@ -12,99 +12,99 @@ pub struct Limit {
     pub name: &'static str,
     /// The maximum.
     pub most: f64,
-    /// The documented guarantee.
-    pub promise: &'static str,
+    /// What is limited.
+    pub description: &'static str,
 }
 
 /// From exec until the function requests its first event: it has connected to Redis, or given up.
 pub const COLD_START: Limit = Limit {
     name: "LIMIT_COLD_START_MS",
     most: 500.0,
-    promise: "every cold start has connected to Redis or given it up",
+    description: "every cold start has connected to Redis or given it up",
 };
 /// From exec to the first response.
 pub const COLD_RESPONSE: Limit = Limit {
     name: "LIMIT_COLD_RESPONSE_MS",
     most: 700.0,
-    promise: "every cold start has answered its first request",
+    description: "every cold start has answered its first request",
 };
 /// The mean of many concurrent requests.
 pub const MEAN: Limit = Limit {
     name: "LIMIT_MEAN_MS",
     most: 50.0,
-    promise: "the average under load",
+    description: "the average under load",
 };
 /// The 95th percentile of many concurrent requests.
 pub const P95: Limit = Limit {
     name: "LIMIT_P95_MS",
     most: 50.0,
-    promise: "the 95th percentile under load",
+    description: "the 95th percentile under load",
 };
 /// Connections of one process to Redis.
 pub const CONNECTIONS: Limit = Limit {
     name: "LIMIT_CONNECTIONS",
     most: 10.0,
-    promise: "connections of one process to Redis",
+    description: "connections of one process to Redis",
 };
 /// Every request while Redis or a part of it is unavailable, including the first.
 pub const OUTAGE: Limit = Limit {
     name: "LIMIT_OUTAGE_MS",
     most: 500.0,
-    promise: "the longest request while Redis or PostgreSQL works",
+    description: "the longest request while Redis or PostgreSQL works",
 };
 /// An evaluation by the extension, as a multiple of an empty handler of the same HTTP library.
 pub const EXTENSION_RATIO: Limit = Limit {
     name: "LIMIT_EXTENSION_RATIO",
     most: 1.2,
-    promise: "an evaluation by the extension, as a multiple of an empty response",
+    description: "an evaluation by the extension, as a multiple of an empty response",
 };
 /// The resident memory of the extension with 1,000 flags.
 pub const EXTENSION_MEMORY: Limit = Limit {
     name: "LIMIT_EXTENSION_MB",
     most: 15.0,
-    promise: "the memory of the extension with 1,000 flags",
+    description: "the memory of the extension with 1,000 flags",
 };
 /// From exec until the extension requests its first event, without the time that the service takes to send the flags.
 pub const EXTENSION_COLD_START: Limit = Limit {
     name: "LIMIT_EXTENSION_COLD_START_MS",
     most: 10.0,
-    promise: "what the extension adds to a cold start apart from the fetch",
+    description: "what the extension adds to a cold start apart from the fetch",
 };
 /// From the return of Redis until every instance uses it again.
 pub const RECOVERY: Limit = Limit {
     name: "LIMIT_RECOVERY_MS",
     most: 5_000.0,
-    promise: "every instance uses a Redis that is back",
+    description: "every instance uses a Redis that is back",
 };
 /// From the last response until no connection to PostgreSQL is open.
 pub const LEFT_CONNECTIONS: Limit = Limit {
     name: "LIMIT_LEFT_CONNECTIONS_MS",
     most: 1_000.0,
-    promise: "no connection to PostgreSQL is left after the last answer",
+    description: "no connection to PostgreSQL is left after the last answer",
 };
 /// The peak memory of a function, of its 512 MB, with the largest accepted flags.
 pub const MEMORY: Limit = Limit {
     name: "LIMIT_MEMORY_MB",
     most: 420.0,
-    promise: "megabytes that a function has taken at most",
+    description: "megabytes that a function has taken at most",
 };
 /// The time of a read of the most expensive accepted flags.
 pub const EXPENSIVE_READ: Limit = Limit {
     name: "LIMIT_EXPENSIVE_READ_MS",
     most: 250.0,
-    promise: "the average read of flags that may be written",
+    description: "the average read of flags that may be written",
 };
 /// From the alarm of a ramp to the last read of the ramped-up value, at 100 requests per second.
 pub const ROLLBACK: Limit = Limit {
     name: "LIMIT_ROLLBACK_MS",
     most: 1_000.0,
-    promise: "no read returns the ramped-up value any more, 99th percentile",
+    description: "no read returns the ramped-up value any more, 99th percentile",
 };
 /// The percentage of cache operations that fail in ten minutes of load with failovers.
 pub const FAILED_OPERATIONS: Limit = Limit {
     name: "LIMIT_FAILED_PERCENT",
     most: 1.0,
-    promise: "cache operations that failed, in per cent",
+    description: "cache operations that failed, in per cent",
 };
 
 /// Collects the results of checks.
@@ -128,7 +128,7 @@ impl Verdict {
         };
         let failure = format!(
             "{of}: {measured:.3} exceeds {most} ({}: {})",
-            limit.name, limit.promise
+            limit.name, limit.description
         );
         self.require(measured <= most, &failure);
     }

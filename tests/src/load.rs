@@ -76,7 +76,7 @@ enum Rhythm {
 }
 
 /// Values whose update was answered with `X-Cache-Invalidated: true`, and when.
-type Promises = Arc<Mutex<Vec<(Instant, u64)>>>;
+type ConfirmedUpdates = Arc<Mutex<Vec<(Instant, u64)>>>;
 
 impl Load {
     /// Starts all readers and the writer, with these pauses between requests.
@@ -111,15 +111,15 @@ impl Load {
         between_changes: Duration,
     ) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let promises = Promises::default();
+        let confirmed = ConfirmedUpdates::default();
         let readers = readers
             .into_iter()
             .map(|reader| {
-                let (over, promises) = (over.clone(), promises.clone());
-                tokio::spawn(read(reader, over, promises, rhythm))
+                let (over, confirmed) = (over.clone(), confirmed.clone());
+                tokio::spawn(read(reader, over, confirmed, rhythm))
             })
             .collect();
-        let writer = tokio::spawn(write(writer, over.clone(), promises, between_changes));
+        let writer = tokio::spawn(write(writer, over.clone(), confirmed, between_changes));
         Self {
             over,
             readers,
@@ -198,7 +198,7 @@ impl Record {
 async fn read(
     reader: Reader,
     over: Arc<AtomicBool>,
-    promises: Promises,
+    confirmed: ConfirmedUpdates,
     rhythm: Rhythm,
 ) -> (Function, Vec<Sample>) {
     let (size, mut ticks) = match rhythm {
@@ -214,7 +214,7 @@ async fn read(
         if let Some(ticks) = &mut ticks {
             ticks.tick().await;
         }
-        let burst = (0..size).map(|_| read_once(&reader, &promises));
+        let burst = (0..size).map(|_| read_once(&reader, &confirmed));
         samples.extend(join_all(burst).await);
         if let Rhythm::OneByOne { pause } = rhythm {
             tokio::time::sleep(pause).await;
@@ -223,12 +223,12 @@ async fn read(
     (reader.function, samples)
 }
 
-async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
+async fn read_once(reader: &Reader, confirmed: &ConfirmedUpdates) -> Sample {
     let event = Event::get(FLAG);
     let started = Instant::now();
     let answer = reader.function.call(&event).await;
     let took = started.elapsed();
-    let promised = promised_before(promises, started, reader.lag);
+    let newest = newest_confirmed(confirmed, started, reader.lag);
     let seen = match answer.status {
         200 => answer.json()["description"]
             .as_str()
@@ -242,14 +242,14 @@ async fn read_once(reader: &Reader, promises: &Promises) -> Sample {
         status: answer.status,
         hit: answer.header("x-cache-hit") == Some("true"),
         invalidated: None,
-        stale: seen < promised,
+        stale: seen < newest,
     }
 }
 
 /// The newest value that was acknowledged at least `lag` before a request began.
-fn promised_before(promises: &Promises, started: Instant, lag: Duration) -> u64 {
-    let promises = promises.lock().expect("not poisoned");
-    let mut latest = promises.iter().rev();
+fn newest_confirmed(confirmed: &ConfirmedUpdates, started: Instant, lag: Duration) -> u64 {
+    let confirmed = confirmed.lock().expect("not poisoned");
+    let mut latest = confirmed.iter().rev();
     latest
         .find(|(at, _)| *at + lag <= started)
         .map_or(0, |(_, value)| *value)
@@ -258,7 +258,7 @@ fn promised_before(promises: &Promises, started: Instant, lag: Duration) -> u64 
 async fn write(
     function: Function,
     over: Arc<AtomicBool>,
-    promises: Promises,
+    confirmed: ConfirmedUpdates,
     pause: Duration,
 ) -> (Function, Vec<Sample>) {
     let mut samples = Vec::new();
@@ -270,8 +270,8 @@ async fn write(
         let answer = function.call(&event).await;
         let invalidated = answer.header("x-cache-invalidated") == Some("true");
         if answer.status == 200 && invalidated {
-            let mut promises = promises.lock().expect("not poisoned");
-            promises.push((Instant::now(), value));
+            let mut confirmed = confirmed.lock().expect("not poisoned");
+            confirmed.push((Instant::now(), value));
         }
         samples.push(Sample {
             started,
