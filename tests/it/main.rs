@@ -78,6 +78,7 @@ mod leaks;
 mod limits;
 mod local_cluster;
 mod local_server;
+mod lock_order;
 mod log_lines;
 mod log_size;
 mod login;

@@ -15,7 +15,7 @@ use super::import::{Difference, MAX_ERRORS, difference_of_flags, is_unchanged, w
 use super::ramps::{require_acknowledged, supersede_ramps};
 use super::validate::{
     MAX_CONFLICTS, check_limits_of_environment, in_use, reject_ineffective_schedules,
-    reject_removal_of_used_variants, require_environment_in,
+    reject_removal_of_used_variants, require_known,
 };
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -23,7 +23,7 @@ use crate::error::{Error, FieldErrors};
 use crate::limits::check_flag;
 use crate::request_context::RequestContext;
 use crate::server_only;
-use crate::store::{Action, FlagRecords, Transaction};
+use crate::store::{Action, EnvironmentState, FlagRecords, SettingsRecord, Transaction};
 
 /// The field of an audit entry that names the environment from which a flag was copied.
 const COPIED_FROM: &str = "copiedFrom";
@@ -113,9 +113,12 @@ impl FlagService {
     ) -> Result<SourceFlags, Error> {
         let defaults = self.store.evaluation_defaults().await?;
         let mut transaction = self.begin(copy.from, &actor.id).await?;
-        require_environment_in(&mut transaction, copy.from).await?;
-        let mut records = transaction.flags().await?;
-        let settings = transaction.settings().await?.settings;
+        let EnvironmentState {
+            revision,
+            flags: mut records,
+            settings: SettingsRecord { settings, .. },
+        } = transaction.read_environment().await?;
+        require_known(copy.from, revision)?;
         let place = format!("in '{}'", copy.from);
         let mut missing = Vec::new();
         let mut unusable = Vec::new();
@@ -171,10 +174,12 @@ async fn compare(
     copy: FlagsToCopy<'_>,
     source: &SourceFlags,
 ) -> Result<Compared, Error> {
-    // Locks the environment before its flags, so that no flag is created meanwhile.
-    require_environment_in(transaction, environment).await?;
-    let current = transaction.flags().await?;
-    let settings = transaction.settings().await?.settings;
+    let EnvironmentState {
+        revision,
+        flags: current,
+        settings: SettingsRecord { settings, .. },
+    } = transaction.lock_environment().await?;
+    require_known(environment, revision)?;
     check_expected(environment, copy, &current)?;
     let changed: Vec<(&FlagKey, &Flag)> = source
         .flags

@@ -16,7 +16,7 @@ use super::ramps::{require_acknowledged, supersede_ramps, supersede_ramps_of_arc
 use super::schedules::cancel_schedules;
 use super::validate::{
     broken_by, check_limits_of_environment, in_use, reject_ineffective_schedules,
-    reject_removal_of_used_variants, require_environment_in,
+    reject_removal_of_used_variants, require_known,
 };
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -24,7 +24,10 @@ use crate::error::{Error, FieldErrors};
 use crate::limits::{check_flag, check_metadata};
 use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
-use crate::store::{Action, AuditedChange, FlagRecord, FlagRecords, NewState, Transaction};
+use crate::store::{
+    Action, AuditedChange, EnvironmentState, FlagRecord, FlagRecords, NewState, SettingsRecord,
+    Transaction,
+};
 
 /// Limit on the flags of a file or a copy. They are written in one transaction, within the function's timeout of ten
 /// seconds. Few services have a tenth of so many flags.
@@ -96,12 +99,11 @@ impl FlagService {
         self.require_environment(environment).await?;
         // A snapshot lacks fields that evaluation does not need. The transaction is never committed.
         let mut transaction = self.begin(environment, &actor.id).await?;
-        let revision = transaction.environment_revision().await?;
-        let records = transaction.flags().await?;
-        let settings = transaction.settings().await?.settings;
-        let flags = in_use(&records).map(|(key, flag)| (key.clone(), flag.clone()));
-        let file = flagd::write(&flags.collect(), &settings, Form::Exchange);
-        Ok((file, revision.unwrap_or(Revision::NONE)))
+        let state = transaction.read_environment().await?;
+        let flags = in_use(&state.flags).map(|(key, flag)| (key.clone(), flag.clone()));
+        let settings = &state.settings.settings;
+        let file = flagd::write(&flags.collect(), settings, Form::Exchange);
+        Ok((file, state.revision.unwrap_or(Revision::NONE)))
     }
 
     /// The differences that an import would make, and the revision that they are relative to.
@@ -222,15 +224,16 @@ async fn compare(
     environment: &Environment,
     import: Import<'_>,
 ) -> Result<Compared, Error> {
-    // Locks the environment before its flags, so that no flag is created meanwhile. Errors of the file take
-    // precedence over a missing environment.
-    let exists = require_environment_in(transaction, environment).await;
-    let current = transaction.flags().await?;
-    let settings = transaction.settings().await?.settings;
+    let EnvironmentState {
+        revision,
+        flags: current,
+        settings: SettingsRecord { settings, .. },
+    } = transaction.lock_environment().await?;
     let mut file = parse_file(import, &settings)?;
     keep_rollout_percentages(&current, &mut file);
     check_file_limits(&current, &mut file, import.file)?;
-    exists?;
+    // Errors of the file take precedence over a missing environment.
+    require_known(environment, revision)?;
     if let Some(unreadable) = &settings.unreadable
         && file.settings != settings
     {
@@ -281,7 +284,6 @@ async fn compare(
     let warnings = broken.warnings.into_iter().map(not_in_file);
     difference.warnings.extend(warnings);
     difference.warnings.truncate(MAX_ERRORS);
-    let revision = transaction.environment_revision().await?;
     Ok(Compared {
         current,
         file,

@@ -9,7 +9,8 @@ use serde_json::json;
 use super::FlagService;
 use super::change::{Changed, Expected, to_json};
 use super::validate::{
-    broken_by, check_limits_of_environment, in_use, require_environment_in, unknown_environment,
+    broken_by, check_limits_of_environment, in_use, require_environment_in, require_known,
+    unknown_environment,
 };
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -17,7 +18,9 @@ use crate::error::{Error, FieldErrors};
 use crate::limits::check_metadata;
 use crate::request_context::RequestContext;
 use crate::snapshot::Snapshot;
-use crate::store::{Action, FlagRecords, SettingsRecord, SnapshotUpdate, Transaction, Waiting};
+use crate::store::{
+    Action, EnvironmentState, FlagRecords, SettingsRecord, SnapshotUpdate, Transaction, Waiting,
+};
 
 /// Limit on the evaluations of a dry run, users times flags: a second of one processor.
 const MAX_EVALUATIONS: usize = 5_000_000;
@@ -188,9 +191,12 @@ async fn check_change(
     expected: &Expected,
 ) -> Result<(SettingsRecord, Settings), Error> {
     check_settings(settings)?;
-    require_environment_in(transaction, environment).await?;
-    let flags = transaction.flags().await?;
-    let before = transaction.settings().await?;
+    let EnvironmentState {
+        revision,
+        flags,
+        settings: before,
+    } = transaction.lock_environment().await?;
+    require_known(environment, revision)?;
     reject_breaking_settings(&flags, &before.settings, settings)?;
     expected.check(before.revision)?;
     let settings = Settings {

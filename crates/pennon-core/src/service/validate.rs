@@ -8,6 +8,7 @@ use super::change::to_json;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::limits::{Measure, Scale, too_much};
+use crate::snapshot::Revision;
 use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 
 /// How many conflicts an error names. The next attempt reports the others.
@@ -16,13 +17,20 @@ pub(super) const MAX_CONFLICTS: usize = 10;
 /// One flag before and after a change.
 pub(super) type FlagChange<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
-/// Rejects an environment that does not exist. Production always exists.
+/// Locks the environment and rejects one that does not exist.
 pub(super) async fn require_environment_in(
     transaction: &mut Transaction,
     environment: &Environment,
 ) -> Result<(), Error> {
-    let known = transaction.environment_revision().await?.is_some();
-    if known || *environment == Environment::production() {
+    require_known(environment, transaction.environment_revision().await?)
+}
+
+/// Rejects an environment that does not exist, which has no revision. Production always exists.
+pub(super) fn require_known(
+    environment: &Environment,
+    revision: Option<Revision>,
+) -> Result<(), Error> {
+    if revision.is_some() || *environment == Environment::production() {
         Ok(())
     } else {
         Err(unknown_environment(environment))

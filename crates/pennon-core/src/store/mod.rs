@@ -17,9 +17,9 @@ pub use embedded::EmbeddedStore;
 pub use postgres::{DatabaseUrl, InvalidDatabaseUrl, PostgresStore, RolesState};
 pub use record::{
     Action, AuditEntry, AuditedChange, Backlog, CountedBatch, DayCount, DueSchedule,
-    EnvironmentRecord, FlagOverview, FlagOverviews, FlagQuery, FlagRecord, FlagRecords, HourCount,
-    KeyRecord, LeasedWebhook, NewState, OverridePage, OverrideRecord, Page, Paged, ScheduleRecord,
-    ScheduleStatus, SettingsRecord, Usage,
+    EnvironmentRecord, EnvironmentState, FlagOverview, FlagOverviews, FlagQuery, FlagRecord,
+    FlagRecords, HourCount, KeyRecord, LeasedWebhook, NewState, OverridePage, OverrideRecord, Page,
+    Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 pub(crate) use transaction::unreadable_ramp;

@@ -61,6 +61,17 @@ pub struct SettingsRecord {
     pub revision: i64,
 }
 
+/// The flags and settings of an environment at one moment.
+#[derive(Debug, Clone)]
+pub struct EnvironmentState {
+    /// Its revision; `None` if it does not exist.
+    pub revision: Option<Revision>,
+    /// All its flags, including archived ones.
+    pub flags: FlagRecords,
+    /// Its settings.
+    pub settings: SettingsRecord,
+}
+
 /// An environment in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentRecord {

@@ -9,8 +9,8 @@ use pennon_eval::{Flag, FlagKey, Settings};
 use serde_json::Value;
 
 use super::record::{
-    Action, AuditedChange, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook, NewState,
-    OverrideRecord, ScheduleRecord, SettingsRecord,
+    Action, AuditedChange, EnvironmentState, FlagRecord, FlagRecords, KeyRecord, LeasedWebhook,
+    NewState, OverrideRecord, ScheduleRecord, SettingsRecord,
 };
 use super::{embedded, postgres};
 use crate::error::Error;
@@ -47,9 +47,16 @@ impl Transaction {
         dispatch!(self, open => open.flag(key))
     }
 
-    /// Locks and reads all flags, including archived ones.
-    pub async fn flags(&mut self) -> Result<FlagRecords, Error> {
-        dispatch!(self, open => open.flags())
+    /// Locks the flags, the settings and then the environment, and reads them. From then on until the commit, nobody else
+    /// changes them or adds a flag.
+    pub async fn lock_environment(&mut self) -> Result<EnvironmentState, Error> {
+        dispatch!(self, open => open.lock_environment())
+    }
+
+    /// Reads the same, for a transaction that changes nothing. Locks the environment, which every change of a flag or of
+    /// the settings locks too, and no row of a flag, for which it could wait while such a change waits for it.
+    pub async fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
+        dispatch!(self, open => open.read_environment())
     }
 
     /// Sums over the flags in use except this one. They stay valid until the commit only if the environment is locked.

@@ -18,8 +18,8 @@ use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::snapshot::Revision;
 use crate::store::record::{
-    Action, AuditEntry, AuditedChange, FlagRecord, FlagRecords, NewState, OverrideRecord,
-    SettingsRecord,
+    Action, AuditEntry, AuditedChange, EnvironmentState, FlagRecord, FlagRecords, NewState,
+    OverrideRecord, SettingsRecord,
 };
 use crate::wire_size::wire_size;
 
@@ -67,8 +67,16 @@ impl Transaction {
         Ok(self.data.flag(self.environment.as_str(), key))
     }
 
-    pub(in crate::store) fn flags(&mut self) -> Result<FlagRecords, Error> {
-        Ok(self.data.flags(self.environment.as_str()))
+    pub(in crate::store) fn lock_environment(&mut self) -> Result<EnvironmentState, Error> {
+        self.read_environment()
+    }
+
+    pub(in crate::store) fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
+        Ok(EnvironmentState {
+            revision: self.environment_revision()?,
+            flags: self.data.flags(self.environment.as_str()),
+            settings: self.settings()?,
+        })
     }
 
     pub(in crate::store) fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
@@ -94,7 +102,7 @@ impl Transaction {
     }
 
     pub(in crate::store) fn flags_in_use(&mut self) -> Result<FlagRecords, Error> {
-        let mut flags = self.flags()?;
+        let mut flags = self.data.flags(self.environment.as_str());
         flags.retain(|_, record| record.archived_at.is_none());
         Ok(flags)
     }

@@ -13,7 +13,12 @@ use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::Revision;
-use crate::store::{EnvironmentRecord, SettingsRecord, Waiting};
+use crate::store::{EnvironmentRecord, EnvironmentState, FlagRecords, SettingsRecord, Waiting};
+
+/// Locks rows, after other transactions have released them.
+const LOCK: &str = "for no key update";
+/// Locks rows and leaves out those that other transactions have locked.
+const LOCK_WITHOUT_WAITING: &str = "for no key update skip locked";
 
 const SETTINGS: &str = "select coalesce(settings::text, 'null') as settings, revision
     from pennon_environment_settings where environment = $1";
@@ -105,12 +110,77 @@ impl PostgresStore {
 }
 
 impl Transaction {
+    /// A change holds the row of its flag or of the settings when a trigger locks the environment. Therefore these rows
+    /// are locked first: a transaction that waits for one of them and holds the environment would deadlock with it.
+    pub(in crate::store) async fn lock_environment(&mut self) -> Result<EnvironmentState, Error> {
+        loop {
+            self.rows("savepoint unlocked", &[]).await?;
+            let (flags, settings, locked) = self.flags_and_settings(LOCK).await?;
+            let revision = self.environment_revision().await?;
+            let rows = self.count_flags_and_settings().await?;
+            if locked == rows {
+                return Ok(EnvironmentState {
+                    revision,
+                    flags,
+                    settings,
+                });
+            }
+            // A flag was added after the flags were read. Nobody else adds one now. They may be many, so these copies are
+            // dropped before they are read again.
+            drop(flags);
+            let (flags, settings, locked) = self.flags_and_settings(LOCK_WITHOUT_WAITING).await?;
+            if locked == rows {
+                return Ok(EnvironmentState {
+                    revision,
+                    flags,
+                    settings,
+                });
+            }
+            // Another transaction is changing the new flag and will need the environment: this unlocks it.
+            self.rows("rollback to savepoint unlocked", &[]).await?;
+        }
+    }
+
+    pub(in crate::store) async fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
+        let revision = self.environment_revision().await?;
+        let (flags, settings, _) = self.flags_and_settings("").await?;
+        Ok(EnvironmentState {
+            revision,
+            flags,
+            settings,
+        })
+    }
+
+    /// All flags, the settings, and the number of their rows. `lock` is the locking clause.
+    async fn flags_and_settings(
+        &mut self,
+        lock: &str,
+    ) -> Result<(FlagRecords, SettingsRecord, u64), Error> {
+        let (flags, count) = self.all_flags(lock).await?;
+        let settings = self.settings_row(lock).await?;
+        let rows = count + settings.iter().len();
+        Ok((flags, record_of(settings.as_ref()), rows as u64))
+    }
+
+    async fn count_flags_and_settings(&mut self) -> Result<u64, Error> {
+        let statement = "select (select count(*) from feature_flags where environment = $1)
+            + (select count(*) from pennon_environment_settings where environment = $1) as rows";
+        let rows = self
+            .rows(statement, &[(&self.environment(), Type::TEXT)])
+            .await?;
+        Ok(rows.first().map_or(0, |row| count(row, "rows")))
+    }
+
     pub(in crate::store) async fn settings(&mut self) -> Result<SettingsRecord, Error> {
-        let statement = format!("{SETTINGS} for update");
+        Ok(record_of(self.settings_row(LOCK).await?.as_ref()))
+    }
+
+    async fn settings_row(&mut self, lock: &str) -> Result<Option<Row>, Error> {
+        let statement = format!("{SETTINGS} {lock}");
         let rows = self
             .rows(&statement, &[(&self.environment(), Type::TEXT)])
             .await?;
-        Ok(record_of(rows.first()))
+        Ok(rows.into_iter().next())
     }
 
     pub(in crate::store) async fn write_settings(

@@ -112,10 +112,11 @@ impl Transaction {
         Ok(rows.first().map(record_of))
     }
 
-    pub(in crate::store) async fn flags(&mut self) -> Result<FlagRecords, Error> {
+    /// All flags, including archived ones, and the number of rows: keys that are invalid in a request are left out of
+    /// the flags. `lock` is the locking clause.
+    pub(super) async fn all_flags(&mut self, lock: &str) -> Result<(FlagRecords, usize), Error> {
         let statement = format!(
-            "select {COLUMNS} from feature_flags where environment = $1
-             order by flag_key for no key update"
+            "select {COLUMNS} from feature_flags where environment = $1 order by flag_key {lock}"
         );
         let rows = self
             .rows(&statement, &[(&self.environment(), Type::TEXT)])
@@ -124,7 +125,7 @@ impl Transaction {
         for row in &rows {
             records.extend(keyed_record_of(row));
         }
-        Ok(records)
+        Ok((records, rows.len()))
     }
 
     pub(in crate::store) async fn sums_without(

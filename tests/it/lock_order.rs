@@ -1,0 +1,211 @@
+//! Requests about a whole environment, and at the same time a change by SQL, as another service makes it. Such a change
+//! locks its row first, and then, by a trigger, the environment. A request that locked them in the other order would
+//! deadlock with it.
+
+use pennon_tests::api::Api;
+use pennon_tests::eventually;
+use pennon_tests::postgres::connect;
+use pennon_tests::response::Response;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+const ENVIRONMENTS: &str = "/api/admin/environments";
+const EXPORT: &str = "/api/admin/environments/production/export";
+const IMPORT: &str = "/api/admin/environments/production/import";
+const SETTINGS: &str = "/api/admin/environments/production/settings";
+
+const LOCK_CHECKOUT: &str = "select from feature_flags
+    where flag_key = 'checkout' and environment = 'production' for no key update";
+const LOCK_SETTINGS: &str = "select from pennon_environment_settings
+    where environment = 'production' for no key update";
+const CHANGE_SETTINGS: &str = "update pennon_environment_settings set updated_at = now()
+    where environment = 'production'";
+
+/// A statement that gives `checkout` this description in production.
+fn describe(text: &str) -> String {
+    format!(
+        "update feature_flags set description = '{text}'
+         where flag_key = 'checkout' and environment = 'production'"
+    )
+}
+
+/// A transaction of another service.
+struct Other(Client);
+
+impl Other {
+    /// Begins with this statement.
+    async fn begin(api: &Api, statement: &str) -> Self {
+        let client = connect(&api.stack().database.url()).await;
+        let client = client.expect("a connection");
+        let begin = format!("begin; {statement}");
+        client.batch_execute(&begin).await.expect("a lock");
+        Self(client)
+    }
+
+    /// Whether another session waits for a lock of this transaction.
+    async fn blocks_a_request(&self) -> bool {
+        let waiting = "select exists (
+            select from pg_locks
+            where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))";
+        let row = self.0.query_one(waiting, &[]).await;
+        row.expect("an answer").get(0)
+    }
+
+    /// Commits after this statement.
+    async fn finish(&self, statement: &str) {
+        let done = self.0.batch_execute(&format!("{statement}; commit")).await;
+        done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+}
+
+/// Sends a request in another task.
+fn send(api: &Api, method: &'static str, path: &str, body: &Value) -> JoinHandle<Response> {
+    let (client, path, body) = (api.client(), path.to_owned(), body.clone());
+    tokio::spawn(async move {
+        let headers = [("if-match", "*")];
+        client.send(method, &path, &headers, &body).await
+    })
+}
+
+async fn create_staging(api: &Api) {
+    let staging = json!({"environment": "staging"});
+    let created = api.admin("POST", ENVIRONMENTS, &staging).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let flag = json!({"key": "checkout", "description": "of staging"});
+    let path = "/api/admin/flags?environment=staging";
+    assert_eq!(api.admin("POST", path, &flag).await.status, 201);
+}
+
+/// The body of a request that copies `checkout` from an environment.
+fn copied_from(environment: &str) -> Value {
+    json!({"from": environment, "flags": [{"flagKey": "checkout", "ifMatch": "*"}]})
+}
+
+#[tokio::test]
+async fn a_request_about_an_environment_does_not_deadlock_with_a_change_that_holds_its_row() {
+    let api = Api::on_postgres().await;
+    create_staging(&api).await;
+    let settings = json!({"metadata": {"team": "shop"}});
+    let set = api.admin_if("*", "PUT", SETTINGS, &settings).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    let file = json!({"flags": {"checkout": {
+        "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
+        "description": "of the file",
+    }}});
+    let copy = format!("{ENVIRONMENTS}/production/copy");
+    let requests = [
+        ("GET", EXPORT.to_owned(), Value::Null),
+        (
+            "POST",
+            format!("{IMPORT}?mode=merge&dryRun=true"),
+            file.clone(),
+        ),
+        ("POST", format!("{IMPORT}?mode=merge"), file),
+        (
+            "POST",
+            format!("{copy}?dryRun=true"),
+            copied_from("staging"),
+        ),
+        ("POST", copy, copied_from("staging")),
+        (
+            "POST",
+            format!("{ENVIRONMENTS}/staging/copy"),
+            copied_from("production"),
+        ),
+        (
+            "PUT",
+            SETTINGS.to_owned(),
+            json!({"metadata": {"team": "search"}}),
+        ),
+    ];
+    for (number, (method, path, body)) in requests.iter().enumerate() {
+        let text = format!("description {number}");
+        for (lock, change) in [
+            (LOCK_CHECKOUT, describe(&text).as_str()),
+            (LOCK_SETTINGS, CHANGE_SETTINGS),
+        ] {
+            let other = Other::begin(&api, lock).await;
+            let request = send(&api, method, path, body);
+            eventually("the request waits, or has its response", async || {
+                request.is_finished() || other.blocks_a_request().await
+            })
+            .await;
+            other.finish(change).await;
+            let response = request.await.expect("no panic");
+            assert_eq!(response.status, 200, "{method} {path}: {response:?}");
+            // It has compared its flags with those after the change.
+            if lock == LOCK_CHECKOUT && body["from"] != "production" && *method == "POST" {
+                let before = &response.json()["changed"][0]["before"];
+                assert_eq!(before["description"], text, "{method} {path}: {response:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_and_the_source_of_a_copy_contain_a_change_that_was_not_committed_when_they_began()
+ {
+    let api = Api::on_postgres().await;
+    create_staging(&api).await;
+    for (method, path, body, place) in [
+        (
+            "GET",
+            EXPORT.to_owned(),
+            Value::Null,
+            "/flags/checkout/description",
+        ),
+        (
+            "POST",
+            format!("{ENVIRONMENTS}/staging/copy?dryRun=true"),
+            copied_from("production"),
+            "/changed/0/after/description",
+        ),
+    ] {
+        let text = format!("before {path}");
+        let other = Other::begin(&api, &describe(&text)).await;
+        let request = send(&api, method, &path, &body);
+        eventually("the request waits", async || other.blocks_a_request().await).await;
+        other.finish("select").await;
+        let response = request.await.expect("no panic").json();
+        let found = response.pointer(place);
+        assert_eq!(found, Some(&json!(text)), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_waits_for_a_flag_includes_flags_that_are_added_meanwhile() {
+    let api = Api::on_postgres().await;
+    for (key, is_locked) in [("added", false), ("added-and-locked", true)] {
+        let change_of_old = Other::begin(&api, LOCK_CHECKOUT).await;
+        let import = send(&api, "POST", IMPORT, &json!({"flags": {}}));
+        eventually("the import waits for the old flag", async || {
+            change_of_old.blocks_a_request().await
+        })
+        .await;
+        api.stack().database.add_flag(key, true, 100).await;
+        if is_locked {
+            let lock =
+                format!("select from feature_flags where flag_key = '{key}' for no key update");
+            let change_of_new = Other::begin(&api, &lock).await;
+            change_of_old.finish("select").await;
+            eventually("the import waits for the new flag", async || {
+                change_of_new.blocks_a_request().await
+            })
+            .await;
+            let describe =
+                format!("update feature_flags set description = 'new' where flag_key = '{key}'");
+            change_of_new.finish(&describe).await;
+        } else {
+            change_of_old.finish("select").await;
+        }
+        let response = import.await.expect("no panic");
+        assert_eq!(response.status, 200, "{response:?}");
+        let archived = response.json()["archived"].clone();
+        let archived = archived.as_array().expect("a list");
+        let found = archived.iter().find(|it| it["key"] == key);
+        let found = found.unwrap_or_else(|| panic!("{response:?}"));
+        let description = is_locked.then_some("new");
+        assert_eq!(found["before"]["description"].as_str(), description);
+    }
+}
