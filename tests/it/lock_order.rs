@@ -59,11 +59,23 @@ impl Other {
     }
 }
 
-/// Sends a request in another task.
+/// Sends a request in another task, whatever the present state is.
 fn send(api: &Api, method: &'static str, path: &str, body: &Value) -> JoinHandle<Response> {
+    send_if(api, "*", method, path, body)
+}
+
+/// Sends a request in another task, with this tag as `If-Match`.
+fn send_if(
+    api: &Api,
+    tag: &str,
+    method: &'static str,
+    path: &str,
+    body: &Value,
+) -> JoinHandle<Response> {
     let (client, path, body) = (api.client(), path.to_owned(), body.clone());
+    let tag = tag.to_owned();
     tokio::spawn(async move {
-        let headers = [("if-match", "*")];
+        let headers = [("if-match", tag.as_str())];
         client.send(method, &path, &headers, &body).await
     })
 }
@@ -207,5 +219,39 @@ async fn an_import_that_waits_for_a_flag_includes_flags_that_are_added_meanwhile
         let found = found.unwrap_or_else(|| panic!("{response:?}"));
         let description = is_locked.then_some("new");
         assert_eq!(found["before"]["description"].as_str(), description);
+    }
+}
+
+#[tokio::test]
+async fn a_bulk_change_of_overrides_waits_for_a_change_of_one_and_compares_its_if_match_after_it() {
+    let api = Api::on_postgres().await;
+    let path = "/api/admin/flags/checkout/users";
+    let users = |names: &[&str]| {
+        let users: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"userId": name, "overrideType": "include"}))
+            .collect();
+        json!({ "overrides": users })
+    };
+    let put = api
+        .admin_if("*", "PUT", path, &users(&["alice", "bob"]))
+        .await;
+    assert_eq!(put.status, 200, "{put:?}");
+    let lock = "select from feature_flag_user_overrides where user_id = 'bob' for no key update";
+    let change = "update feature_flag_user_overrides set reason = 'new' where user_id = 'bob'";
+    let tag = api
+        .read(path)
+        .await
+        .header("etag")
+        .expect("an ETag")
+        .to_owned();
+    for (tag, status) in [(tag.as_str(), 412), ("*", 200)] {
+        let other = Other::begin(&api, lock).await;
+        // Sets one user, which locks the environment, and then removes Bob.
+        let request = send_if(&api, tag, "PUT", path, &users(&["carol"]));
+        eventually("the request waits", async || other.blocks_a_request().await).await;
+        other.finish(change).await;
+        let response = request.await.expect("no panic");
+        assert_eq!(response.status, status, "{response:?}");
     }
 }

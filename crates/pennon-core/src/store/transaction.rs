@@ -94,7 +94,7 @@ impl Transaction {
         dispatch!(self, open => open.delete_flag(key))
     }
 
-    /// All overrides of a flag, oldest first.
+    /// Locks and reads all overrides of a flag, oldest first.
     pub async fn overrides(&mut self, key: &FlagKey) -> Result<Vec<OverrideRecord>, Error> {
         dispatch!(self, open => open.overrides(key))
     }
