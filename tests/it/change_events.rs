@@ -117,6 +117,7 @@ async fn an_old_backlog_fails_reconcile_and_expires_after_a_week() {
     let update = stack.function_with("update-flag", &UNREACHABLE).await;
     let worker = stack.function_with("reconcile", &UNREACHABLE).await;
     set_percentage(&update, "checkout", 1).await;
+    set_percentage(&update, "search", 1).await;
     let sql = stack.database.sql();
     let age = |interval: &str| {
         format!("update pennon_outbox set created_at = now() - interval '{interval}'")
@@ -128,6 +129,14 @@ async fn an_old_backlog_fails_reconcile_and_expires_after_a_week() {
         "{failed}"
     );
     sql.batch_execute(&age("8 days")).await.expect("older");
+    let delivery = pennon_tests::postgres::connect(&stack.database.url()).await;
+    let delivery = delivery.expect("a connection");
+    let claim = "begin; select from pennon_outbox where flag_key = 'checkout' for update";
+    delivery.batch_execute(claim).await.expect("a lock");
+    reconcile(&worker).await.expect_err("an old event is left");
+    let rest = "the run does not wait for an event that another one delivers";
+    assert_eq!(waiting(&stack).await, 1, "{rest}");
+    delivery.batch_execute("rollback").await.expect("no lock");
     reconcile(&worker).await.expect("no backlog");
     assert_eq!(waiting(&stack).await, 0);
 }

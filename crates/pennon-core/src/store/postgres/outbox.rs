@@ -46,6 +46,8 @@ impl PostgresStore {
     }
 
     pub(in crate::store) async fn expire_events(&self, has_bus: bool) -> Result<u64, Error> {
+        // Leaves out rows that another transaction has locked, because it delivers or removes these events. A wait for it
+        // could exceed the time limit of the statement, or deadlock: it may delete its rows in another order.
         let statement = "
             with limits as materialized (
               select destination, (
@@ -55,16 +57,20 @@ impl PostgresStore {
               ) as last
               from (select distinct destination from pennon_outbox) as known
             ),
-            removed as (
-              delete from pennon_outbox as outbox using limits
-              where outbox.destination = limits.destination and (
-                outbox.created_at < now() - make_interval(secs => $3)
+            expired as materialized (
+              select outbox.destination, outbox.position
+              from pennon_outbox as outbox join limits on outbox.destination = limits.destination
+              where outbox.created_at < now() - make_interval(secs => $3)
                 or outbox.position <= limits.last
                 or (outbox.destination = $1 and not $2)
                 or (outbox.destination <> $1 and not exists (
                   select from pennon_webhooks where id = outbox.destination
                 ))
-              )
+              for update of outbox skip locked
+            ),
+            removed as (
+              delete from pennon_outbox as outbox using expired
+              where outbox.destination = expired.destination and outbox.position = expired.position
               returning 1
             )
             select count(*) as removed from removed";
