@@ -459,7 +459,7 @@ fn fractional_v3_buckets_match_the_python_engine() {
     compare(Subject::FractionalV3, 4);
 }
 
-/// An export of a simple flag whose users are placed by `fractional` is a rule, and flagd's engines give it to the same
+/// An export of a simple flag whose bucketing is `fractional` is a rule, and flagd's engines give it to the same
 /// users. For a caller without a targeting key they return the default, which is `false` here.
 fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: FractionalVersion) {
     let settings = Settings {

@@ -64,7 +64,7 @@ pub struct Settings {
     pub unreadable: Option<Unreadable>,
 }
 
-/// The version of the hash of `fractional`. The versions place the same caller differently.
+/// The version of the hash of `fractional`. The versions give a caller different buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FractionalVersion {

@@ -1,7 +1,7 @@
 //! The order in which a rollout reaches the users of a simple flag.
 
 use crate::bucket::sha256_bucket;
-use crate::logic::place::{self, HashedKey};
+use crate::logic::bucket::{HashedKey, bucket_of_text};
 use crate::trace::Step;
 use crate::{Bucketing, Context, EvaluationDefaults, Flag, FractionalVersion, Settings, UserId};
 
@@ -60,9 +60,9 @@ impl UserOrder {
         match self {
             Self::Sha256 => context.bucket(user),
             Self::SaltedSha256(salt) => sha256_bucket(salt, user),
-            Self::Fractional => key.place(user.as_str(), 100),
+            Self::Fractional => key.bucket(user.as_str(), 100),
             Self::SaltedFractional { version, salt } => {
-                place::by_text(*version, [salt, user.as_str()], 100)
+                bucket_of_text(*version, [salt, user.as_str()], 100)
             }
         }
     }

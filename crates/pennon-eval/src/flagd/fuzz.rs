@@ -1,4 +1,4 @@
-//! Fuzz tests: files that are read, written and read again.
+//! Fuzz tests: example files with random edits ([`pennon_fuzz::json`]) are read, written and read again.
 
 use pennon_fuzz::{for_all, json};
 use serde_json::{Value, json};

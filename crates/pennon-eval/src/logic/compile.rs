@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::bucket::HashedKey;
 use super::estimate;
 use super::evaluators::{CompileError, Evaluators, State};
 use super::expression::{CompiledEvaluator, Each, Expression, Fractional, Order, Texts};
 use super::path::{Input, Path, Scope};
-use super::place::HashedKey;
 use super::rule::Rule;
 use super::run::Run;
 use super::traced::Traced;

@@ -80,13 +80,13 @@ impl Fractional {
         let hash = u64::from(hash.finish());
         match (&self.buckets, first_bucket) {
             (Buckets::Fixed { total, ends }, None) => {
-                let place = (hash * total) >> 32;
+                let bucket = (hash * total) >> 32;
                 if let Some(trace) = &mut run.trace {
-                    let step = step(Some(place), *total, constant_variants(ends), trace);
+                    let step = step(Some(bucket), *total, constant_variants(ends), trace);
                     trace.fractional(step);
                 }
                 // The ends are sorted.
-                let chosen = ends.partition_point(|(end, _)| *end <= place);
+                let chosen = ends.partition_point(|(end, _)| *end <= bucket);
                 Ok(ends.get(chosen).map(|(_, variant)| Chosen::Fixed(variant)))
             }
             (_, first_bucket) => {
@@ -175,19 +175,19 @@ fn by_weight<'a>(hash: u64, weighed: Vec<(Val<'a>, u64)>, run: &mut Run<'_>) -> 
     if total > MAX_TOTAL_WEIGHT {
         return None;
     }
-    let place = (hash * total) >> 32;
+    let bucket = (hash * total) >> 32;
     if let Some(trace) = &mut run.trace {
         let variants = weighed.iter().scan(0, |limit, (variant, weight)| {
             *limit += weight;
             Some((Some(variant.clone()), *limit))
         });
-        let step = step(Some(place), total, variants, trace);
+        let step = step(Some(bucket), total, variants, trace);
         trace.fractional(step);
     }
     let mut end = 0;
     weighed.into_iter().find_map(|(variant, weight)| {
         end += weight;
-        (place < end).then_some(variant)
+        (bucket < end).then_some(variant)
     })
 }
 

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 
 use serde_json::{Value, json};
 
+use super::bucket::HashedKey;
 use super::evaluators::Evaluators;
-use super::place::HashedKey;
 use super::{Choice, Input, Run, compile};
 use crate::trace::{Step, Trace};
 use crate::{Context, Settings};

@@ -6,12 +6,12 @@
 
 use serde_json::{Map, Value};
 
+use super::bucket::HashedKey;
 use super::compile::compile;
 use super::evaluators::Evaluators;
 use super::expression::Expression;
 use super::fractional::{self, MAX_TOTAL_WEIGHT};
 use super::path::Input;
-use super::place::HashedKey;
 use super::rule::{Choice, Rule};
 use super::run::Run;
 use super::value::Val;

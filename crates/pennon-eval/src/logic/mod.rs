@@ -5,6 +5,7 @@
 //! [`limits`](crate::limits), and neither panics for any rule and context.
 
 mod arithmetic;
+pub(crate) mod bucket;
 mod cbor;
 mod coerce;
 mod compile;
@@ -20,7 +21,6 @@ mod lists;
 mod murmur;
 mod number;
 mod path;
-pub(crate) mod place;
 mod rule;
 mod run;
 mod semver;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::bucket::HashedKey;
 use super::number::Num;
-use super::place::HashedKey;
 use super::value::{Text, Val};
 use crate::Context;
 use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
@@ -13,20 +13,22 @@ use crate::limits::{BYTES_PER_STEP, EvalError, Fuel};
 /// The field with the flag's key and the time, which Pennon adds.
 const FLAGD_FIELD: &str = "$flagd";
 
-/// At most this many fields are faster to scan than to hash: most names have another length than the one looked for.
+/// Up to this number of fields, comparing every name is faster than hashing the one looked for: names of different
+/// lengths are unequal without a comparison of bytes.
 const MAX_SCANNED: usize = 24;
 
 /// A parsed path.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
-    /// The path as written. Rules that refer to the same evaluator share it.
+    /// The path as written. Reference-counted, because all rules that refer to one of the environment's `$evaluators`
+    /// share its paths.
     text: Arc<str>,
     /// The names between its dots: at least one.
     names: Arc<[Box<str>]>,
     start: Start,
 }
 
-/// What a path leads to first, in the scope of the context.
+/// What the first name of a path refers to if the scope is the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// The whole context: the path is empty.
@@ -80,7 +82,8 @@ impl Path {
         &self.text
     }
 
-    /// The steps of following it, beside the one of `var`: its names are compared.
+    /// The steps (of [`Fuel`]) that following this path costs, in addition to the one for `var`: comparing the names
+    /// takes time in proportion to their length.
     #[inline]
     pub(super) fn cost(&self) -> u64 {
         cost(&self.text)
@@ -91,7 +94,8 @@ impl Path {
         self.start == Start::Context
     }
 
-    /// The value in the context, if the path leads only through objects.
+    /// The value of an attribute of the context. `None` if the path leads through a text or a list, or starts
+    /// elsewhere: only [`Self::find`] follows these.
     #[inline]
     pub(super) fn peek<'a>(&self, scope: &Scope<'a>) -> Option<&'a Value> {
         let (Scope::Context(input), Start::Attribute) = (scope, self.start) else {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::bucket::HashedKey;
 use super::evaluators::Evaluators;
-use super::place::HashedKey;
 use super::{Choice, Input, Run, compile};
 use crate::{Context, FractionalVersion, Settings};
 

@@ -1,10 +1,10 @@
-//! The place of a caller in a `fractional`: a hash, scaled to a number of places.
+//! The bucket of a caller in a `fractional`: a hash, scaled to the number of buckets.
 
 use super::cbor;
 use super::murmur::Murmur;
 use crate::FractionalVersion;
 
-/// The key of a flag as `fractional` hashes it: the state of the hash before the user id, which is computed once for all
+/// The state of `fractional`'s hash after the flag key and before the user id. It is computed once per flag, for all
 /// callers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HashedKey {
@@ -36,26 +36,26 @@ impl HashedKey {
         hash
     }
 
-    /// The place of a user, from 0 to `places` - 1.
-    pub(crate) fn place(&self, user: &str, places: u8) -> u8 {
-        scale(self.with_user(user), places)
+    /// The bucket of a user, from 0 to `buckets` - 1.
+    pub(crate) fn bucket(&self, user: &str, buckets: u8) -> u8 {
+        scale(self.with_user(user), buckets)
     }
 }
 
-/// The place, from 0 to `places` - 1, by a text in two parts.
-pub(crate) fn by_text(version: FractionalVersion, parts: [&str; 2], places: u8) -> u8 {
+/// The bucket of a text, such as salt and user id, given in two parts so that they need not be concatenated.
+pub(crate) fn bucket_of_text(version: FractionalVersion, parts: [&str; 2], buckets: u8) -> u8 {
     let mut hash = Murmur::default();
     match version {
         FractionalVersion::V3 => cbor::text_in_parts(&parts, &mut hash),
         FractionalVersion::V2 => parts.iter().for_each(|part| hash.write(part.as_bytes())),
     }
-    scale(hash, places)
+    scale(hash, buckets)
 }
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "the result is below the number of places"
+    reason = "the result is below the number of buckets"
 )]
-fn scale(hash: Murmur, places: u8) -> u8 {
-    ((u64::from(hash.finish()) * u64::from(places)) >> 32) as u8
+fn scale(hash: Murmur, buckets: u8) -> u8 {
+    ((u64::from(hash.finish()) * u64::from(buckets)) >> 32) as u8
 }
