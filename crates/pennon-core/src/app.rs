@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::alarms::Alarms;
 use crate::cache::Cache;
 use crate::config::{
-    CacheConfig, Config, ConfigWarning, DatabaseConfig, UrlSource, process_environment,
+    CacheConfig, Config, ConfigWarning, DatabaseConfig, SecretSource, process_environment,
 };
 use crate::counts::Tally;
 use crate::events::EventBus;
@@ -173,12 +173,12 @@ pub async fn open_store(
     installation: &Arc<Installation>,
 ) -> Store {
     match config.url {
-        UrlSource::Plain(_) | UrlSource::SecretArn(_) => {
+        SecretSource::Plain(_) | SecretSource::SecretArn(_) => {
             let store = PostgresStore::open(config, secrets, installation).await;
             Store::Postgres(Box::new(store))
         }
         // Not logged here, because some functions need no database. The others report it with each error.
-        UrlSource::None => Store::Absent(
+        SecretSource::None => Store::Absent(
             "no database is configured; set DATABASE_URL or DATABASE_SECRET_ARN".to_owned(),
         ),
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::aws::{Aws, error_code, is_transient};
-use crate::config::{Secret, UrlSource};
+use crate::config::{Secret, SecretSource};
 use crate::https::Received;
 use crate::id::unique_id;
 
@@ -40,20 +40,20 @@ struct SecretValue {
 }
 
 impl Secrets {
-    /// Returns the URL of a source, or `None` if none is configured.
+    /// Returns the value of a source, or `None` if none is configured.
     ///
     /// # Errors
     /// A message for the log with the remedy. It contains the secret's ARN but not its value.
-    pub async fn resolve(&self, source: &UrlSource) -> Result<Option<Secret>, String> {
+    pub async fn resolve(&self, source: &SecretSource) -> Result<Option<Secret>, String> {
         match source {
-            UrlSource::Plain(secret) => Ok(Some(secret.clone())),
-            UrlSource::None => Ok(None),
-            UrlSource::SecretArn(arn) => {
+            SecretSource::Plain(secret) => Ok(Some(secret.clone())),
+            SecretSource::None => Ok(None),
+            SecretSource::SecretArn(arn) => {
                 let found = self.get(arn).await.map_err(|why| explain(arn, &why))?;
                 let text = found.filter(|text| !text.trim().is_empty());
                 let text = text.ok_or_else(|| {
                     format!(
-                        "secret {arn} has no text; store the connection URL as its SecretString"
+                        "secret {arn} has no text; store its value as SecretString: a connection URL, or the MAC key"
                     )
                 })?;
                 Ok(Some(Secret::new(text)))

@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use pennon_core::alarms::Alarms;
 use pennon_core::app::{self, App, connect_cache};
 use pennon_core::auth::Role;
-use pennon_core::config::{Config, ConfigWarning, UrlSource, process_arguments};
+use pennon_core::config::{Config, ConfigWarning, SecretSource, process_arguments};
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::http;
@@ -126,10 +126,10 @@ async fn run() -> Result<(), String> {
             "EVENT_BUS_NAME has no effect without DATABASE_URL: a flag file has no change events"
         );
     }
-    let needs_mac_key = config.cache.is_configured() && config.cache.mac_key == UrlSource::None;
+    let needs_mac_key = config.cache.is_configured() && config.cache.mac_key == SecretSource::None;
     let credentials = Credentials::open(&mut settings, needs_mac_key)?;
     if let Some(key) = &credentials.mac_key {
-        config.cache.mac_key = UrlSource::Plain(key.clone());
+        config.cache.mac_key = SecretSource::Plain(key.clone());
     }
     let cache = connect_cache(&config.cache, &Arc::new(Secrets::default()), &installation).await;
     if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
@@ -212,14 +212,14 @@ async fn open_store(
     installation: &Arc<Installation>,
 ) -> Result<Store, String> {
     match &config.database.url {
-        UrlSource::None => {
+        SecretSource::None => {
             let store = EmbeddedStore::open(&settings.flags_file, SAMPLE_FLAGS)?;
             let file = std::fs::canonicalize(&settings.flags_file);
             let file = file.map_err(|error| error.to_string())?;
             installation.derive(&file.display().to_string());
             Ok(Store::Embedded(store))
         }
-        UrlSource::Plain(_) => {
+        SecretSource::Plain(_) => {
             let store = app::open_store(&config.database, &Arc::default(), installation).await;
             let migrated = store
                 .migrate(None, false)
@@ -235,7 +235,7 @@ async fn open_store(
             }
             Ok(store)
         }
-        UrlSource::SecretArn(_) => {
+        SecretSource::SecretArn(_) => {
             Err("DATABASE_SECRET_ARN is for Lambda; set DATABASE_URL here".to_owned())
         }
     }

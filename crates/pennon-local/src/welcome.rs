@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use pennon_core::config::{Config, PublicConfigRoutes, UrlSource};
+use pennon_core::config::{Config, PublicConfigRoutes, SecretSource};
 
 use crate::credentials::Credentials;
 use crate::settings::Settings;
@@ -30,8 +30,8 @@ pub(crate) fn greet(
     example: &Example,
 ) {
     let store = match &config.database.url {
-        UrlSource::None => format!("{} (edit it while Pennon runs)", settings.flags_file),
-        UrlSource::Plain(_) | UrlSource::SecretArn(_) => "PostgreSQL".to_owned(),
+        SecretSource::None => format!("{} (edit it while Pennon runs)", settings.flags_file),
+        SecretSource::Plain(_) | SecretSource::SecretArn(_) => "PostgreSQL".to_owned(),
     };
     let cache = if config.cache.is_configured() {
         "Redis"

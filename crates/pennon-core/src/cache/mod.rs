@@ -46,7 +46,7 @@ use protocol::{BARRIER_LATE, FILL_GRACE_PERIOD, LEASE};
 use target::TargetSource;
 
 use crate::budget::Budget;
-use crate::config::{CacheConfig, UrlSource};
+use crate::config::{CacheConfig, SecretSource};
 use crate::environment::Environment;
 use crate::id::unique_id;
 use crate::installation::Installation;
@@ -86,8 +86,8 @@ impl Cache {
         within: Duration,
     ) -> Option<Self> {
         match config.url {
-            UrlSource::None => return None,
-            UrlSource::Plain(_) | UrlSource::SecretArn(_) => {}
+            SecretSource::None => return None,
+            SecretSource::Plain(_) | SecretSource::SecretArn(_) => {}
         }
         let default_key = entry::key(&config.key_prefix, &Environment::production());
         let source = TargetSource::open(config.clone(), secrets.clone(), default_key, within).await;

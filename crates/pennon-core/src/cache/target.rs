@@ -20,7 +20,7 @@ use super::executor::Executor;
 use super::mac::MacKeys;
 use super::url::{InvalidRedisUrl, RedisUrl};
 use crate::budget::Budget;
-use crate::config::{CacheConfig, Secret, UrlSource};
+use crate::config::{CacheConfig, Secret, SecretSource};
 use crate::secrets::Secrets;
 
 /// An instance that cannot use its Redis reads the secret this many times as often: by default every ten
@@ -134,7 +134,7 @@ impl TargetSource {
 
     /// Reads the secret again if that is due.
     pub(super) async fn renew(self: &Arc<Self>, budget: &Budget) {
-        let is_secret = |source: &UrlSource| matches!(source, UrlSource::SecretArn(_));
+        let is_secret = |source: &SecretSource| matches!(source, SecretSource::SecretArn(_));
         if !is_secret(&self.config.url) && !is_secret(&self.config.mac_key) {
             return;
         }
@@ -170,7 +170,7 @@ impl TargetSource {
     /// Whether Redis cannot be used with the known URL and keys.
     fn is_unusable(&self) -> bool {
         self.current().is_none_or(|target| target.read.is_open())
-            || (self.keys().is_none() && self.config.mac_key != UrlSource::None)
+            || (self.keys().is_none() && self.config.mac_key != SecretSource::None)
             || self.suspects_keys.load(Ordering::Relaxed)
     }
 

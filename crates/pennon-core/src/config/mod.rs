@@ -17,5 +17,5 @@ pub use reader::ConfigWarning;
 pub use secret::Secret;
 pub use settings::{
     AuthConfig, CacheConfig, Config, ConsoleConfig, DatabaseAddress, DatabaseConfig,
-    PublicConfigRoutes, RolesConfig, RolloutConfig, TokenConfig, UrlSource,
+    PublicConfigRoutes, RolesConfig, RolloutConfig, SecretSource, TokenConfig,
 };

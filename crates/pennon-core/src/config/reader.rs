@@ -8,7 +8,7 @@ use super::process::process_environment;
 use super::secret::Secret;
 use super::settings::{
     AuthConfig, CacheConfig, Config, ConsoleConfig, DatabaseAddress, DatabaseConfig,
-    PublicConfigRoutes, RolesConfig, RolloutConfig, TokenConfig, UrlSource,
+    PublicConfigRoutes, RolesConfig, RolloutConfig, SecretSource, TokenConfig,
 };
 
 /// An invalid setting, and the value used instead. Never contains a secret.
@@ -35,7 +35,7 @@ impl Config {
             cache: CacheConfig {
                 url: cache_url,
                 cluster,
-                mac_key: from.url("CACHE_MAC_SECRET_ARN", "CACHE_MAC_KEY"),
+                mac_key: from.secret("CACHE_MAC_SECRET_ARN", "CACHE_MAC_KEY"),
                 ca_file: from.text("REDIS_CA_FILE"),
                 pool_size: from.size("REDIS_POOL_SIZE", 1, 10),
                 replica_reads: from.boolean("REDIS_REPLICA_READS"),
@@ -55,7 +55,7 @@ impl Config {
                 request_budget: from.millis("CACHE_BUDGET_MS", 400, 1..=500),
             },
             database: DatabaseConfig {
-                url: from.url("DATABASE_SECRET_ARN", "DATABASE_URL"),
+                url: from.secret("DATABASE_SECRET_ARN", "DATABASE_URL"),
                 fallback_secret: from.text("DATABASE_FALLBACK_SECRET_ARN"),
                 roles: RolesConfig {
                     read_secret: from.text("DATABASE_READ_SECRET_ARN"),
@@ -125,24 +125,24 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         (self.lookup)(name).filter(|value| !value.trim().is_empty())
     }
 
-    fn url(&self, arn_name: &str, url_name: &str) -> UrlSource {
+    fn secret(&self, arn_name: &str, plain_name: &str) -> SecretSource {
         if let Some(arn) = self.text(arn_name) {
-            UrlSource::SecretArn(arn)
-        } else if let Some(url) = self.text(url_name) {
-            UrlSource::Plain(Secret::new(url))
+            SecretSource::SecretArn(arn)
+        } else if let Some(value) = self.text(plain_name) {
+            SecretSource::Plain(Secret::new(value))
         } else {
-            UrlSource::None
+            SecretSource::None
         }
     }
 
-    fn cache_url(&self) -> (UrlSource, bool) {
+    fn cache_url(&self) -> (SecretSource, bool) {
         for name in ["REDIS_CLUSTER_URL", "REDIS_URL_CLUSTER"] {
-            match self.url("REDIS_SECRET_ARN", name) {
-                found @ UrlSource::Plain(_) => return (found, true),
-                UrlSource::SecretArn(_) | UrlSource::None => {}
+            match self.secret("REDIS_SECRET_ARN", name) {
+                found @ SecretSource::Plain(_) => return (found, true),
+                SecretSource::SecretArn(_) | SecretSource::None => {}
             }
         }
-        (self.url("REDIS_SECRET_ARN", "REDIS_URL"), false)
+        (self.secret("REDIS_SECRET_ARN", "REDIS_URL"), false)
     }
 
     fn tokens(&mut self) -> Option<TokenConfig> {
@@ -314,7 +314,7 @@ mod tests {
     fn an_empty_environment_has_defaults_and_no_warnings() {
         let (config, warnings) = read(&[]);
         assert_eq!(warnings, []);
-        assert_eq!(config.cache.url, UrlSource::None);
+        assert_eq!(config.cache.url, SecretSource::None);
         assert_eq!(config.cache.pool_size, 1);
         assert_eq!(config.cache.ttl, Duration::from_secs(300));
         assert!(!config.auth.trust_user_id_parameter);
@@ -364,19 +364,25 @@ mod tests {
             ("REDIS_URL", "redis://a"),
             ("REDIS_CLUSTER_URL", "redis://b"),
         ]);
-        assert_eq!(config.cache.url, UrlSource::SecretArn("arn:x".to_owned()));
+        assert_eq!(
+            config.cache.url,
+            SecretSource::SecretArn("arn:x".to_owned())
+        );
         assert!(!config.cache.cluster);
         for name in ["REDIS_CLUSTER_URL", "REDIS_URL_CLUSTER"] {
             let (config, _) = read(&[("REDIS_URL", "redis://a"), (name, "redis://b")]);
             assert_eq!(
                 config.cache.url,
-                UrlSource::Plain(Secret::new("redis://b")),
+                SecretSource::Plain(Secret::new("redis://b")),
                 "{name}"
             );
             assert!(config.cache.cluster);
         }
         let (config, _) = read(&[("REDIS_SECRET_ARN", " "), ("REDIS_URL", "redis://a")]);
-        assert_eq!(config.cache.url, UrlSource::Plain(Secret::new("redis://a")));
+        assert_eq!(
+            config.cache.url,
+            SecretSource::Plain(Secret::new("redis://a"))
+        );
     }
 
     #[test]

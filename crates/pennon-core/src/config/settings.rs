@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::origins::CorsConfig;
 use super::secret::Secret;
 
-/// Where a connection URL comes from.
+/// Where a secret setting comes from: a connection URL, or the MAC key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UrlSource {
-    /// The URL itself, from a variable.
+pub enum SecretSource {
+    /// The value itself, from a variable.
     Plain(Secret),
     /// The value of the Secrets Manager secret with this ARN.
     SecretArn(String),
@@ -20,12 +20,13 @@ pub enum UrlSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
     /// `REDIS_SECRET_ARN`, else `REDIS_CLUSTER_URL` or `REDIS_URL_CLUSTER`, else `REDIS_URL`.
-    pub url: UrlSource,
-    /// The URL is from `REDIS_CLUSTER_URL` or `REDIS_URL_CLUSTER`, so `redis://` means a cluster too.
+    pub url: SecretSource,
+    /// The URL is from `REDIS_CLUSTER_URL` or `REDIS_URL_CLUSTER`, so it names a cluster even if its scheme is
+    /// `redis://` and not `redis-cluster://`.
     pub cluster: bool,
     /// `CACHE_MAC_SECRET_ARN`, else `CACHE_MAC_KEY`: the key that authenticates entries, so that write access to
     /// Redis does not suffice to forge one. Without it, entries are neither read nor filled.
-    pub mac_key: UrlSource,
+    pub mac_key: SecretSource,
     /// `REDIS_CA_FILE`: a PEM file with the authorities of a `rediss://` server. Without it, the public
     /// authorities are trusted, as ElastiCache requires.
     pub ca_file: Option<String>,
@@ -60,7 +61,7 @@ impl CacheConfig {
     /// Whether Redis is configured.
     #[must_use]
     pub fn is_configured(&self) -> bool {
-        self.url != UrlSource::None
+        self.url != SecretSource::None
     }
 }
 
@@ -97,9 +98,10 @@ pub struct RolesConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
     /// `DATABASE_SECRET_ARN`, else `DATABASE_URL`.
-    pub url: UrlSource,
-    /// `DATABASE_FALLBACK_SECRET_ARN`: the secret to use while the one above has no value, or while the database
-    /// rejects its login: during the change from one login to roles.
+    pub url: SecretSource,
+    /// `DATABASE_FALLBACK_SECRET_ARN`: the secret to use while that of `url` has no value, or while the database
+    /// rejects the login in it. An installation needs it while it moves from one login for all functions to one login
+    /// per role.
     pub fallback_secret: Option<String>,
     /// The roles that `migrate` creates.
     pub roles: RolesConfig,
@@ -174,7 +176,7 @@ pub struct RolloutConfig {
     pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` of this release.
     pub health_function: Option<String>,
-    /// `HEALTH_TIME_LIMIT_MS`: how long each of the two functions is invoked again after a failure. A newly published
+    /// `HEALTH_TIME_LIMIT_MS`: for how long a failed invocation of either function is retried. A newly published
     /// version may have to wait for its network interface.
     pub retry_limit: Duration,
 }
@@ -194,7 +196,7 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// Signing in to the console.
     pub console: ConsoleConfig,
-    /// The check before a rollout.
+    /// The check of a release before it gets traffic.
     pub rollout: RolloutConfig,
     /// `SNAPSHOT_MAX_AGE_MS`: how long an instance may answer from its snapshot without checking that it is
     /// current. 0, the default, checks at every request.

@@ -26,7 +26,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::{chain, unavailable};
 use super::url::{DatabaseUrl, TlsMode};
-use crate::config::{DatabaseConfig, UrlSource};
+use crate::config::{DatabaseConfig, SecretSource};
 use crate::error::Error;
 use crate::installation::Installation;
 use crate::secrets::Secrets;
@@ -256,7 +256,7 @@ impl Connections {
             }
         }
         let config = DatabaseConfig {
-            url: UrlSource::SecretArn(arn.clone()),
+            url: SecretSource::SecretArn(arn.clone()),
             ..self.config.clone()
         };
         match find_server(&config, &self.secrets, &self.installation).await {
@@ -332,8 +332,8 @@ impl Connections {
     /// nothing has changed.
     async fn read_again(&self) -> Option<Arc<Server>> {
         match &self.config.url {
-            UrlSource::SecretArn(_) => {}
-            UrlSource::Plain(_) | UrlSource::None => return None,
+            SecretSource::SecretArn(_) => {}
+            SecretSource::Plain(_) | SecretSource::None => return None,
         }
         let waited_from = Instant::now();
         let _reading = self.reading.lock().await;
