@@ -172,6 +172,12 @@ async fn an_invalid_secret_is_not_printed() {
     assert!(get.has_logged("Invalid REDIS_URL"));
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     assert!(!get.log().contains("hunter2"));
+    let get = manager
+        .function("get-flag", &[("DATABASE_SECRET_ARN", &nonsense)])
+        .await;
+    let log = get.log();
+    let named = format!("Invalid URL in secret {nonsense}");
+    assert!(log.contains(&named) && !log.contains("hunter2"), "{log}");
 }
 
 /// A function that reads the URL of Redis from a Secrets Manager at this port.

@@ -71,13 +71,13 @@ struct Pool {
 }
 
 struct State {
-    /// The server, or why it is unknown.
+    /// The server, or why it cannot be used.
     server: Result<Arc<Server>, String>,
-    /// The server with the fallback login, if the one above is unknown and the fallback was needed.
+    /// The server with the fallback login, if `server` cannot be used and the fallback was needed.
     fallback: Option<Arc<Server>>,
     /// When the secret was last read.
     read: Instant,
-    /// Idle connections to the server above.
+    /// Idle connections to `server` or, while that cannot be used, to `fallback`.
     idle: Vec<OpenConnection>,
 }
 
@@ -249,8 +249,10 @@ impl Connections {
         let arn = self.config.fallback_secret.as_ref()?;
         {
             let mut state = self.pool.lock();
-            // Later requests skip the rejected login: each attempt would cost the server a process.
-            state.server = Err("the server rejects the login in the secret".to_owned());
+            if state.server.is_ok() {
+                // Later requests skip the rejected login: each attempt would cost the server a process.
+                state.server = Err("the server rejects the login in the secret".to_owned());
+            }
             if let Some(known) = &state.fallback {
                 return Some(known.clone());
             }
@@ -263,7 +265,7 @@ impl Connections {
             Ok(server) => {
                 tracing::warn!(
                     domain = "config",
-                    "the database's role has no login yet; using DATABASE_FALLBACK_SECRET_ARN"
+                    "the login in DATABASE_SECRET_ARN is missing or rejected; using DATABASE_FALLBACK_SECRET_ARN"
                 );
                 self.pool.lock().fallback = Some(server.clone());
                 Some(server)
@@ -328,8 +330,9 @@ impl Connections {
         }
     }
 
-    /// Reads the secret again and returns the server in it. `None` if there is no secret, or it was read recently and
-    /// nothing has changed.
+    /// Reads the secret again and returns the server in it. `None` if there is no secret, it was read less than
+    /// [`REREAD_INTERVAL`] ago, or it cannot be read. If another request has read it meanwhile, returns that request's
+    /// result.
     async fn read_again(&self) -> Option<Arc<Server>> {
         match &self.config.url {
             SecretSource::SecretArn(_) => {}
@@ -529,8 +532,13 @@ async fn find_server(
         // Not an error in itself: some functions need no database.
         return Err("set DATABASE_URL or DATABASE_SECRET_ARN".to_owned());
     };
-    let url = DatabaseUrl::parse(url.expose(), &config.address)
-        .map_err(|invalid| format!("Invalid DATABASE_URL: {invalid}"))?;
+    let url =
+        DatabaseUrl::parse(url.expose(), &config.address).map_err(|invalid| match &config.url {
+            SecretSource::SecretArn(arn) => format!("Invalid URL in secret {arn}: {invalid}"),
+            SecretSource::Plain(_) | SecretSource::None => {
+                format!("Invalid DATABASE_URL: {invalid}")
+            }
+        })?;
     installation.derive(&url.address());
     Server::new(&url, config).map(Arc::new)
 }
@@ -591,9 +599,30 @@ fn rds_connector() -> Result<MakeRustlsConnect, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn the_certificates_of_rds_are_readable() {
         assert_eq!(rds_connector().err(), None);
+    }
+
+    #[tokio::test]
+    async fn the_error_stays_the_same_while_neither_login_can_be_used() {
+        // This process has no credentials of AWS, so no secret can be read.
+        let (config, _) = Config::from_lookup(|name| match name {
+            "DATABASE_URL" => Some("nonsense".to_owned()),
+            "DATABASE_FALLBACK_SECRET_ARN" => Some("arn".to_owned()),
+            _ => None,
+        });
+        let (secrets, installation) = (Arc::default(), Arc::default());
+        let connections = Connections::new(&config.database, &secrets, &installation).await;
+        for _ in 0..2 {
+            let error = connections
+                .get(Waiting::Never)
+                .await
+                .err()
+                .expect("no connection");
+            assert!(error.to_string().contains("DATABASE_URL"), "{error}");
+        }
     }
 }
