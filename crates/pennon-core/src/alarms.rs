@@ -82,7 +82,7 @@ pub struct Alarm {
     pub arn: Option<String>,
     /// Its state.
     pub state: AlarmState,
-    /// The length of its evaluation: period times number of periods. For a composite alarm, the longest one of the
+    /// Its evaluation interval: period × evaluation periods. For a composite alarm, the longest one of the
     /// alarms in its rule.
     pub window: Duration,
     /// The names of the alarms in the rule of a composite alarm.
@@ -272,7 +272,7 @@ fn widen(alarms: &mut BTreeMap<String, Alarm>) {
     }
 }
 
-/// The length of the evaluation of an alarm. An alarm on a formula has a period in each of its metrics.
+/// The evaluation interval of an alarm. An alarm on a formula has a period in each of its metrics.
 fn window_of(alarm: &Value) -> Duration {
     let metrics = alarm.get("Metrics").and_then(Value::as_array);
     let of_metrics = metrics.into_iter().flatten().filter_map(|metric| {

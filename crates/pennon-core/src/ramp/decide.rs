@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
-/// The engine checks every minute. A step that was not checked for longer than this bakes again, so that after an
-/// outage the engine neither trusts a bake that it did not watch nor begins several steps at once.
+/// `reconcile` checks a ramp every minute. A step that was not checked for longer than this bakes again. Otherwise,
+/// after an outage, a bake without checks would count, and several steps would begin one right after the other.
 pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
 /// The state of one of the ramp's guards.
@@ -15,12 +15,12 @@ pub enum GuardState {
     Ok,
     /// The alarm is in `ALARM`.
     Alarm {
-        /// The length of its evaluation: a cause of the alarm may be that old.
+        /// Its evaluation interval (period × evaluation periods): a cause of the alarm may be that old.
         window: Duration,
         /// Whether other live ramps have the same guard.
         shared: bool,
     },
-    /// The alarm has no data or does not exist, as this says.
+    /// The alarm has no data or does not exist; the text says which: `has no data` or `does not exist`.
     Missing(&'static str),
     /// CloudWatch did not answer.
     Unknown,
@@ -48,7 +48,8 @@ pub enum Decision {
     BakeAgain(String),
     /// Begin the next step, or complete the ramp.
     Advance,
-    /// Roll the flag back. [`OnAlarm::Pause`] leads to [`Self::Pause`].
+    /// Roll the flag back, as the plan's `onAlarm` says. Never [`OnAlarm::Pause`]: the decision is then
+    /// [`Self::Pause`].
     RollBack(OnAlarm, String),
     /// Pause, for a reason.
     Pause(String),
@@ -107,7 +108,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     Decision::Advance
 }
 
-/// Why the bake cannot be trusted: the engine did not run, or the clock was set back.
+/// Why the bake cannot be trusted: the step was not checked for too long, or the clock was set back.
 fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
     let bake = ramp.current_step()?.bake();
@@ -126,8 +127,8 @@ fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
     }
 }
 
-/// Several ramps may share an alarm. Only ramps that advanced within its evaluation can be the cause; the others pause,
-/// and an editor decides.
+/// Several ramps may share an alarm. Only ramps that advanced within the alarm's evaluation interval can be the cause;
+/// the others pause, and an editor decides.
 fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: bool) -> Decision {
     let why = in_alarm(name);
     let advanced = ramp
@@ -138,7 +139,7 @@ fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: 
     if shared && !advanced_recently {
         return Decision::Pause(format!(
             "{why}; other ramps have the same guard, and this one did not advance within the alarm's \
-             evaluation of {} s",
+             evaluation interval of {} s",
             window.as_secs()
         ));
     }
@@ -185,7 +186,8 @@ impl Ramp {
         }
     }
 
-    /// The decision, or a pause if the ramp has reached [`MAX_TRANSITIONS`].
+    /// The decision. A pause instead of [`Decision::Hold`] or [`Decision::BakeAgain`] if the ramp has reached
+    /// [`MAX_TRANSITIONS`].
     #[must_use]
     pub fn within_bounds(&self, decision: Decision) -> Decision {
         let repeats = matches!(decision, Decision::Hold(_) | Decision::BakeAgain(_));
@@ -226,7 +228,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
     }
 
-    /// A ramp with two guards whose first of two steps began at 0.
+    /// A ramp with two guards and two steps; the first step began at 0.
     fn ramp() -> Ramp {
         let step = |percent| Step {
             percent,
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_decides_before_lateness_and_before_guards_without_state() {
+    fn an_alarm_decides_before_a_gap_between_checks_and_before_missing_or_unknown_alarms() {
         for other in [GuardState::Unknown, GuardState::Missing("has no data")] {
             let decision = decided(&checked(0), at(9_000), &[other, alarm(false)]);
             assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");

@@ -1,7 +1,8 @@
 //! A ramp raises the share of users that get a flag, step by step, while CloudWatch alarms watch it.
 //!
 //! This module does no I/O. It has the model, and decides what happens next (`decide`). `service/ramps` reads and
-//! writes ramps and flags, and reads alarms from CloudWatch.
+//! writes ramps and flags, and reads alarms from CloudWatch. Its part that runs by itself is called the engine: in
+//! `reconcile` every minute, and in `guard` when an alarm fires.
 
 mod decide;
 mod share;
@@ -60,10 +61,10 @@ pub struct Ramp {
     /// after 14 days, so a later number may be smaller.
     #[serde(default)]
     pub evaluations: u64,
-    /// Guards whose alarm invokes no function. Only the engine notices such an alarm, once a minute.
+    /// Guards whose alarm invokes no function. Only `reconcile` notices such an alarm, once a minute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent_guards: Vec<String>,
-    /// The length of the evaluation of each guard's alarm in seconds, by [`Guard::alarm`]. The event of an alarm does
+    /// The evaluation interval of each guard's alarm in seconds, by [`Guard::alarm`]. The event of an alarm does
     /// not say how many periods the alarm evaluates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alarm_windows: BTreeMap<String, u64>,
@@ -293,7 +294,7 @@ impl Ramp {
         self.state.is_live() || self.blocks_changes()
     }
 
-    /// The length of the evaluation of this guard's alarm, if it is known.
+    /// The evaluation interval of this guard's alarm, if it is known.
     #[must_use]
     pub fn alarm_window(&self, guard: &Guard) -> Option<Duration> {
         let seconds = self.alarm_windows.get(&guard.alarm)?;
