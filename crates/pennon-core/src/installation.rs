@@ -2,7 +2,8 @@
 //!
 //! Two installations may share one Redis, by mistake or during a migration. Their environments have the same
 //! names, so entries contain the id of their installation: without it, staging could serve the flags of
-//! production. All functions of an installation must know the same id before they connect to the database.
+//! production. The id cannot be stored in the database, because a function with a warm cache never connects to it:
+//! every function computes the same id from its settings.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,8 @@ impl Installation {
         !self.reported.swap(true, Ordering::Relaxed)
     }
 
-    /// The kind is hashed too, so that no setting equals a derived id.
+    /// The kind is hashed too, so that an `INSTALLATION_ID` with the text of an address gives another id than that
+    /// address.
     fn set(&self, kind: &str, text: &str) {
         self.id.get_or_init(|| {
             let digest = Sha256::digest(format!("{kind}:{text}"));

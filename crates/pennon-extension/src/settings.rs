@@ -21,7 +21,7 @@ pub(crate) struct Settings {
     pub(crate) count_interval: Duration,
     /// `PENNON_PORT`: the port on 127.0.0.1.
     pub(crate) port: u16,
-    /// `TMPDIR`: the folder of the last document.
+    /// `TMPDIR`: the folder of the file that keeps the flags read last.
     pub(crate) folder: PathBuf,
 }
 
@@ -64,7 +64,8 @@ impl Settings {
     }
 }
 
-/// The key is sent to this URL, so the rules for issuers apply: it must be encrypted, except to this machine.
+/// The key is sent to this URL, so the rules for the URL of a token issuer apply: `https://`, or `http://` on this
+/// machine.
 fn parse_url(text: &str) -> Result<Url, String> {
     let wrong = |why| format!("PENNON_URL must be the https:// URL of the service: {why}");
     if text.is_empty() {

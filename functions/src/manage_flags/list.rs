@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::view;
 
-/// Limit on the search text, in characters: no key is longer.
+/// Limit on the search text, in characters: the longest key of a new flag.
 const MAX_SEARCH_LENGTH: usize = 255;
 
 /// `?search=` matches a part of key or description, ignoring case; `?archived=true` lists archived flags.
@@ -33,7 +33,8 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         .iter()
         .map(|(key, record)| view::definition(key, record))
         .collect();
-    // A smaller page, or the route of the single flag, returns omitted parts.
+    // If the page is too large for a response, large fields are omitted. A smaller page, or the route of the single
+    // flag, returns them.
     http::omit_large_fields(&mut flags, &["definition", "broken"]);
     let body = json!({ "flags": flags, "pagination": http::pagination(page, &found) });
     Ok(http::json(StatusCode::OK, &body))

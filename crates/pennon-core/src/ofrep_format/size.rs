@@ -15,15 +15,15 @@ use crate::wire_size::wire_size;
 
 /// `,"metadata":` and the comma after the flag, with quotation marks counted twice.
 const METADATA_NAME: usize = 15;
-/// Upper bound of the bytes of a simple flag beside its key, its definition and its metadata.
+/// Upper bound of the bytes of a simple flag without its key and metadata.
 const SIMPLE_FRAME: usize = 250;
-/// Like [`SIMPLE_FRAME`], for a flag with a definition, whose failures are longer.
+/// The same for a typed flag, without its key, definition and metadata. Its failures are longer.
 const TYPED_FRAME: usize = 350;
 /// Upper bound of the bytes of the reason of a failed rule.
 const MAX_REASON_LENGTH: usize = 160;
 /// An item contains the key at most twice, with control characters as `\\u0000`.
 const KEY_FACTOR: usize = 2 * 7;
-/// Quotation marks take twice the space; other characters of a definition do not.
+/// Quotation marks and backslashes take twice the space; other characters of a definition do not.
 const DEFINITION_FACTOR: usize = 2;
 
 /// Computes sizes for an environment with certain settings, in bytes as Lambda counts them.
@@ -77,7 +77,8 @@ impl BulkSize {
             Some(definition) => {
                 let variants = definition.variants.iter();
                 let values = variants.map(|(name, value)| item(value, name)).max();
-                // The longest failure: an unknown variant with a name from the context.
+                // The longest failure: the rule takes the name of the variant from the context, and no variant has
+                // this name.
                 let failed = EvaluationError::General("x".repeat(MAX_REASON_LENGTH));
                 values.unwrap_or(0).max(failure(&failed)) + self.metadata_of(definition)
             }

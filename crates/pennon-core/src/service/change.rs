@@ -121,11 +121,13 @@ impl FlagService {
         environment: &Environment,
         context: &RequestContext,
     ) -> Result<Option<bool>, Error> {
-        self.commit_in(transaction, &[environment], context).await
+        self.commit_entries(transaction, &[environment], context)
+            .await
     }
 
-    /// Commits a change that affects several cache entries. The first is that of the environment.
-    pub(super) async fn commit_in(
+    /// Commits a change that affects several cache entries. The first is the environment's; another may be the list of
+    /// all environments ([`Environment::listing`]).
+    pub(super) async fn commit_entries(
         &self,
         transaction: Transaction,
         entries: &[&Environment],
@@ -144,8 +146,9 @@ impl FlagService {
         let committed = transaction.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
-            // After an error the outcome is unknown. A confirmed barrier stays, and expires after the commit
-            // can no longer happen; without one, the entry is removed, because it may be out of date.
+            // After an error it is unknown whether the change was committed. A confirmed barrier stays: it
+            // expires only when the commit can no longer happen. Without a confirmed barrier the entry is
+            // removed, because it may be out of date.
             if committed.is_ok() || !barrier.is_set() {
                 confirmed &= cache.end_write(entry, barrier, context).await;
             }
@@ -200,7 +203,7 @@ pub(super) struct AuditedFlag {
     pub(super) flag: Flag,
     /// Whether it was archived.
     pub(super) archived: bool,
-    /// Its overrides; only the entry of a deletion has them.
+    /// Its overrides; only the entries of a deletion and of a recreation have them.
     pub(super) overrides: Vec<Value>,
 }
 

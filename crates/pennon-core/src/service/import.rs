@@ -41,7 +41,7 @@ pub(super) const MAX_ERRORS: usize = 50;
 pub struct Difference {
     /// New flags.
     pub created: Vec<FlagDifference>,
-    /// Flags that differ or are archived.
+    /// Existing flags that change, and archived flags that are restored.
     pub changed: Vec<FlagDifference>,
     /// Flags in use that the file lacks.
     pub archived: Vec<FlagDifference>,
@@ -55,7 +55,7 @@ pub struct Difference {
     pub warnings: Vec<Violation>,
 }
 
-/// One flag before and after, as text: parsed, a rule takes fifty times its length.
+/// One flag before and after, as JSON text: a parsed rule takes fifty times as much memory.
 #[derive(Debug, Clone, Serialize)]
 pub struct FlagDifference {
     /// The key of the flag.
@@ -292,18 +292,19 @@ async fn compare(
     })
 }
 
-/// The violation of a flag that the file lacks and its settings break.
+/// A violation in a flag that is not in the file: the settings in the file break it.
 fn not_in_file((key, found): (FlagKey, Violation)) -> Violation {
     Violation {
         pointer: format!("/flags/{}{}", pointer_step(key.as_str()), found.pointer),
         message: format!(
-            "{} (the file does not have this flag, but it changes what the flag refers to)",
+            "{} (the file does not contain this flag, but the file's settings change what the flag refers to)",
             found.message
         ),
     }
 }
 
-/// Keeps the rollout percentages of typed flags, which have no effect and are not part of a file.
+/// Keeps the rollout percentages of typed flags (flags with a definition), which have no effect and are not part of a
+/// file.
 fn keep_rollout_percentages(current: &FlagRecords, file: &mut File) {
     for (key, flag) in &mut file.flags {
         if flag.definition.is_some()
@@ -500,7 +501,8 @@ pub(super) async fn write_flags(
         after: Some(audited(flag, *archived)),
     });
     transaction.add_audit_entries(action, changes).await?;
-    // Flags that become archived, and restored ones, whose schedules earlier versions did not cancel.
+    // Flags that become archived. Restored flags too, because earlier versions of Pennon did not cancel the schedules
+    // of a flag when they archived it.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);
         record.is_some_and(|record| record.archived_at.is_some())

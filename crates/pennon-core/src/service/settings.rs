@@ -65,7 +65,7 @@ impl FlagService {
             .await?;
         let listing = Environment::listing();
         let invalidated = self
-            .commit_in(transaction, &[environment, &listing], context)
+            .commit_entries(transaction, &[environment, &listing], context)
             .await?;
         Ok(Changed {
             value: after,

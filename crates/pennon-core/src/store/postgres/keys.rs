@@ -88,7 +88,7 @@ impl Transaction {
     }
 
     pub(in crate::store) async fn revoke_key(&mut self, id: &str) -> Result<KeyRecord, Error> {
-        // Compared as text, so that an invalid UUID is not found and not an error.
+        // Compared as text, so that an invalid UUID matches no row. A cast of it would fail the query.
         let statement = format!(
             "update pennon_api_keys set revoked_at = now(), revoked_by = $3
              where environment = $1 and id::text = $2 and revoked_at is null

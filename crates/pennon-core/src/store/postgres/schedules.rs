@@ -26,7 +26,8 @@ impl PostgresStore {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
-        // One row without an id if the flag has no schedules; no row if the flag does not exist.
+        // One row without an id if the flag has no schedules; no row if the flag does not exist or is
+        // archived.
         let statement = format!(
             "select {COLUMNS} from feature_flags as flag
              left join feature_flag_schedules as schedule on schedule.flag_id = flag.id
@@ -144,7 +145,7 @@ impl Transaction {
         id: &str,
         lock: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        // Compared as text, so that an invalid UUID is not found and not an error.
+        // Compared as text, so that an invalid UUID matches no row. A cast of it would fail the query.
         let statement = format!(
             "select {COLUMNS} from feature_flag_schedules as schedule
              join feature_flags as flag on flag.id = schedule.flag_id
@@ -196,7 +197,7 @@ impl Transaction {
 }
 
 /// Parses a schedule. An unreadable one holds the reason, so that others in the list are not affected. `None` for the
-/// row of a flag without schedules.
+/// row of a flag without schedules, or with an invalid key.
 fn record_of(row: &Row) -> Option<ScheduleRecord> {
     let id: Option<String> = row.get("id");
     let mut wrong = Vec::new();
