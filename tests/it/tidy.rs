@@ -311,7 +311,7 @@ const PAGES: [&str; 4] = [
 ];
 
 /// Every document below docs, with its path from the root.
-fn documents() -> Vec<String> {
+pub(crate) fn documents() -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import sys
+import zipfile
 
 for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
     os.environ[name] = "x"
@@ -52,11 +53,14 @@ def calls(path):
 
 def main():
     driver = clidriver.create_clidriver()
+    archive = f"{sys.argv[1]}.zip"
+    zipfile.ZipFile(archive, "w").close()
     for call in calls(sys.argv[1]):
         if tuple(call[:2]) in ONLY_IN_VERSION_2:
             continue
         # Files that a command reads do not exist here.
         call = ["x" if it.startswith("file://") else it for it in call]
+        call = [f"fileb://{archive}" if it.startswith("fileb://") else it for it in call]
         output = io.StringIO()
         try:
             with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::yaml::parse;
 use super::{read, stack::text};
 
-pub(super) const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 10] = [
     "docs/deployment/cache-users.md",
     "docs/deployment/first-deploy.md",
     "docs/deployment/canary.md",
