@@ -55,7 +55,7 @@ fn live_url(cluster: &Cluster) -> String {
     cluster.url_of(live.expect("a node that answers"))
 }
 
-/// Waits until all other nodes agree that another node serves production, and returns its index.
+/// Waits until all other nodes agree that another node has the slot of production's entry, and returns its index.
 async fn new_primary(cluster: &Cluster, old: usize) -> usize {
     let mut new = old;
     eventually("another primary", async || {

@@ -175,17 +175,17 @@ impl Cluster {
         }
     }
 
-    /// The configuration endpoint: a node other than the one that serves production.
+    /// The configuration endpoint: a node other than the one with production's entry.
     pub fn url(&self) -> String {
         self.url_of(0)
     }
 
-    /// The index of the node that serves production, according to most nodes.
+    /// The index of the node with production's entry, according to most nodes.
     pub fn primary(&self) -> usize {
         self.try_primary().expect("a primary")
     }
 
-    /// The index of the node that serves production; `None` while no running node knows it.
+    /// The index of the node with production's entry; `None` while no running node knows it.
     pub fn try_primary(&self) -> Option<usize> {
         let mut votes = vec![0; self.nodes.len()];
         for node in self.nodes.iter().filter(|node| node.runs()) {

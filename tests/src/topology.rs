@@ -124,7 +124,7 @@ impl WiredRedis {
         format!("{scheme}{login}127.0.0.1:{}", self.wires[0].port())
     }
 
-    /// The port of the server that serves production, without its wire; for unencrypted servers.
+    /// The port of the server with production's entry, without its wire; for unencrypted servers.
     pub fn port(&self) -> u16 {
         self.production_node().port()
     }
@@ -209,7 +209,7 @@ impl WiredRedis {
         }
     }
 
-    /// Executes a command on the server that serves production.
+    /// Executes a command on the server with production's entry.
     pub fn command(&self, words: &[&str]) -> Resp {
         self.production_node().command(words)
     }
@@ -224,7 +224,7 @@ impl WiredRedis {
         self.production_node().has_entry()
     }
 
-    /// How often that server has executed a command.
+    /// How often the server with production's entry has executed a command.
     pub fn calls(&self, command: &str) -> u64 {
         self.production_node().calls(command)
     }
@@ -238,7 +238,8 @@ impl WiredRedis {
         count
     }
 
-    /// The server that serves production. No test of a topology starts a failover, so it is always the same.
+    /// The server with the entry of the environment `production`: its slot (16114) belongs to the last primary. Tests
+    /// that take a `Topology` start no failover, so this does not change.
     fn production_node(&self) -> &Redis {
         self.servers().last().expect("a server")
     }
@@ -258,26 +259,55 @@ impl WiredRedis {
     }
 }
 
-/// How many clusters of a shape are started in advance.
+/// A new cluster needs two seconds and a test about one, so concurrent tests use up to this many clusters before new
+/// ones are ready.
 const PRESTARTED: usize = 4;
+
+/// The clusters of one shape that are started in advance.
+struct Reserve {
+    /// The oldest first.
+    started: Vec<Cluster>,
+    /// How many are starting.
+    starting: usize,
+}
+
+impl Reserve {
+    const EMPTY: Self = Self {
+        started: Vec::new(),
+        starting: 0,
+    };
+
+    /// Takes the oldest cluster, if there is one, and says how many must be started.
+    fn take(&mut self) -> (Option<Cluster>, usize) {
+        let oldest = (!self.started.is_empty()).then(|| self.started.remove(0));
+        let missing = PRESTARTED.saturating_sub(self.started.len() + self.starting);
+        self.starting += missing;
+        (oldest, missing)
+    }
+}
+
+/// A cluster that is starting. Dropped after that, or when its test has ended before.
+struct Starting(&'static Mutex<Reserve>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.lock().expect("not poisoned").starting -= 1;
+    }
+}
 
 /// Takes a cluster that was started in advance. Its nodes need two seconds before they accept commands, which pass
 /// while other tests run.
 fn take_prestarted(shape: Shape) -> Cluster {
-    static PLAIN: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
-    static SECURED: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
+    static PLAIN: Mutex<Reserve> = Mutex::new(Reserve::EMPTY);
+    static SECURED: Mutex<Reserve> = Mutex::new(Reserve::EMPTY);
     let reserve = if shape.secured { &SECURED } else { &PLAIN };
-    let ready = |reserve: &Mutex<Vec<Cluster>>| {
-        let mut clusters = reserve.lock().expect("not poisoned");
-        (!clusters.is_empty()).then(|| clusters.remove(0))
-    };
-    let cluster = ready(reserve);
-    // Tests take about a second each, and new clusters need two: this many are used until new ones are ready.
-    let missing = PRESTARTED.saturating_sub(reserve.lock().expect("not poisoned").len());
+    let (cluster, missing) = reserve.lock().expect("not poisoned").take();
     for _ in 0..missing {
+        let starting = Starting(reserve);
         tokio::task::spawn_blocking(move || {
             let cluster = Cluster::start(shape);
-            reserve.lock().expect("not poisoned").push(cluster);
+            reserve.lock().expect("not poisoned").started.push(cluster);
+            drop(starting);
         });
     }
     match cluster {
