@@ -23,7 +23,8 @@ use pennon_tests::process::{Process, free_port, new_folder};
 use serde_json::{Map, Value, json};
 
 const FLAGS: usize = 1_000;
-/// Both servers get this many requests alternately, so that noise of the machine affects both.
+/// The extension and the empty handler take turns, with this many requests per turn, so that noise of the machine
+/// affects both.
 const BLOCK: usize = 200;
 const BLOCKS: usize = 50;
 const COLD_STARTS: usize = 30;
@@ -116,7 +117,7 @@ async fn main() -> ExitCode {
         starts.add(first - begun);
         child.kill().expect("killed");
         child.wait().expect("ended");
-        // The part of the start in which any client would wait for the service.
+        // Measured separately and subtracted below: the time that any client would wait for the service's response.
         let begun = Instant::now();
         warm.send("GET", "/v1/flags", &accept, "").await;
         fetches.add(begun.elapsed());

@@ -152,6 +152,7 @@ async fn posted_evaluations_are_counted_once_even_when_posted_and_delivered_agai
     let count = stack.function("count-evaluations").await;
     let event = batch(&sync, "sync");
     // Three lines with counts, and the line of the request with the other key, which reports the use of that key.
+    // `again` is true in both deliveries, because b-1 was posted twice.
     for evaluations in [7, 0] {
         let done = json!({"lines": 4, "evaluations": evaluations, "again": true});
         assert_eq!(count.invoke(&event).await, Ok(done));
@@ -264,7 +265,7 @@ async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_eval
 #[tokio::test]
 async fn only_a_later_day_replaces_the_last_use_of_a_key_and_an_invalid_id_is_ignored() {
     let stack = stack().await;
-    // In this time zone it is already the next day, so that only a day in UTC is the expected one.
+    // At noon UTC, the next day has begun in this time zone. So the test fails if the day is not computed in UTC.
     let zone = "do $$ begin execute format('alter database %I set timezone to ''Pacific/Kiritimati''', current_database()); end $$";
     stack
         .database
@@ -341,7 +342,7 @@ async fn failed_evaluations_are_not_counted() {
 }
 
 #[tokio::test]
-async fn counts_of_many_flags_are_spread_over_lines() {
+async fn counts_of_many_flags_are_logged_in_one_line_every_ten_seconds() {
     let stack = stack().await;
     stack
         .database
@@ -364,10 +365,7 @@ async fn counts_of_many_flags_are_spread_over_lines() {
         .collect();
     assert_eq!(logged, [3003, 0, 0, 0, 0], "the rest within ten seconds");
     let length = lines[0].to_string().len();
-    assert!(
-        length < 256 * 1024,
-        "CloudWatch takes no longer line: {length}"
-    );
+    assert!(length < 256 * 1024, "longer than 256 KiB: {length}");
 }
 
 #[tokio::test]
@@ -539,7 +537,7 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
              where flag_key = 'most'",
         )
         .await
-        .expect("as many again");
+        .expect("the same count for a second variant");
     let report = stack.function("report-usage").await;
     let usage = Event::load("report-usage-flag").parameter("flagKey", "b");
     let answer = report.call(&usage).await;
@@ -554,9 +552,13 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
         .iter()
         .filter(|line| line["message"] == named)
         .collect();
-    // Five of the counts that are rejected before the database, three that the database rejects, and one of the second
-    // batch are logged by name.
-    assert_eq!(lost.len(), 9, "one for each");
+    // Logged: five of the seven counts that are rejected before the database (at most five are), the three that the
+    // database rejects, and one of the second batch.
+    assert_eq!(
+        lost.len(),
+        9,
+        "at most five of those rejected before the database"
+    );
     assert!(lost.iter().all(|line| line.to_string().len() < 1_000));
 }
 
@@ -607,7 +609,7 @@ async fn counts_by_the_hour_are_kept_for_fourteen_days() {
         "select flag_key, sum(count)::bigint from pennon_evaluation_counts group by 1 order by 1";
     let days = database.query(days, &[]).await.expect("rows");
     let days: Vec<(String, i64)> = days.iter().map(|row| (row.get(0), row.get(1))).collect();
-    // Counts by the day have no end.
+    // Counts by the day are never deleted.
     let all = [
         row("checkout", 2),
         row("in-parts", 3),
@@ -689,7 +691,7 @@ async fn stale_flags_are_unused_or_the_same_for_everyone() {
             ("search".to_owned(), json!(["sameForEveryone"]))
         ]
     );
-    // A flag that has another value for one user is not listed.
+    // A flag that has another value for one user is not the same for everyone.
     sql.batch_execute(
         "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
          select id, 'alice', 'exclude' from feature_flags where flag_key = 'search'",

@@ -398,8 +398,8 @@ async fn every_function_works_with_the_role_that_it_has() {
             continue;
         }
         let function = installation.function(name, &[]).await;
-        for (file, of, _) in REQUEST_FILES {
-            if of == name {
+        for (file, function_of_file, _status) in REQUEST_FILES {
+            if function_of_file == name {
                 let answer = function.call(&Event::load(file)).await;
                 assert!(
                     answer.status < 500,

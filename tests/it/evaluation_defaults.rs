@@ -169,7 +169,7 @@ async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() 
 }
 
 #[tokio::test]
-async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags() {
+async fn an_operator_can_choose_the_defaults_and_change_them_only_while_there_are_no_flags() {
     let (existing, new) = (
         json!({"evaluationDefaults": "existing"}),
         json!({"evaluationDefaults": "new"}),
@@ -226,7 +226,7 @@ async fn an_operator_can_decide_once_and_change_it_only_before_there_are_flags()
     );
     assert!(
         chosen_defaults(&database, &existing).await.is_err(),
-        "the defaults stay once migrations have run"
+        "the flags of the old tables depend on the defaults"
     );
 }
 
@@ -295,7 +295,7 @@ async fn an_upgrade_changes_no_result_of_three_hundred_users() {
             .await;
         }
         let old = list(&database).await;
-        // Tables without Pennon's migrations have no revisions.
+        // Functions cannot read tables without revisions, which the migrations add.
         let before = if steps > 0 {
             Some(answers(&old).await)
         } else {
@@ -368,7 +368,8 @@ async fn existing_defaults_keep_the_results_of_the_recorded_users() {
 }
 
 #[tokio::test]
-async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_order() {
+async fn a_new_installation_turns_partial_rollouts_off_for_anonymous_callers_and_each_flag_orders_users_differently()
+ {
     let database = Database::create_empty().await;
     assert_eq!(
         chosen_defaults(&database, &json!({})).await.as_deref(),
@@ -396,7 +397,11 @@ async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_
             .map(|flags| flags[key] == true)
             .collect::<Vec<_>>()
     };
-    assert_ne!(gets("g"), gets("h"), "each flag has its own order");
+    assert_ne!(
+        gets("g"),
+        gets("h"),
+        "each flag orders the users differently"
+    );
 
     let key = format!("pennon_server_production_{}", "k".repeat(43));
     database.add_key(&key).await;
@@ -413,7 +418,7 @@ async fn a_new_installation_gives_anonymous_callers_false_and_each_flag_its_own_
 
 const SETTINGS: &str = "/api/admin/environments/production/settings";
 
-/// The value of `checkout`, at 50 %, for this user.
+/// The value of `checkout` for this user; an empty id is an anonymous caller.
 async fn checkout(api: &Api, user: &str) -> Value {
     let path = format!("/api/config/flags?userId={user}");
     api.get(&path).await.json()["checkout"].clone()
@@ -443,9 +448,13 @@ fn moved(before: &[bool], after: &[bool]) -> (usize, usize) {
 async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
-        let alice = json!({"userId": "user-0", "overrideType": "include"});
+        let override_of_user_0 = json!({"userId": "user-0", "overrideType": "include"});
         let set = api
-            .admin("POST", "/api/admin/flags/checkout/users", &alice)
+            .admin(
+                "POST",
+                "/api/admin/flags/checkout/users",
+                &override_of_user_0,
+            )
             .await;
         assert_eq!(set.status, 201, "{set:?} on {on}");
         let typed = json!({"key": "split", "enabled": true, "definition": {
@@ -492,8 +501,8 @@ async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
 
         let stale = api.admin_if(&tag, "PUT", &dry, &wanted).await;
         assert_eq!(stale.status, 412, "{stale:?} on {on}");
-        let nobody = api.admin_if("*", "PUT", &dry, &wanted).await.json();
-        assert_eq!(nobody["flags"], json!([]), "on {on}");
+        let unchanged = api.admin_if("*", "PUT", &dry, &wanted).await.json();
+        assert_eq!(unchanged["flags"], json!([]), "on {on}");
         for users in [
             json!("alice"),
             json!([""]),
@@ -560,14 +569,14 @@ async fn settings_of_an_environment_override_the_defaults() {
             own,
             "{on}"
         );
-        let mut moved = 0;
+        let mut enabled = 0;
         for number in 0..40 {
             let user = format!("user-{number}");
             let got = checkout(&api, &user).await;
             assert!(got.is_boolean(), "{on}");
-            moved += usize::from(got == true);
+            enabled += usize::from(got == true);
         }
-        assert!((4..30).contains(&moved), "{on}: {moved} of 40 at 40 %");
+        assert!((4..30).contains(&enabled), "{on}: {enabled} of 40 at 40 %");
 
         // An export holds the settings of the environment itself, and an import applies them.
         let export = "/api/admin/environments/production/export";
@@ -674,7 +683,7 @@ async fn an_entry_of_a_version_without_the_bucketing_of_flags_is_filled_again() 
     assert_eq!(changed.status, 200, "{changed:?}");
     let fractional = values(&list).await;
     assert_ne!(sha256, fractional);
-    // That version reads the database without the new column.
+    // The earlier version does not read the column `bucketing`, so its entries do not contain it.
     fill_with(&stack, |fields| {
         assert!(fields.remove("__fmt").is_some());
         let flag: Value = serde_json::from_str(&fields["checkout"]).expect("JSON");
@@ -720,12 +729,12 @@ async fn bucketings(api: &Api) -> Value {
 }
 
 #[tokio::test]
-async fn a_flag_is_converted_to_another_bucketing_after_its_users_are_counted() {
+async fn a_dry_run_counts_the_users_whose_value_changes_with_the_bucketing_of_a_flag() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
-        let alice = json!({"userId": "user-0", "overrideType": "include"});
+        let override_of_user_0 = json!({"userId": "user-0", "overrideType": "include"});
         let set = api
-            .admin("POST", &format!("{CHECKOUT}/users"), &alice)
+            .admin("POST", &format!("{CHECKOUT}/users"), &override_of_user_0)
             .await;
         assert_eq!(set.status, 201, "{set:?} on {on}");
         let users: Vec<String> = (0..40).map(|number| format!("user-{number}")).collect();
@@ -773,16 +782,16 @@ async fn a_flag_is_converted_to_another_bucketing_after_its_users_are_counted() 
         // The flag does not follow its environment any more, until it has no bucketing of its own.
         let body = json!({"bucketing": "fractional", "users": users});
         let settings = format!("{SETTINGS}?dryRun=true");
-        let moved = api.admin_if("*", "PUT", &settings, &body).await.json();
-        assert_eq!(moved["flags"], json!([]), "on {on}");
+        let counted = api.admin_if("*", "PUT", &settings, &body).await.json();
+        assert_eq!(counted["flags"], json!([]), "on {on}");
         let back = api
             .admin_if("*", "PATCH", CHECKOUT, &json!({"bucketing": null}))
             .await;
         assert_eq!(back.status, 200, "{back:?} on {on}");
         assert_eq!(of_users().await, before, "on {on}");
-        let moved = api.admin_if("*", "PUT", &settings, &body).await.json();
+        let counted = api.admin_if("*", "PUT", &settings, &body).await.json();
         let row = json!([{"flagKey": "checkout", "on": on_count, "off": off_count}]);
-        assert_eq!(moved["flags"], row, "on {on}");
+        assert_eq!(counted["flags"], row, "on {on}");
 
         for (body, field) in [
             (json!({"bucketing": "md5"}), "bucketing"),

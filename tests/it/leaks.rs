@@ -1,4 +1,5 @@
-//! Secrets never appear in logs or responses, whatever fails. Server-only flags never reach other callers.
+//! Secrets never appear in logs or responses, whatever fails. Server-only flags never reach callers
+//! without a server key.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::event::{Event, REQUEST_FILES};
@@ -72,11 +73,12 @@ fn urls(stack: &Stack) -> [String; 3] {
     ]
 }
 
-/// Sends all events of a function, with invalid secrets in headers, and checks every response. An invocation may fail.
+/// Sends all events of a function, with valid and invalid credentials in headers, and checks every response. An
+/// invocation may fail.
 async fn call_everything(function: &Function, name: &str, keys: &[String], planted: &Secrets) {
     let mut events = Vec::new();
-    for (file, of, _) in REQUEST_FILES {
-        if of != name {
+    for (file, function_of_file, _status) in REQUEST_FILES {
+        if function_of_file != name {
             continue;
         }
         let event = Event::load(file);
@@ -210,7 +212,8 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
         (&plain, Mode::CutReply(3)),
     ] {
         let environment = [&common[..], settings].concat();
-        // Functions mostly wait for what fails, so several wait at the same time.
+        // Most of the time a function waits for a dependency that does not answer, so six functions are tested at the
+        // same time.
         for names in names.chunks(6) {
             let started =
                 join_all(names.iter().map(|name| start(&manager, name, &environment))).await;
@@ -255,7 +258,7 @@ async fn the_trace_log_of_the_local_server_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn no_route_reveals_a_server_only_flag_to_others() {
+async fn no_route_reveals_a_server_only_flag_without_a_server_key() {
     let stack = Stack::start().await;
     let client = format!("pennon_client_production_{}", "c".repeat(43));
     stack.database.add_key(&client).await;
@@ -290,7 +293,7 @@ async fn no_route_reveals_a_server_only_flag_to_others() {
                 for flag in ["canaryFlag", "canaryBroken"] {
                     let place = format!("{method} {} with {key:?}", endpoint.path);
                     let answer = ask(method, flag, key).await;
-                    // As long as the other key, so that `Content-Length` is the same.
+                    // An unknown key of the same length, so that `Content-Length` is the same.
                     let nobody = flag.replace("canary", "nobody");
                     let unknown = ask(method, &nobody, key).await;
                     let seen = |answer: &Response, flag: &str| {

@@ -31,7 +31,7 @@ async fn a_promoted_replica_that_was_behind_is_not_trusted() {
         deployment.cluster.try_primary() == Some(1)
     })
     .await;
-    // Its entry equals the snapshot in memory, and both are out of date.
+    // The new primary's entry equals the snapshot in memory of `get`; both are out of date.
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!(percentage(&answer), 7);
     assert!(get.has_logged("Redis reconnected to new primary"));
@@ -59,7 +59,7 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
             !confirmed || line["node_id"] == cluster.address(1),
             "{line}"
         );
-        // The reader may fill the old primary's entry with this value.
+        // Lets the reader fill the old primary's entry with this value, so that it serves a stale entry later.
         if !confirmed {
             reader.call(&Event::get("checkout")).await;
         }
@@ -85,7 +85,7 @@ async fn an_isolated_primary_does_not_confirm_changes_alone() {
     let writer = deployment.function("update-flag", &[]).await;
     set_percentage(&writer, "checkout", 10).await;
     isolate_primary(cluster).await;
-    // No other node answers, and it says itself that it has no replicas.
+    // Only the isolated primary answers, and it reports that it has no replicas.
     for other in [1, 2] {
         cluster.nodes[other].freeze();
     }
@@ -122,7 +122,7 @@ async fn isolate_primary(cluster: &Cluster) {
     assert_eq!(
         role[0],
         Resp::Text("master".to_owned()),
-        "it has not noticed the takeover"
+        "node 0 must not have noticed the takeover"
     );
 }
 
@@ -134,7 +134,7 @@ fn is_confirmed(answer: &Response) -> bool {
     }
 }
 
-/// Whether a node has an entry, read as from a replica.
+/// Whether a node has the entry. `READONLY` lets a replica answer itself.
 fn has_entry(deployment: &Deployment, node: usize) -> bool {
     let node = &deployment.cluster.nodes[node];
     node.commands(&[&["READONLY"], &["HEXISTS", KEY, "__rev"]]) == Resp::Number(1)

@@ -79,9 +79,9 @@ async fn a_token_signed_with_rsa_or_p256_names_the_caller() {
     }
 }
 
-/// Tokens of the same issuer, audience and key that identify no caller, because they have another purpose or name their
-/// key only in part.
-fn for_other_purposes(fixture: &Fixture) -> Vec<(&'static str, String)> {
+/// Tokens of the same issuer, audience and key that identify no caller: their purpose is another, their key id only
+/// contains the real one, or a field has the wrong type.
+fn with_wrong_purposes_key_ids_or_types(fixture: &Fixture) -> Vec<(&'static str, String)> {
     vec![
         (
             "a longer key id",
@@ -198,7 +198,10 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
         ),
         ("too few parts", "a.b".to_owned()),
     ];
-    for (what, token) in wrong.into_iter().chain(for_other_purposes(&fixture)) {
+    for (what, token) in wrong
+        .into_iter()
+        .chain(with_wrong_purposes_key_ids_or_types(&fixture))
+    {
         assert!(!is_known(&list, &token).await, "{what}: {token}");
         let line = list.last_request();
         assert!(line["token_error"].is_string(), "{what}: {line}");
@@ -341,9 +344,9 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
             before,
             "{broken:?} was called again immediately"
         );
-        let fetches = list.requests();
-        let failed = fetches.iter().filter(|it| it["issuer_error"].is_string());
-        assert_eq!(failed.count(), 1, "{broken:?}: {fetches:?}");
+        let lines = list.requests();
+        let failed = lines.iter().filter(|it| it["issuer_error"].is_string());
+        assert_eq!(failed.count(), 1, "{broken:?}: {lines:?}");
     }
     fixture.issuer.set_fault(None);
     let environment = [
@@ -366,7 +369,8 @@ async fn an_issuer_may_name_only_trusted_addresses() {
     for (address, good) in [
         (format!("{name}/other-keys"), true),
         (format!("http://localhost:{port}/keys"), true),
-        // Each leads to the same keys if only its beginning is read, or if unusual characters are dropped.
+        // A careless parser would accept each of these: by comparing prefixes, dropping characters or resolving
+        // relative URLs.
         (format!("http://user@127.0.0.1:{port}/keys"), false),
         (format!("http://user:password@127.0.0.1:{port}/keys"), false),
         (format!("http://@127.0.0.1:{port}/keys"), false),
@@ -432,7 +436,7 @@ async fn an_issuer_that_imitates_localhost_is_not_contacted() {
 
 /// Ids are unique among keys of one kind only (RFC 7517), and keys for other purposes sign no tokens.
 #[tokio::test]
-async fn of_keys_with_one_id_the_signing_key_is_found() {
+async fn among_keys_with_the_same_id_the_one_that_signed_the_token_is_used() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
     let other = SigningKey::p256();
     fixture

@@ -7,12 +7,12 @@ use crate::process::new_folder;
 use crate::response::Response;
 use crate::stack::Stack;
 
-/// A server with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off), and an admin's client.
+/// A server, by default with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off).
 pub struct Api {
     /// The kind of store, for failure messages.
     pub on: &'static str,
     local: Local,
-    /// Redis and PostgreSQL, unless flags are in a file.
+    /// Redis and PostgreSQL, if this value owns them. `None` on a file, and for another instance.
     pub stack: Option<Stack>,
 }
 
@@ -73,7 +73,7 @@ impl Api {
 
     /// The PostgreSQL and the Redis of this server.
     pub fn stack(&self) -> &Stack {
-        self.stack.as_ref().expect("on PostgreSQL")
+        self.stack.as_ref().expect("owns a stack")
     }
 
     /// Starts another instance on the same database and cache.
