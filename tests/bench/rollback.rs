@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pennon_tests::cloudwatch::{CloudWatch, GUARD};
+use pennon_tests::cloudwatch::{CloudWatch, GUARD_FUNCTION_ARN};
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::figures::Times;
@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
         .and_then(|text| text.parse().ok())
         .unwrap_or(100_usize);
     let alarms = CloudWatch::start().await;
-    alarms.add(ALARM, &[GUARD]).await;
+    alarms.add(ALARM, &[GUARD_FUNCTION_ARN]).await;
     println!(
         "cache         guard  rollbacks  reads/s    p50 ms    p99 ms   longest  guard p50 ms  failed"
     );

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use pennon_tests::cloudwatch::{CloudWatch, GUARD};
+use pennon_tests::cloudwatch::{CloudWatch, GUARD_FUNCTION_ARN};
 use pennon_tests::event::Event;
 use pennon_tests::event_bus::{BusFailure, EventBus, FailingBus, INVALID, UNREACHABLE};
 use pennon_tests::eventually;
@@ -394,7 +394,7 @@ async fn the_rollback_by_an_alarm_is_an_event() {
     let stack = Stack::start().await;
     let bus = FailingBus::start().await;
     let alarms = CloudWatch::start().await;
-    alarms.add("errors", &[GUARD]).await;
+    alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let own = alarms.environment();
     let own = own
         .iter()

@@ -18,8 +18,9 @@ use crate::process::Process;
 use crate::secrets::start_moto;
 use crate::wire::Wire;
 
-/// The action of an alarm that invokes `guard`.
-pub const GUARD: &str = "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
+/// The function `guard`, as the action of an alarm that invokes it.
+pub const GUARD_FUNCTION_ARN: &str =
+    "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
 
 /// The metric alarm in the rule of the composite alarm.
 const PART: &str = "latency";
@@ -177,7 +178,7 @@ async fn describe_alarms(
     let is_wanted = lists("AlarmTypes", "CompositeAlarm") && lists("AlarmNames", name);
     let alarm = json!({
         "ActionsEnabled": true,
-        "AlarmActions": [GUARD],
+        "AlarmActions": [GUARD_FUNCTION_ARN],
         "AlarmArn": format!("arn:aws:cloudwatch:us-east-1:123456789012:alarm:{name}"),
         "AlarmConfigurationUpdatedTimestamp": 1_795_900_000.125,
         "AlarmName": name,

@@ -1,9 +1,9 @@
-//! `reconcile` advances ramps in a late run, after a killed run, many in one run, and despite a row that it cannot read.
+//! How `reconcile` advances ramps: late runs, killed runs, many ramps in one run, and a row that it cannot read.
 
 use std::time::{Duration, SystemTime};
 
 use pennon_tests::api::Api;
-use pennon_tests::cloudwatch::GUARD;
+use pennon_tests::cloudwatch::GUARD_FUNCTION_ARN;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::stack::Stack;
@@ -103,7 +103,7 @@ async fn a_clock_that_was_set_back_bakes_the_step_again_and_hides_no_alarm() {
         })
         .await;
         if api.stack.is_none() {
-            // The restart has lost the alarms of the local server.
+            // `edit_ramp` has restarted the server, which loses the states of its alarms.
             set_alarm(&api, "errors", "OK").await;
         }
         let reason = "the clock was set back, and the step bakes again";
@@ -233,10 +233,10 @@ async fn the_run_after_a_killed_one_begins_the_step_once() {
     assert_eq!(row.expect("a count").get::<_, i64>(0), 2);
 }
 
-/// The evaluations before a step are those of its hour. A step that begins while the hour changes must not count them in
-/// one hour and begin in the next.
+/// `evaluationsBefore` counts the evaluations in the hour in which a step begins. If a step begins while the hour
+/// changes, the count and the start time must belong to the same hour.
 #[tokio::test]
-async fn a_step_begins_at_the_time_at_which_the_evaluations_before_it_are_counted() {
+async fn the_start_of_a_step_is_the_time_at_which_earlier_evaluations_were_counted() {
     let stack = Stack::start().await;
     let ramps = stack.function("ramps").await;
     let reconcile = stack.function("reconcile").await;
@@ -252,7 +252,7 @@ async fn a_step_begins_at_the_time_at_which_the_evaluations_before_it_are_counte
     let advance = format!("{RAMP}/advance");
     let advance = Event::admin("POST", &advance, "").header("if-match", "*");
     for (number, name) in ["create", "advance", "reconcile"].into_iter().enumerate() {
-        // A change of the flag waits, as for a slow change by someone else.
+        // The lock makes every change of the flag wait, as a slow change by someone else would.
         lock.batch_execute("begin; select 1 from feature_flags for update")
             .await
             .expect("a lock");
@@ -273,11 +273,11 @@ async fn a_step_begins_at_the_time_at_which_the_evaluations_before_it_are_counte
                 row.expect("a count").get::<_, i64>(0) > 0
             })
             .await;
-            let counted_by = pennon_core::http::timestamp(SystemTime::now());
+            let lock_released_at = pennon_core::http::timestamp(SystemTime::now());
             lock.batch_execute("rollback").await.expect("no lock");
-            counted_by
+            lock_released_at
         };
-        let ((), counted_by) = tokio::join!(begin, release);
+        let ((), lock_released_at) = tokio::join!(begin, release);
         let read = "select ramp::text from pennon_ramps";
         let row = stack.database.sql().query_one(read, &[]).await;
         let ramp: Value = serde_json::from_str(row.expect("a ramp").get(0)).expect("JSON");
@@ -287,8 +287,8 @@ async fn a_step_begins_at_the_time_at_which_the_evaluations_before_it_are_counte
             "{name}: {ramp}"
         );
         let began_at = ramp["stepBeganAt"].as_str().expect("a time");
-        assert!(began_at <= counted_by.as_str(), "{name}: {ramp}");
-        // The bake of the second step has ended, with enough evaluations.
+        assert!(began_at <= lock_released_at.as_str(), "{name}: {ramp}");
+        // Ends the bake and adds an evaluation, so that `reconcile` can begin the third step in the last round.
         end_bakes(&stack).await;
         let more = "update pennon_evaluation_hours set count = count + 1";
         sql(&stack, more).await;
@@ -311,7 +311,7 @@ async fn one_run_advances_five_hundred_ramps_and_the_next_run_the_others() {
     const PER_RUN: i64 = 500;
     let deployment = Deployment::start().await;
     let stack = &deployment.stack;
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let body = guarded(&[60, 70], "errors");
     deployment.started("checkout", &body).await;
     // The rows that 510 requests would create.

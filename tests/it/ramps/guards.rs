@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use pennon_tests::api::Api;
-use pennon_tests::cloudwatch::{CloudWatch, CompositeAlarm, GUARD};
+use pennon_tests::cloudwatch::{CloudWatch, CompositeAlarm, GUARD_FUNCTION_ARN};
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
@@ -104,8 +104,8 @@ async fn reconcile_reads_the_alarms_of_cloudwatch() {
     alarms
         .add("silent", &["arn:aws:sns:us-east-1:1:topic"])
         .await;
-    alarms.add("metric", &[GUARD]).await;
-    alarms.add("both", &[GUARD]).await;
+    alarms.add("metric", &[GUARD_FUNCTION_ARN]).await;
+    alarms.add("both", &[GUARD_FUNCTION_ARN]).await;
     let guards = json!([
         {"alarm": "both"}, {"alarm": "silent"},
         {"alarm": "arn:aws:cloudwatch:us-east-1:123456789012:alarm:metric", "onMissing": "hold"},
@@ -185,7 +185,7 @@ async fn a_run_reads_the_alarms_of_more_than_a_hundred_names() {
     let deployment = Deployment::start().await;
     for number in 0..105 {
         let name = format!("alarm-{number}");
-        deployment.alarms.add(&name, &[GUARD]).await;
+        deployment.alarms.add(&name, &[GUARD_FUNCTION_ARN]).await;
     }
     for number in 0..15 {
         let key = format!("flag-{number}");
@@ -214,7 +214,7 @@ async fn a_run_reads_the_alarms_of_more_than_a_hundred_names() {
 #[tokio::test]
 async fn guard_rolls_a_ramp_back_once_and_ignores_other_events() {
     let deployment = Deployment::start().await;
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let old = "2026-01-01T00:00:00.000+0000";
     let body = guarded(&[60, 70], "errors");
     deployment.started("checkout", &body).await;
@@ -264,8 +264,14 @@ async fn begin_steps_earlier(stack: &Stack, key: &str, minutes: u64) {
 async fn of_ramps_with_one_alarm_only_those_that_advanced_while_it_evaluated_roll_back() {
     let deployment = Deployment::start().await;
     // One alarm evaluates 20 minutes from the start; the other is changed while it guards ramps.
-    deployment.alarms.put("errors", &[GUARD], 20).await;
-    deployment.alarms.put("slow", &[GUARD], 5).await;
+    deployment
+        .alarms
+        .put("errors", &[GUARD_FUNCTION_ARN], 20)
+        .await;
+    deployment
+        .alarms
+        .put("slow", &[GUARD_FUNCTION_ARN], 5)
+        .await;
     // The event of an alarm names a period of one minute.
     let advanced = [("just-now", 0), ("in-time", 15), ("before", 25)];
     for alarm in ["errors", "slow"] {
@@ -279,7 +285,10 @@ async fn of_ramps_with_one_alarm_only_those_that_advanced_while_it_evaluated_rol
     }
     for alarm in ["errors", "slow"] {
         if alarm == "slow" {
-            deployment.alarms.put(alarm, &[GUARD], 20).await;
+            deployment
+                .alarms
+                .put(alarm, &[GUARD_FUNCTION_ARN], 20)
+                .await;
             deployment.run().await;
         }
         let done = json!({"state": "ALARM", "rolledBack": 2});
@@ -309,7 +318,7 @@ async fn of_ramps_with_one_alarm_only_those_that_advanced_while_it_evaluated_rol
 #[tokio::test]
 async fn an_event_that_arrives_after_reconcile_has_seen_its_alarm_changes_nothing() {
     let deployment = Deployment::start().await;
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let mut body = guarded(&[60, 70], "errors");
     body["onAlarm"] = json!("pause");
     deployment.started("checkout", &body).await;
@@ -338,7 +347,7 @@ async fn an_event_that_arrives_after_reconcile_has_seen_its_alarm_changes_nothin
 #[tokio::test]
 async fn a_forged_ramp_never_raises_a_share_when_it_is_rolled_back() {
     let deployment = Deployment::start().await;
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     for (number, (on_alarm, forged)) in [
         (
             "start",
@@ -479,7 +488,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
             let made = api.admin("POST", "/api/admin/flags", &flag).await;
             assert_eq!(made.status, 201, "{made:?}");
             let alarm = name(on_missing, loss);
-            alarms.add(&alarm, &[GUARD]).await;
+            alarms.add(&alarm, &[GUARD_FUNCTION_ARN]).await;
             let body = json!({
                 "steps": [
                     {"percent": 10, "bakeSeconds": 3_600}, {"percent": 20, "bakeSeconds": 3_600},
@@ -538,7 +547,9 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
             ],
             "guards": [{"alarm": name("ignore", "steps"), "onMissing": "ignore"}],
         });
-        alarms.add(&name("ignore", "steps"), &[GUARD]).await;
+        alarms
+            .add(&name("ignore", "steps"), &[GUARD_FUNCTION_ARN])
+            .await;
         started(&api, &body).await;
         alarms.delete(&name("ignore", "steps")).await;
         eventually("the second step begins", async || {
@@ -552,7 +563,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
 #[tokio::test]
 async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
     let deployment = Deployment::start().await;
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     deployment.stack.database.add_flag("waiting", true, 0).await;
     let mut approval = guarded(&[10], "errors");
     approval["steps"][0]["approval"] = json!(true);
@@ -578,7 +589,7 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
             );
         }
     }
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     for (key, percent) in [("checkout", 70), ("waiting", 10)] {
         let advanced = deployment.act(key, "advance").await;
         assert_eq!(advanced.status, 200, "{advanced:?}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use pennon_tests::api::Api;
-use pennon_tests::cloudwatch::GUARD;
+use pennon_tests::cloudwatch::GUARD_FUNCTION_ARN;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::join_all;
@@ -189,7 +189,7 @@ async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
 async fn reconcile_does_not_fail_on_a_schedule_of_a_rolled_back_flag() {
     let deployment = Deployment::start().await;
     let schedules = deployment.stack.function("schedules").await;
-    deployment.alarms.add("errors", &[GUARD]).await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     deployment.stack.database.add_flag("other", true, 0).await;
     let body = guarded(&[60], "errors");
     deployment.started("checkout", &body).await;

@@ -177,7 +177,7 @@ fn production_has_the_limits_of_its_class() {
 }
 
 planted! {
-    an_alarm_at_the_connections_of_the_smallest_class:
+    an_alarm_with_the_threshold_of_the_smallest_class_for_every_class:
         [Mistake("DatabaseConnectionsAlarm", "Threshold: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, AlarmAbove]", "Threshold: 60")]
         => "DatabaseConnectionsAlarm: its threshold is 60";
     an_alarm_that_does_not_follow_its_class:

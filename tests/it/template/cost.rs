@@ -11,9 +11,9 @@ use super::stack::{Profile, Stack, list, reference, text};
 use super::{AFTER, GONE, Mistake, Problems, planted, read};
 use crate::log_size::{WARM_READ, WARM_READ_WITHOUT_REDIS};
 
-/// Types that support no tags. A new type must be added to this list or tagged.
-const UNTAGGABLE: [&str; 25] = [
-    "AWS::Budgets::Budget", // takes ResourceTags, which are checked
+/// Types without a list `Tags`: they support no tags, or have them in another form that is checked. A new type must be
+/// added to this list or tagged.
+const WITHOUT_TAG_LIST: [&str; 24] = [
     "AWS::CloudFormation::WaitConditionHandle",
     "AWS::CloudWatch::Dashboard",
     "AWS::CodeDeploy::DeploymentConfig",
@@ -70,9 +70,9 @@ fn check_tags(stack: &Stack, problems: &mut Problems) {
     for (id, resource) in stack.all() {
         let kind = text(&resource["Type"]);
         let properties = &resource["Properties"];
-        let (tags, untaggable) = match kind {
+        let (tags, has_no_list) = match kind {
             "AWS::Budgets::Budget" => (&properties["ResourceTags"], false),
-            _ => (&properties["Tags"], UNTAGGABLE.contains(&kind)),
+            _ => (&properties["Tags"], WITHOUT_TAG_LIST.contains(&kind)),
         };
         let has = |key: &str, value: &Value| {
             list(tags)
@@ -80,7 +80,7 @@ fn check_tags(stack: &Stack, problems: &mut Problems) {
                 .any(|tag| tag["Key"] == key && tag["Value"] == *value)
         };
         let tagged = has("Feature", &json!("FeatureFlags")) && has("Stage", &reference("Stage"));
-        problems.unless(untaggable || tagged, id, "missing tags");
+        problems.unless(has_no_list || tagged, id, "missing tags");
         if kind.starts_with("AWS::ElastiCache::") {
             let clustered = has("Service", &json!("ElastiCache-Cluster"));
             let single = has("Service", &json!("ElastiCache"));
@@ -89,7 +89,7 @@ fn check_tags(stack: &Stack, problems: &mut Problems) {
                 "ClusterCache" | "ClusterCacheParameters" => clustered,
                 _ => single || clustered,
             };
-            problems.unless(right, id, "missing tag Service");
+            problems.unless(right, id, "wrong or missing tag Service");
         }
     }
 }
@@ -104,9 +104,9 @@ fn limit(stack: &Stack) -> u64 {
 }
 
 fn check_budgets(stack: &Stack, problems: &mut Problems) {
-    let cache = stack.has("CacheMode", "none");
+    let no_cache = stack.has("CacheMode", "none");
     let tag = |key: &str, value: Value| json!({ "Tags": { "Key": key, "Values": [value], "MatchOptions": ["EQUALS"] } });
-    // The budget of one stack of several in the account.
+    // Limits the budget to this stack, because the account may contain several.
     let feature = json!({ "And": [
         tag("Feature", json!("FeatureFlags")),
         tag("Stage", reference("Stage")),
@@ -125,7 +125,7 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             count == 2,
             id,
-            "no notification of both forecast and charges",
+            "must have two notifications: one of the forecast, one of the charges",
         );
         let filters = &budget["CostFilters"];
         if filters["Service"] == json!(["Amazon ElastiCache"]) {
@@ -138,7 +138,7 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
             problems.add(id, "counts something else");
         }
     }
-    let wanted: &[&str] = if cache {
+    let wanted: &[&str] = if no_cache {
         &["feature"]
     } else {
         &["cache", "feature"]
@@ -159,7 +159,7 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// CloudWatch has charges in us-east-1 only.
+/// AWS publishes the metric `EstimatedCharges` in us-east-1 only.
 fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     let wanted = stack.has("AWS::Region", "us-east-1") && !stack.has("CacheMode", "none");
     let alarm = &stack.get("CacheChargesAlarm")["Properties"];
@@ -167,7 +167,7 @@ fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     problems.unless(
         alarm.is_null() != wanted,
         "CacheChargesAlarm",
-        format!("in {region}: expected {wanted}"),
+        format!("must exist only in us-east-1 and with a cache (region {region})"),
     );
     if alarm.is_null() {
         return;
@@ -194,8 +194,8 @@ fn check_billing_alarm(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// The value of a cell: `3 × 9.93` is 29.79, text is 0.
-fn sum(cell: &str) -> f64 {
+/// The amount in a cell: `3 × 9.93` is 29.79, text is 0.
+fn amount(cell: &str) -> f64 {
     let figures = cell.trim_matches([' ', '*']).split('×');
     let figures: Vec<f64> = figures.filter_map(|it| it.trim().parse().ok()).collect();
     if figures.is_empty() {
@@ -216,8 +216,8 @@ fn prices(document: &str) -> BTreeMap<&str, f64> {
     rows.collect()
 }
 
-/// The number of our metrics, with their dimensions, that an ordinary read writes. It is the first read of an instance,
-/// whose line also has the metrics that are repeated every minute, from a cache that another instance has filled.
+/// The number of custom metrics (each with each set of its dimensions) that a read writes. The read is the first one of
+/// its instance, so its line includes the metrics that are logged once a minute. Another instance has filled the cache.
 async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
     let other = servers.function_with("get-flag", more).await;
     other.call(&Event::get("checkout")).await;
@@ -259,7 +259,7 @@ fn kilobytes(bytes: usize) -> f64 {
 /// The table by load: computed from the table of fixed costs, the prices, and the log line of a read.
 #[tokio::test]
 async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() {
-    const READERS: f64 = 4.0;
+    const READ_FUNCTIONS: f64 = 4.0;
     const MINUTES: f64 = 43_800.0;
     let document = read("docs/infrastructure/cost-monitoring.md");
     let prices = prices(&document);
@@ -308,11 +308,12 @@ async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() 
             let million = 1e6;
             let columns = [
                 fixed,
-                READERS * metrics * price("metric of our own"),
+                READ_FUNCTIONS * metrics * price("metric of our own"),
                 requests / million * price("HTTP API"),
                 (requests + MINUTES + batches) / million * price("calls of Lambda")
                     + 0.5 * seconds * price("time of Lambda on arm64"),
-                // The function's line, the access log and flow logs, in kB; then in GB.
+                // In kB, for each request: the function's line, the access log and the flow logs (0.004); for each
+                // minute: a line of `reconcile` (1). Then 0.1 GB of flow logs.
                 ((requests * (line + gateway + 0.004) + MINUTES) / million + 0.1)
                     * price("log lines, our own and delivered ones"),
                 MINUTES / million * price("EventBridge Scheduler")
@@ -330,7 +331,7 @@ async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() 
             if !document.lines().any(|line| line == wanted) {
                 wrong.push(wanted);
             }
-            // The documented cost of a stack that is read in every hour.
+            // A small `dev` stack must stay below 30 USD.
             assert!(
                 load != "small" || stage != "dev" || total <= 30.0,
                 "{total}"
@@ -350,7 +351,7 @@ fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
     let mut rows = 0;
     for line in document.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
-        let [name, cache, database, way_out, secrets, alarms, total] = cells.as_slice() else {
+        let [name, cache, database, egress, secrets, alarms, total] = cells.as_slice() else {
             continue;
         };
         rows += 1;
@@ -385,7 +386,7 @@ fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
         let watched = stack.of_type("AWS::CloudWatch::Alarm");
         let watched = watched.map(|(_, alarm)| metrics(alarm).len()).sum();
         assert_eq!(alarms.trim(), count(watched, "0.10"), "{name}");
-        let parts = [cache, database, way_out, secrets, alarms];
+        let parts = [cache, database, egress, secrets, alarms];
         for cell in parts {
             let figure = cell.rsplit('×').next().unwrap_or_default().trim();
             let listed = figure.parse().map_or(true, |figure: f64| {
@@ -393,7 +394,7 @@ fn resources_in_the_cost_table_are_in_the_template_and_within_the_budget() {
             });
             assert!(listed, "{name}: {figure} is not among the prices");
         }
-        let fixed: f64 = parts.iter().map(|cell| sum(cell)).sum();
+        let fixed: f64 = parts.iter().map(|cell| amount(cell)).sum();
         assert_eq!(total.trim(), format!("**{fixed:.2}**"), "{name}");
         // The alert at 80 % must not fire every month.
         assert!(fixed < 0.8 * budget, "{name}: {budget} USD");
@@ -472,7 +473,7 @@ planted! {
         => "GetFlagFunction: missing tags";
     a_cluster_counted_as_a_single_node:
         [Mistake("ClusterCache", "Value: ElastiCache-Cluster", "Value: ElastiCache")]
-        => "ClusterCache: missing tag Service";
+        => "ClusterCache: wrong or missing tag Service";
     a_new_kind_of_resource_without_tags:
         [Mistake("AlarmMail", AFTER, "  Queue:\n    Type: AWS::SQS::Queue\n    Properties: {}\n")]
         => "Queue: missing tags";
@@ -485,9 +486,9 @@ planted! {
     no_budget_for_the_cache:
         [Mistake("CacheBudget", GONE, "")]
         => "budgets: [\"feature\"], not [\"cache\", \"feature\"]";
-    a_billing_alarm_in_a_region_without_charges:
+    a_billing_alarm_in_a_region_without_the_metric:
         [Mistake("Conditions", "    - !Equals [!Ref \"AWS::Region\", us-east-1]", "    - !Not [!Equals [!Ref \"AWS::Region\", \"\"]]")]
-        => "CacheChargesAlarm: in eu-west-1: expected false";
+        => "CacheChargesAlarm: must exist only in us-east-1 and with a cache (region eu-west-1)";
     a_billing_alarm_on_another_metric:
         [Mistake("CacheChargesAlarm", "MetricName: EstimatedCharges", "MetricName: Charges")]
         => "CacheChargesAlarm: MetricName is \"Charges\"";
@@ -497,7 +498,7 @@ planted! {
     a_billing_alarm_with_another_period:
         [Mistake("CacheChargesAlarm", "Period: 21600", "Period: 300")]
         => "CacheChargesAlarm: Period is 300";
-    a_billing_alarm_at_another_sum:
+    a_billing_alarm_with_another_threshold:
         [Mistake("CacheChargesAlarm", "Threshold: !If [HasClusterCache, 100, 50]", "Threshold: 500")]
         => "CacheChargesAlarm: Threshold is 500";
 }

@@ -1,9 +1,9 @@
 //! template.yaml keeps its rules, and names only things that exist.
 //!
-//! Every rule checks the resources of one choice of parameters ([`stack`]), for fifteen choices, and reports problems.
-//! Beside each rule are planted mistakes: each changes the text of the template once, and exactly the expected problem
-//! must be reported. Findings of linters (unknown properties, dangling references, cycles) are left to
-//! `scripts/check-template`.
+//! Each rule checks the resources that exist with given parameters ([`Stack`]), and reports problems. Most rules run
+//! for fifteen combinations of parameters ([`stack::profiles`]). Beside each rule are planted mistakes: each test changes
+//! the text of the template, and exactly the expected problems must be reported. Findings of linters (unknown
+//! properties, dangling references, cycles) are left to `scripts/check-template`.
 
 mod commands;
 mod concurrency;
