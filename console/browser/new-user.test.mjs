@@ -1,4 +1,4 @@
-// What somebody does first, from the start page on and by clicking only, in an installation that has nothing yet.
+// What a new user does first in an empty installation, from the start page and without typing a URL.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';

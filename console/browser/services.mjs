@@ -64,11 +64,12 @@ function postgresProgram(name) {
   return found;
 }
 
-/** PostgreSQL refuses to run as root. For root, as in containers, the user of PostgreSQL's package runs it. */
+/** PostgreSQL refuses to run as root. For root, the user that its package created runs it, or `nobody`. */
 function postgresUser() {
   if (process.getuid?.() !== 0) return undefined;
-  const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((entry) => /^(postgres|nobody):/.test(entry));
-  return line && Number(line.split(':')[2]);
+  const users = readFileSync('/etc/passwd', 'utf8').split('\n').map((line) => line.split(':'));
+  const user = ['postgres', 'nobody'].map((name) => users.find((fields) => fields[0] === name)).find(Boolean);
+  return user && Number(user[2]);
 }
 
 /** A process whose last output explains a failure. */
@@ -172,7 +173,7 @@ export class Installation {
   /** With `issuer`, people sign in; without, the console takes the admin token of the local server. */
   async start({ issuer = false } = {}) {
     this.folder = await mkdtemp(join(tmpdir(), 'pennon-console-'));
-    // Kept before they start, so that `stop` ends those that have started when another one fails.
+    // Assigned to fields before they start, so that `stop` can end those that have started if another one fails.
     this.postgres = new Postgres();
     this.redis = new Redis();
     if (issuer) this.issuer = new Issuer();

@@ -62,7 +62,7 @@ function StaleList({ names }: { names: readonly string[] }) {
         </>
       ),
     },
-    { title: cleanupTexts.columns.environment, class: 'time-column', cell: (row) => row.env },
+    { title: cleanupTexts.columns.environment, class: 'env-column', cell: (row) => row.env },
     { title: cleanupTexts.columns.reason, cell: (row) => row.reasons.map((reason) => <Tag key={reason} tone="warn">{staleReasons[reason]}</Tag>) },
     { title: cleanupTexts.columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
   ];
