@@ -548,7 +548,7 @@ planted! {
     a_function_that_reaches_no_sender:
         [Mistake("ManageKeysFunction", "SEND_WEBHOOKS_FUNCTION_ARN: !If [UseEndpoint, none, !Ref SendWebhooksFunction.Alias]", "SEND_WEBHOOKS_FUNCTION_ARN: none")]
         => "ManageKeysFunction: sends webhooks by \"none\"";
-    a_function_that_may_send_events_to_every_bus:
+    a_function_that_may_send_events_to_another_bus_is_reported:
         [Mistake("RampRole", "event-bus/${EventBusName}", "event-bus/default")]
         => "RampsFunction: may send events to [Object {\"Fn::Sub\": String(\"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default\")}]";
     code_that_may_create_network_interfaces:
