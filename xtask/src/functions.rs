@@ -120,8 +120,8 @@ impl Functions {
     }
 
     /// The functions of a list such as `reads,reconcile`. `reads` are the functions that read flags. `cache` are the
-    /// functions that use the cache for a caller, without `schedules`, `ramps` and `sync-flags`: an alarm can have
-    /// ten metrics.
+    /// functions that use the cache while they serve a request, without `health`, `schedules`, `ramps` and `sync-flags`:
+    /// an alarm can have ten metrics.
     pub(crate) fn select(&self, list: &str) -> Result<Vec<&Function>, String> {
         let mut names = Vec::new();
         for name in list.split(',') {

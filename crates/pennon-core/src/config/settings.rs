@@ -124,7 +124,7 @@ pub struct DatabaseConfig {
 /// Who may call `GET /api/config/flags` and `GET /api/config/flags/{flagKey}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublicConfigRoutes {
-    /// Anyone, as in an existing service with these tables.
+    /// Anyone, because clients of a service that Pennon replaces send no key.
     Open,
     /// Holders of an API key, which determines the environment.
     Key,
