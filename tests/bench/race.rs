@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
     let reads = setting("RACE_READS", 100_000);
     let seed = setting("RACE_SEED", 20_261_121);
     println!("{READERS} readers, {WRITERS} writers, {reads} reads, seed {seed}");
-    let with_attempts_lost = run("unmodified", reads, seed, Faults::AttemptsLost).await;
+    let with_attempts_lost = run("with these faults", reads, seed, Faults::AttemptsLost).await;
     let with_invalidations_lost = run(
         "whole invalidations lost",
         reads / 10,
