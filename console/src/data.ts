@@ -135,7 +135,7 @@ export async function change<M extends Method, P extends PathOf<M>>(method: M, p
   }
 }
 
-/** A change that can be sent, and shown as a command. */
+/** A change that a dialog can send, or show as a curl command. Nothing is sent before `send` is called. */
 export function changing<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options?: RequestOptions) {
   return { send: () => change(method, pattern, params, options), curl: () => curlOf(method, pattern, params, options) };
 }
