@@ -1,12 +1,13 @@
 //! Requests about a whole environment, and at the same time a change by SQL, as another service makes it. Such a change
 //! locks its row first, and then, by a trigger, the environment. A request that locked them in the other order would
-//! deadlock with it.
+//! deadlock with it. Requests that create the same thing lock nothing in common before they have created it.
 
 use pennon_tests::api::Api;
 use pennon_tests::eventually;
 use pennon_tests::postgres::connect;
 use pennon_tests::response::Response;
 use serde_json::{Value, json};
+use tokio::join;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
@@ -45,9 +46,18 @@ impl Other {
 
     /// Whether another session waits for a lock of this transaction.
     async fn blocks_a_request(&self) -> bool {
-        let waiting = "select exists (
-            select from pg_locks
-            where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))";
+        self.blocked().await > 0
+    }
+
+    /// The number of sessions that wait for this transaction, or for another one that waits for it.
+    async fn blocked(&self) -> i64 {
+        let waiting = "with recursive waiting (pid) as (
+              select pg_backend_pid()
+              union
+              select locks.pid from pg_locks as locks
+              join waiting on waiting.pid = any(pg_blocking_pids(locks.pid))
+              where not locks.granted)
+            select count(*) - 1 from waiting";
         let row = self.0.query_one(waiting, &[]).await;
         row.expect("an answer").get(0)
     }
@@ -253,5 +263,53 @@ async fn a_bulk_change_of_overrides_waits_for_a_change_of_one_and_compares_its_i
         other.finish(change).await;
         let response = request.await.expect("no panic");
         assert_eq!(response.status, status, "{response:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_requests_that_create_the_same_environment_or_flag_one_succeeds() {
+    let api = Api::on_postgres().await;
+    for (table, path, field, values, created_at) in [
+        (
+            "pennon_environment_settings",
+            ENVIRONMENTS,
+            "fractional",
+            ["v2", "v3"],
+            "/api/admin/environments/new/settings",
+        ),
+        (
+            "feature_flags",
+            "/api/admin/flags",
+            "description",
+            ["one", "other"],
+            "/api/admin/flags/new",
+        ),
+    ] {
+        // Both find that it does not exist before either can add it.
+        let other = Other::begin(&api, &format!("lock table {table} in share mode")).await;
+        let name = if path == ENVIRONMENTS {
+            "environment"
+        } else {
+            "key"
+        };
+        let [one, another] =
+            values.map(|value| send(&api, "POST", path, &json!({name: "new", field: value})));
+        eventually("both wait", async || other.blocked().await == 2).await;
+        other.finish("select").await;
+        let (one, another) = join!(one, another);
+        let mut responses = [one.expect("no panic"), another.expect("no panic")];
+        responses.sort_by_key(|response| response.status);
+        let [created, conflict] = &responses;
+        assert_eq!(
+            (created.status, conflict.status),
+            (201, 409),
+            "{responses:?}"
+        );
+        assert!(
+            conflict.body.contains("'new' already exists"),
+            "{conflict:?}"
+        );
+        let read = api.read(created_at).await.json();
+        assert_eq!(read[field], created.json()[field], "{read}");
     }
 }

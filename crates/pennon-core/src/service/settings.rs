@@ -49,16 +49,15 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<SettingsRecord>, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
-        if transaction.environment_revision().await?.is_some() {
-            return Err(Error::Conflict(format!(
-                "Environment '{environment}' already exists"
-            )));
-        }
         let settings = Settings {
             fractional,
             ..Settings::default()
         };
-        let after = transaction.write_settings(&settings).await?;
+        let Some(after) = transaction.insert_environment(&settings).await? else {
+            return Err(Error::Conflict(format!(
+                "Environment '{environment}' already exists"
+            )));
+        };
         let state = to_json(&after.settings)?;
         transaction
             .add_audit_entry(None, Action::CreateEnvironment, None, Some(state))

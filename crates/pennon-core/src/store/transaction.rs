@@ -165,7 +165,15 @@ impl Transaction {
         dispatch!(self, open => open.settings())
     }
 
-    /// Replaces the settings of the environment, and creates it if necessary.
+    /// Adds the environment with these settings; `None` if it exists.
+    pub async fn insert_environment(
+        &mut self,
+        settings: &Settings,
+    ) -> Result<Option<SettingsRecord>, Error> {
+        dispatch!(self, open => open.insert_environment(settings))
+    }
+
+    /// Replaces the settings of the environment.
     pub async fn write_settings(&mut self, settings: &Settings) -> Result<SettingsRecord, Error> {
         dispatch!(self, open => open.write_settings(settings))
     }

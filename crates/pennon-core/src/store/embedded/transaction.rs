@@ -318,6 +318,16 @@ impl Transaction {
         Ok(self.data.settings(self.environment.as_str()))
     }
 
+    pub(in crate::store) fn insert_environment(
+        &mut self,
+        settings: &Settings,
+    ) -> Result<Option<SettingsRecord>, Error> {
+        match self.environment_revision()? {
+            Some(_) => Ok(None),
+            None => self.write_settings(settings).map(Some),
+        }
+    }
+
     pub(in crate::store) fn write_settings(
         &mut self,
         settings: &Settings,

@@ -183,6 +183,28 @@ impl Transaction {
         Ok(rows.into_iter().next())
     }
 
+    pub(in crate::store) async fn insert_environment(
+        &mut self,
+        settings: &Settings,
+    ) -> Result<Option<SettingsRecord>, Error> {
+        if self.environment_revision().await?.is_some() {
+            return Ok(None);
+        }
+        // An environment that does not exist cannot be locked, so a concurrent request may have found none either. The
+        // later insertion waits for the commit of the first one, and then adds no row.
+        let text = settings.to_stored().map_err(|error| unreadable(&error))?;
+        let rows = self
+            .rows(
+                "insert into pennon_environment_settings (environment, settings)
+                 values ($1, $2::json)
+                 on conflict do nothing
+                 returning settings::text as settings, revision",
+                &[(&self.environment(), Type::TEXT), (&text, Type::TEXT)],
+            )
+            .await?;
+        Ok(rows.first().map(|added| record_of(Some(added))))
+    }
+
     pub(in crate::store) async fn write_settings(
         &mut self,
         settings: &Settings,
