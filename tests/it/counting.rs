@@ -25,7 +25,7 @@ async fn stack() -> Stack {
 }
 
 /// The event with which CloudWatch Logs invokes a subscriber.
-fn subscription_event(data: &Value) -> Value {
+pub(crate) fn subscription_event(data: &Value) -> Value {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder
         .write_all(data.to_string().as_bytes())

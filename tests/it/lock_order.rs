@@ -1,6 +1,9 @@
 //! Requests about a whole environment, and at the same time a change by SQL, as another service makes it. Such a change
 //! locks its row first, and then, by a trigger, the environment. A request that locked them in the other order would
-//! deadlock with it. Requests that create the same thing lock nothing in common before they have created it.
+//! deadlock with it. Batches of counts that lock their rows in different orders would deadlock with each other. Requests
+//! that create the same thing lock nothing in common before they have created it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pennon_tests::api::Api;
 use pennon_tests::eventually;
@@ -10,6 +13,8 @@ use serde_json::{Value, json};
 use tokio::join;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+
+use crate::counting::subscription_event;
 
 const ENVIRONMENTS: &str = "/api/admin/environments";
 const EXPORT: &str = "/api/admin/environments/production/export";
@@ -312,4 +317,60 @@ async fn of_two_requests_that_create_the_same_environment_or_flag_one_succeeds()
         let read = api.read(created_at).await.json();
         assert_eq!(read[field], created.json()[field], "{read}");
     }
+}
+
+#[tokio::test]
+async fn batches_lock_the_counts_of_days_by_flag_and_then_the_counts_of_hours() {
+    let api = Api::on_postgres().await;
+    let count = api.stack().function("count-evaluations").await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("a time after 1970").as_millis();
+    let batch = |id: &str, flag_on_second: &str| {
+        let days = json!({
+            "2026-11-21": {"a": {"on": 1}, "b": {"on": 1}},
+            "2026-11-22": {"a": {"on": 1}, (flag_on_second): {"on": 1}},
+        });
+        let message = json!({"evaluations": {"production": days}}).to_string();
+        let line = json!({"id": id, "timestamp": now, "message": message});
+        subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": [line]}))
+    };
+    let first = count.invoke(&batch("first", "b")).await;
+    assert_eq!(first.expect("counted")["evaluations"], 4);
+    let of_day = |flag: &str, day: u8| {
+        format!(
+            "update pennon_evaluation_counts set count = count
+             where flag_key = '{flag}' and day = '2026-11-{day}'"
+        )
+    };
+    let of_hour = |flag: &str| {
+        format!("update pennon_evaluation_hours set count = count where flag_key = '{flag}'")
+    };
+    // What another batch has locked when it meets this one, and what it locks next.
+    for (met, lock, next) in [
+        ("between days", of_day("a", 22), of_day("b", 21)),
+        ("before hours", of_day("b", 21), of_hour("a")),
+        ("between hours", of_hour("a"), of_hour("b")),
+    ] {
+        // PostgreSQL rejects NUL before it locks a row, and so each part that contains it.
+        for (flag, added) in [("b", 4), ("b\0", 3)] {
+            let other = Other::begin(&api, &lock).await;
+            let event = batch(&format!("{met}, {added} counts"), flag);
+            let (outcome, ()) = join!(count.invoke(&event), async {
+                eventually("the batch waits", async || other.blocks_a_request().await).await;
+                other.finish(&next).await;
+            });
+            let outcome = outcome.unwrap_or_else(|error| panic!("{met}, {added}: {error}"));
+            assert_eq!(outcome["evaluations"], added, "{met}: {outcome}");
+        }
+    }
+    let sums = "select (select sum(count) from pennon_evaluation_counts)::bigint,
+                       (select sum(count) from pennon_evaluation_hours)::bigint";
+    let row = api
+        .stack()
+        .database
+        .sql()
+        .query_one(sums, &[])
+        .await
+        .expect("sums");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (25, 25));
 }

@@ -16,7 +16,8 @@ use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
 /// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for
 /// three days: CloudWatch delivers it again within hours, and `POST /v1/evaluation-counts` accepts counts of yesterday.
-/// Rows are changed in the order of their keys, so that concurrent batches cannot deadlock.
+/// Rows are changed in the order of the parameters, and the counts by the hour after all others (`added` is complete
+/// when its rows are counted), so that concurrent batches cannot deadlock.
 const COUNT: &str = "
     with forgotten as (
       delete from pennon_counted_batches where counted_at < now() - interval '3 days'
@@ -29,20 +30,21 @@ const COUNT: &str = "
         (environment, flag_key, variant, day, count, last_at)
       select given.environment, given.flag_key, given.variant, given.day::date, given.count, $7
       from fresh, unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
-        as given (environment, flag_key, variant, day, count)
-      order by 1, 2, 3, 4
+        with ordinality as given (environment, flag_key, variant, day, count, place)
+      order by given.place
       on conflict (environment, flag_key, variant, day) do update
         set count = known.count + excluded.count,
             last_at = greatest(known.last_at, excluded.last_at)
+      returning 1
     ), by_the_hour as (
       insert into pennon_evaluation_hours as known (environment, flag_key, variant, hour, count)
       select given.environment, given.flag_key, given.variant, date_trunc('hour', $7),
              least(sum(given.count), 9223372036854775807)::bigint
       from fresh, unnest($2::text[], $3::text[], $4::text[], $6::bigint[])
-        as given (environment, flag_key, variant, count)
-      where $7 >= now() - interval '14 days'
+        with ordinality as given (environment, flag_key, variant, count, place)
+      where $7 >= now() - interval '14 days' and (select count(*) from added) > 0
       group by 1, 2, 3
-      order by 1, 2, 3
+      order by min(given.place)
       on conflict (environment, flag_key, variant, hour) do update
         set count = known.count + excluded.count
     )
@@ -54,8 +56,8 @@ const ADD: &str = "
       (environment, flag_key, variant, day, count, last_at)
     select given.environment, given.flag_key, given.variant, given.day::date, given.count, $6
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-      as given (environment, flag_key, variant, day, count)
-    order by 1, 2, 3, 4
+      with ordinality as given (environment, flag_key, variant, day, count, place)
+    order by given.place
     on conflict (environment, flag_key, variant, day) do update
       set count = known.count + excluded.count,
           last_at = greatest(known.last_at, excluded.last_at)";
@@ -66,10 +68,10 @@ const ADD_HOURS: &str = "
     select given.environment, given.flag_key, given.variant, date_trunc('hour', $6),
            least(sum(given.count), 9223372036854775807)::bigint
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-      as given (environment, flag_key, variant, day, count)
+      with ordinality as given (environment, flag_key, variant, day, count, place)
     where $6 >= now() - interval '14 days'
     group by 1, 2, 3
-    order by 1, 2, 3
+    order by min(given.place)
     on conflict (environment, flag_key, variant, hour) do update
       set count = known.count + excluded.count";
 
@@ -133,8 +135,11 @@ impl PostgresStore {
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        let (entries, refused): (Vec<Count<'_>>, Vec<Count<'_>>) =
+        let (mut entries, refused): (Vec<Count<'_>>, Vec<Count<'_>>) =
             counts.iter().partition(is_countable);
+        // The order in which rows are locked. It is chosen here, because the parts of a rejected batch need it too, and
+        // the database may compare texts by another collation.
+        entries.sort_by_key(|one| (one.environment, one.flag, one.variant, one.day));
         let mut counted = self.count_batch(batch, &entries, until).await?;
         if counted.is_new {
             let why = Error::Internal(
@@ -170,9 +175,8 @@ impl PostgresStore {
         }
     }
 
-    /// Adds the counts of a batch that the database has rejected as a whole: halves a rejected part until a single
-    /// entry remains, which is lost. Only the database can decide what it rejects, because that depends on its
-    /// encoding, its page size and the existing counts.
+    /// Adds the counts of a batch that the database has rejected as a whole, except those that it rejects. Rows are
+    /// locked in the same order as by [`COUNT`]. A count that is rejected only by the hour is reported as lost, too.
     async fn count_in_parts(
         &self,
         batch: &str,
@@ -195,27 +199,13 @@ impl PostgresStore {
                 lost: 0,
             });
         }
-        let mut lost: Vec<&Count<'_>> = Vec::new();
-        // A stack whose top is the first part, so that rows are changed in the order of their keys.
-        let mut parts = vec![entries];
-        while let Some(part) = parts.pop() {
-            match transaction.add_counts(part, until).await {
-                Ok(()) => {}
-                Err(failure @ Error::Unavailable(_)) => return Err(failure),
-                Err(refused) => {
-                    let (first, rest) = part.split_at(part.len() / 2);
-                    match (first, rest) {
-                        ([], [one]) => {
-                            if lost.len() < MAX_NAMED {
-                                report_lost(one, &refused);
-                            }
-                            lost.push(one);
-                        }
-                        (first, rest) => parts.extend([rest, first]),
-                    }
-                }
-            }
-        }
+        let mut lost = Vec::new();
+        let added = transaction
+            .add_in_parts(ADD, entries, until, &mut lost)
+            .await?;
+        transaction
+            .add_in_parts(ADD_HOURS, &added, until, &mut lost)
+            .await?;
         transaction.commit().await?;
         let lost = lost
             .iter()
@@ -301,16 +291,50 @@ impl PostgresStore {
 }
 
 impl Transaction {
+    /// Adds counts by this statement, in their order: halves a rejected part until a single entry remains, which is
+    /// lost. Only the database can decide what it rejects, because that depends on its encoding, its page size and the
+    /// existing counts. Returns the other entries.
+    async fn add_in_parts<'a>(
+        &mut self,
+        statement: &str,
+        entries: &[Count<'a>],
+        until: SystemTime,
+        lost: &mut Vec<Count<'a>>,
+    ) -> Result<Vec<Count<'a>>, Error> {
+        let mut added = Vec::with_capacity(entries.len());
+        // A stack whose top is the first part.
+        let mut parts = vec![entries];
+        while let Some(part) = parts.pop() {
+            match self.add_counts(statement, part, until).await {
+                Ok(()) => added.extend_from_slice(part),
+                Err(failure @ Error::Unavailable(_)) => return Err(failure),
+                Err(refused) => match part.split_at(part.len() / 2) {
+                    ([], []) => {}
+                    ([], [one]) => {
+                        if lost.len() < MAX_NAMED {
+                            report_lost(one, &refused);
+                        }
+                        lost.push(*one);
+                    }
+                    (first, rest) => parts.extend([rest, first]),
+                },
+            }
+        }
+        Ok(added)
+    }
+
     /// Adds counts. If the database rejects them, the transaction is unchanged and can continue.
-    async fn add_counts(&mut self, counts: &[Count<'_>], until: SystemTime) -> Result<(), Error> {
+    async fn add_counts(
+        &mut self,
+        statement: &str,
+        counts: &[Count<'_>],
+        until: SystemTime,
+    ) -> Result<(), Error> {
         let columns = Columns::of(counts);
         let mut parameters = columns.parameters().to_vec();
         parameters.push((&until, Type::TIMESTAMPTZ));
         self.rows("savepoint part", &[]).await?;
-        let mut added = self.rows(ADD, &parameters).await;
-        if added.is_ok() {
-            added = self.rows(ADD_HOURS, &parameters).await;
-        }
+        let added = self.rows(statement, &parameters).await;
         if added.is_err() {
             self.rows("rollback to savepoint part", &[]).await?;
         }
