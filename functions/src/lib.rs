@@ -26,32 +26,48 @@ pub mod send_webhooks;
 pub mod sync_flags;
 pub mod update_flag;
 
+use std::future::ready;
 use std::sync::Arc;
 
 use pennon_core::app::App;
-use pennon_core::http::{Response, Routed};
-use pennon_core::middleware;
+use pennon_core::http::{Request, Response, Routed};
+use pennon_core::lambda::EventHandler;
+use pennon_core::middleware::{self, Handling};
 
 /// Runs the handler of the function with this name. Unknown names run `not-found`.
 pub async fn answer(app: Arc<App>, function: &'static str, routed: Routed) -> Response {
-    match function {
-        "console" => middleware::answer(app, function, console::handle, routed).await,
-        "evaluate-flag" => middleware::answer(app, function, evaluate_flag::handle, routed).await,
-        "evaluate-flags" => middleware::answer(app, function, evaluate_flags::handle, routed).await,
-        "get-flag" => middleware::answer(app, function, get_flag::handle, routed).await,
-        "health" => middleware::answer(app, function, health::handle, routed).await,
-        "list-flags" => middleware::answer(app, function, list_flags::handle, routed).await,
-        "manage-environments" => {
-            middleware::answer(app, function, manage_environments::handle, routed).await
-        }
-        "manage-flags" => middleware::answer(app, function, manage_flags::handle, routed).await,
-        "manage-keys" => middleware::answer(app, function, manage_keys::handle, routed).await,
-        "overrides" => middleware::answer(app, function, overrides::handle, routed).await,
-        "ramps" => middleware::answer(app, function, ramps::handle, routed).await,
-        "report-usage" => middleware::answer(app, function, report_usage::handle, routed).await,
-        "schedules" => middleware::answer(app, function, schedules::handle, routed).await,
-        "sync-flags" => middleware::answer(app, function, sync_flags::handle, routed).await,
-        "update-flag" => middleware::answer(app, function, update_flag::handle, routed).await,
-        _ => middleware::answer(app, "not-found", not_found::handle, routed).await,
-    }
+    let handle: fn(Arc<App>, Request) -> Handling = match function {
+        "console" => |app, request| Box::pin(console::handle(app, request)),
+        "evaluate-flag" => |app, request| Box::pin(evaluate_flag::handle(app, request)),
+        "evaluate-flags" => |app, request| Box::pin(evaluate_flags::handle(app, request)),
+        "get-flag" => |app, request| Box::pin(get_flag::handle(app, request)),
+        "health" => |app, request| Box::pin(health::handle(app, request)),
+        "list-flags" => |app, request| Box::pin(list_flags::handle(app, request)),
+        "manage-environments" => |app, request| Box::pin(manage_environments::handle(app, request)),
+        "manage-flags" => |app, request| Box::pin(manage_flags::handle(app, request)),
+        "manage-keys" => |app, request| Box::pin(manage_keys::handle(app, request)),
+        "overrides" => |app, request| Box::pin(overrides::handle(app, request)),
+        "ramps" => |app, request| Box::pin(ramps::handle(app, request)),
+        "report-usage" => |app, request| Box::pin(report_usage::handle(app, request)),
+        "schedules" => |app, request| Box::pin(schedules::handle(app, request)),
+        "sync-flags" => |app, request| Box::pin(sync_flags::handle(app, request)),
+        "update-flag" => |app, request| Box::pin(update_flag::handle(app, request)),
+        _ => |_app, _request| Box::pin(ready(Ok(not_found::handle()))),
+    };
+    middleware::answer(app, function, handle, routed).await
+}
+
+/// The handler of the function with this name, if it handles events other than requests.
+#[must_use]
+pub fn event_handler(function: &str) -> Option<EventHandler> {
+    Some(match function {
+        "count-evaluations" => |app, event| Box::pin(count_evaluations::handle(app, event)),
+        "guard" => |app, event| Box::pin(guard::handle(app, event)),
+        "migrate" => |app, event| Box::pin(migrate::handle(app, event)),
+        "pre-traffic" => |app, event| Box::pin(pre_traffic::handle(app, event)),
+        // Its schedule sends an event without content.
+        "reconcile" => |app, _event| Box::pin(reconcile::handle(app)),
+        "send-webhooks" => |app, event| Box::pin(send_webhooks::handle(app, event)),
+        _ => return None,
+    })
 }

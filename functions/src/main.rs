@@ -4,9 +4,7 @@
 use pennon_core::config::process_environment;
 use pennon_core::http::{ENDPOINTS, PAGES};
 use pennon_core::lambda::{self, RuntimeError};
-use pennon_functions::{
-    answer, count_evaluations, guard, migrate, pre_traffic, reconcile, send_webhooks,
-};
+use pennon_functions::{answer, event_handler};
 
 /// The `Handler` of a function that serves all routes: `bootstrap` is the name of this program in a deployment
 /// package and the default of `cargo lambda watch`.
@@ -15,30 +13,19 @@ const EVERY_ROUTE: &str = "bootstrap";
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), RuntimeError> {
     let handler = process_environment("_HANDLER");
-    match handler.as_deref().unwrap_or(EVERY_ROUTE) {
-        "count-evaluations" => lambda::serve_events(count_evaluations::handle).await,
-        "guard" => lambda::serve_events(guard::handle).await,
-        "migrate" => lambda::serve_events(migrate::handle).await,
-        "pre-traffic" => lambda::serve_events(pre_traffic::handle).await,
-        "reconcile" => lambda::serve_schedule(reconcile::handle).await,
-        "send-webhooks" => lambda::serve_events(send_webhooks::handle).await,
-        EVERY_ROUTE => {
-            lambda::serve_requests(|app, routed| {
-                let function = routed.found.function();
-                answer(app, function, routed)
-            })
-            .await
-        }
-        name => match ENDPOINTS
-            .iter()
-            .chain(PAGES)
-            .find(|endpoint| endpoint.function == name)
-        {
-            Some(endpoint) => {
-                let function = endpoint.function;
-                lambda::serve_requests(move |app, routed| answer(app, function, routed)).await
-            }
-            None => Err(format!("the handler {name:?} does not exist").into()),
-        },
+    let handler = handler.as_deref().unwrap_or(EVERY_ROUTE);
+    if let Some(handle) = event_handler(handler) {
+        return lambda::serve_events(handle).await;
     }
+    let mut endpoints = ENDPOINTS.iter().chain(PAGES);
+    let function = match endpoints.find(|endpoint| endpoint.function == handler) {
+        Some(endpoint) => Some(endpoint.function),
+        None if handler == EVERY_ROUTE => None,
+        None => return Err(format!("the handler {handler:?} does not exist").into()),
+    };
+    lambda::serve_requests(move |app, routed| {
+        let function = function.unwrap_or_else(|| routed.found.function());
+        answer(app, function, routed)
+    })
+    .await
 }

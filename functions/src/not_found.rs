@@ -5,23 +5,17 @@
 //! on admin paths without an identity; 308 for an evaluation at `//ofrep/…`, which SDKs request if their base URL ends
 //! with a slash.
 
-use std::sync::Arc;
-
 use lambda_http::http::StatusCode;
-use pennon_core::app::App;
-use pennon_core::error::Error;
-use pennon_core::http::{self, Request, Response};
+use pennon_core::http::{self, Response};
 use serde_json::json;
 
 /// Returns the name, the version and the address of the documentation.
-///
-/// # Errors
-/// None.
-pub async fn handle(_app: Arc<App>, _request: Request) -> Result<Response, Error> {
+#[must_use]
+pub fn handle() -> Response {
     let body = json!({
         "name": "Pennon",
         "version": env!("CARGO_PKG_VERSION"),
         "documentation": concat!(env!("CARGO_PKG_REPOSITORY"), "#readme"),
     });
-    Ok(http::json(StatusCode::OK, &body))
+    http::json(StatusCode::OK, &body)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
 use lambda_http::http::HeaderMap;
 use lambda_http::{Body, LambdaEvent, lambda_runtime, service_fn};
 use serde::ser::{Error as _, Serialize, SerializeStruct, Serializer};
@@ -127,35 +128,21 @@ impl Serialize for RawJson<'_> {
     }
 }
 
-/// Runs a handler that ignores its event, such as that of a schedule. An error of the handler becomes the error of the
-/// invocation.
-///
-/// # Errors
-/// If the runtime API becomes unavailable.
-pub async fn serve_schedule<H, F>(handle: H) -> Result<(), RuntimeError>
-where
-    H: Fn(Arc<App>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Value, Error>> + Send + 'static,
-{
-    serve_events(move |app, _event| handle(app)).await
-}
+/// A handler of events other than requests. It is a function pointer to a boxed future, so that the runtime is
+/// compiled once for all of them.
+pub type EventHandler = fn(Arc<App>, Value) -> BoxFuture<'static, Result<Value, Error>>;
 
 /// Runs a handler of events other than requests, such as batches of log lines. An error of the handler becomes the
 /// error of the invocation.
 ///
 /// # Errors
 /// If the runtime API becomes unavailable.
-pub async fn serve_events<H, F>(handle: H) -> Result<(), RuntimeError>
-where
-    H: Fn(Arc<App>, Value) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Result<Value, Error>> + Send + 'static,
-{
+pub async fn serve_events(handle: EventHandler) -> Result<(), RuntimeError> {
     let app = Arc::new(Box::pin(App::cold_start()).await);
     let service = service_fn(move |event: LambdaEvent<Value>| {
-        let (app, handle) = (app.clone(), handle.clone());
+        let app = app.clone();
         async move {
-            // Boxed, because the nested types are too deep for the compiler.
-            let outcome = Box::pin(handle(app.clone(), event.payload)).await;
+            let outcome = handle(app.clone(), event.payload).await;
             app.service.store().end_of_request().await;
             app.report_forged_entries();
             if let Err(error) = &outcome {

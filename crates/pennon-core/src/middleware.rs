@@ -1,12 +1,12 @@
 //! Runs around every handler, on Lambda and locally: checks that the caller may use the route, turns errors and
 //! panics into responses, and writes one log line per request.
 
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use lambda_http::Body;
 use lambda_http::http::{Method, header};
 use serde_json::json;
@@ -27,18 +27,17 @@ use crate::telemetry::RequestLine;
 /// The time limit for change events after the commit of a request. `reconcile` sends the remaining ones.
 const PUBLISH_BUDGET: Duration = Duration::from_millis(300);
 
+/// The future of a handler. It is boxed, so that the code around handlers is compiled once, not for each of them.
+pub type Handling = BoxFuture<'static, Result<Response, Error>>;
+
 /// Responds to a request. The handler receives only requests for the routes of its function; every function
 /// responds to other requests in the same way.
-pub async fn answer<H, F>(
+pub async fn answer(
     app: Arc<App>,
     function: &'static str,
-    handle: H,
+    handle: impl FnOnce(Arc<App>, Request) -> Handling,
     routed: Routed,
-) -> Response
-where
-    H: FnOnce(Arc<App>, Request) -> F,
-    F: Future<Output = Result<Response, Error>>,
-{
+) -> Response {
     let context = Arc::new(RequestContext::begin(app.config.cache.request_budget));
     let method = routed.incoming.method.clone();
     let request_id = routed.incoming.request_id.clone().unwrap_or_else(unique_id);
@@ -138,17 +137,13 @@ where
 }
 
 /// Calls the handler if the request is for one of its routes.
-async fn respond<H, F>(
+async fn respond(
     app: Arc<App>,
     function: &'static str,
-    handle: H,
+    handle: impl FnOnce(Arc<App>, Request) -> Handling,
     request: Request,
     cors: &Cors,
-) -> Result<Response, Error>
-where
-    H: FnOnce(Arc<App>, Request) -> F,
-    F: Future<Output = Result<Response, Error>>,
-{
+) -> Result<Response, Error> {
     if let Some(defect) = &request.incoming().malformed {
         return Err(Error::invalid_form(defect));
     }
@@ -167,7 +162,7 @@ where
     }
     request.check_parameters(endpoint)?;
     let compression = AcceptedCompression::of(&request.incoming().headers, endpoint.is_admin());
-    AssertUnwindSafe(Box::pin(handle(app, request)))
+    AssertUnwindSafe(handle(app, request))
         .catch_unwind()
         .await
         .unwrap_or_else(|_panic| Err(Error::Internal("the handler panicked".to_owned())))

@@ -12,7 +12,8 @@ use pennon_core::auth::{self, Claims, Role};
 use pennon_core::config::Secret;
 use pennon_core::error::Error;
 use pennon_core::http::{self, Incoming, Match, Query, Routed, TrustedKey};
-use pennon_core::{middleware, ofrep};
+use pennon_core::middleware::{self, Handling};
+use pennon_core::ofrep;
 use tokio::net::TcpListener;
 
 use crate::alarms;
@@ -115,7 +116,7 @@ async fn dispatch(
     to_axum(match rejected {
         None => pennon_functions::answer(app, function, routed).await,
         Some(error) => {
-            let reject = async move |_app, _request| Err(error);
+            let reject = |_app, _request| -> Handling { Box::pin(async { Err(error) }) };
             middleware::answer(app, function, reject, routed).await
         }
     })
