@@ -2,21 +2,24 @@
 
 Linters do not apply the transform, and `sam validate` checks one set of parameters: neither notices a reference to a
 resource that another parameter leaves out. Therefore SAM's own translator transforms the template for each profile
-below, the conditions are evaluated, and cfn-lint checks the result for cycles, undefined references and unknown
-properties.
+below, and the conditions are evaluated. References of the result must exist and form no cycle. cfn-lint then checks
+every form that a resource has in some profile, such as its properties.
 
-The profiles cover every pair of values of two parameters (pairwise testing): 25 runs instead of a hundred thousand. A
-mistake that only three values together reveal needs a condition that names three parameters.
+The profiles cover every pair of values of two parameters (pairwise testing): 25 instead of more than 100,000. They may
+miss a mistake that needs certain values of three parameters at once.
 
-scripts/check-template runs this with the Python of .tools/sam. An optional argument is a folder that keeps the results.
+scripts/check-template runs this with the Python of .tools/sam. An optional argument is a folder that keeps the
+linted document.
 """
 
 import collections
 import concurrent.futures
+import graphlib
 import itertools
 import json
 import logging
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -49,13 +52,13 @@ CHOICES = {
     "JwtIssuer": ["", "https://issuer.example"],
     "AWS::Region": ["us-east-1", "eu-west-1"],
 }
-# Parameters that a choice requires, and values that differ from the defaults.
+# Parameters set together with a choice: those that it requires, and others, so that their other values are tested too.
 REQUIRED_WITH = {
     ("DatabaseMode", "external"): {
         "ExternalDatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db-AbCdEf",
         "ExternalDatabaseCidr": "10.30.4.0/24",
     },
-    # Not with EgressMode endpoint, which a rule of the template rejects.
+    # Not with EgressMode endpoint: a rule of the template rejects EventBusName there.
     ("EgressMode", "nat"): {
         "EventBusName": "changes",
         "PublishExtension": "true",
@@ -70,8 +73,10 @@ REQUIRED_WITH = {
     },
 }
 # Expected in a transformed template: parameters (W2001) and mappings (W7001) that the transform has resolved, a
-# DependsOn that repeats a reference (W3005), and defaults that the Rules of the template rule out (W1030).
-EXPECTED_FINDINGS = ["W2001", "W7001", "W3005", "W1030"]
+# DependsOn that repeats a reference (W3005), and defaults that the Rules of the template rule out (W1030). Expected in
+# a document with all forms of all resources: its size (E1002, E3010), repeated names (E3019), and a second endpoint of
+# the same service (E3064). For these rules, scripts/check-template lints the source.
+EXPECTED_FINDINGS = ["W2001", "W7001", "W3005", "W1030", "E1002", "E3010", "E3019", "E3064"]
 # CloudFormation rejects a template that declares more than 500 resources, whether their conditions hold or not. A route
 # is one resource (a permission), a function with a canary about ten. The headroom makes this check fail before a
 # deployment does.
@@ -116,7 +121,9 @@ def transform(template, parameters, region):
             resource["Properties"]["ContentUri"] = "s3://bucket/key"
     template["Globals"]["Function"].pop("CodeUri", None)
     defaults = {
-        name: str(of["Default"]) for name, of in template["Parameters"].items() if "Default" in of
+        name: str(parameter["Default"])
+        for name, parameter in template["Parameters"].items()
+        if "Default" in parameter
     }
     session = Session(region_name=region, aws_access_key_id="x", aws_secret_access_key="x")
     translator = Translator({}, Parser(), boto_session=session)
@@ -129,7 +136,7 @@ class Evaluated:
     def __init__(self, template, parameters, region):
         self.template = template
         self.values = {
-            **{name: of.get("Default") for name, of in template["Parameters"].items()},
+            **{name: parameter.get("Default") for name, parameter in template["Parameters"].items()},
             **parameters,
             "AWS::Region": region,
         }
@@ -138,17 +145,17 @@ class Evaluated:
         return self.truth(self.template["Conditions"][name])
 
     def truth(self, condition):
-        ((operator, of),) = condition.items()
+        ((operator, operands),) = condition.items()
         if operator == "Condition":
-            return self.holds(of)
+            return self.holds(operands)
         if operator == "Fn::Not":
-            return not self.truth(of[0])
+            return not self.truth(operands[0])
         if operator == "Fn::And":
-            return all(map(self.truth, of))
+            return all(map(self.truth, operands))
         if operator == "Fn::Or":
-            return any(map(self.truth, of))
+            return any(map(self.truth, operands))
         assert operator == "Fn::Equals", operator
-        left, right = (self.values[it["Ref"]] if isinstance(it, dict) else it for it in of)
+        left, right = (self.values[it["Ref"]] if isinstance(it, dict) else it for it in operands)
         return str(left) == str(right)
 
     def resolve(self, value):
@@ -171,14 +178,14 @@ class Evaluated:
             if "Condition" not in it or self.holds(it["Condition"])
         }
         return {
-            key: self.resolve({part: of for part, of in it.items() if part != "Condition"})
+            key: self.resolve({part: value for part, value in it.items() if part != "Condition"})
             for key, it in kept.items()
         }
 
     def document(self):
         chosen = {
-            name: {**of, **({"Default": self.values[name]} if name in self.values else {})}
-            for name, of in self.template["Parameters"].items()
+            name: {**parameter, **({"Default": self.values[name]} if name in self.values else {})}
+            for name, parameter in self.template["Parameters"].items()
         }
         return {
             "AWSTemplateFormatVersion": "2010-09-09",
@@ -189,9 +196,47 @@ class Evaluated:
         }
 
 
-def check(job):
-    """Checks one profile: its name, the number of resources, the declared resources, and the findings."""
-    number, profile, folder = job
+def references(value):
+    """The names in Ref, Fn::GetAtt and Fn::Sub anywhere in a value."""
+    if isinstance(value, list):
+        for item in value:
+            yield from references(item)
+    if not isinstance(value, dict):
+        return
+    for name, operand in value.items():
+        if name == "Ref":
+            yield operand
+        elif name == "Fn::GetAtt":
+            yield operand.split(".")[0] if isinstance(operand, str) else operand[0]
+        elif name == "Fn::Sub":
+            text, own = (operand, {}) if isinstance(operand, str) else operand
+            names = (it.split(".")[0] for it in re.findall(r"\$\{([^!}][^}]*)\}", text))
+            yield from (it for it in names if it not in own)
+            yield from references(own)
+        else:
+            yield from references(operand)
+
+
+def broken_references(document):
+    """References to a resource that this profile leaves out, and cycles."""
+    resources = document["Resources"]
+    known = {*resources, *document["Parameters"]}
+    needs = {}
+    for id, resource in {**resources, **document["Outputs"]}.items():
+        depends_on = resource.get("DependsOn", [])
+        names = {*references(resource), *([depends_on] if isinstance(depends_on, str) else depends_on)}
+        for name in sorted(names - known):
+            if not name.startswith("AWS::"):
+                yield f"{id}: refers to {name}, which does not exist"
+        needs[id] = names & set(resources)
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as cycle:
+        yield f"cycle: {', '.join(cycle.args[1])}"
+
+
+def evaluate(profile):
+    """The transformed template of a profile, and the same with its conditions evaluated."""
     region = profile["AWS::Region"]
     parameters = {name: value for name, value in profile.items() if name != "AWS::Region"}
     for choice, more in REQUIRED_WITH.items():
@@ -199,55 +244,82 @@ def check(job):
             parameters.update(more)
     text = pathlib.Path("template.yaml").read_text()
     transformed = transform(yaml_parse(text), parameters, region)
-    document = Evaluated(transformed, parameters, region).document()
-    path = pathlib.Path(folder) / f"{number:02}.json"
-    path.write_text(json.dumps(document, indent=1))
-    config = ManualArgs(ignore_checks=EXPECTED_FINDINGS, regions=[region])
-    findings = [
-        f"{'/'.join(map(str, it.path or []))}: {it.rule.id} {it.message[:160]}"
-        for it in lint_file(path, config)
-    ]
+    return transformed, Evaluated(transformed, parameters, region).document()
+
+
+def findings_of(document):
+    """What is wrong with the resources of one profile, besides what cfn-lint finds."""
+    yield from broken_references(document)
     # SAM attaches this permission to roles that it generates. With it, Lambda recreates log groups after the stack is
     # deleted, and a new stack of the same name fails.
-    findings += [
-        f"Resources/{id}: may create log groups"
-        for id, it in document["Resources"].items()
-        if it["Type"] in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
-        and any(text in json.dumps(it) for text in ("logs:CreateLogGroup", "service-role/AWSLambda"))
-    ]
-    name = ", ".join(f"{key}={value or '(none)'}" for key, value in profile.items())
-    return name, len(document["Resources"]), transformed["Resources"], findings
+    for id, resource in document["Resources"].items():
+        text = json.dumps(resource)
+        if resource["Type"] in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy") and (
+            "logs:CreateLogGroup" in text or "service-role/AWSLambda" in text
+        ):
+            yield f"{id}: may create log groups"
+
+
+def all_forms(documents):
+    """A document with every form that a resource or an output has in some profile.
+
+    cfn-lint checks each form by itself, so it need not check those that profiles share again for each profile.
+    """
+    whole = {**documents[0], "Resources": {}, "Outputs": {}}
+    for section in ("Resources", "Outputs"):
+        forms = {}
+        for document in documents:
+            for id, form in document[section].items():
+                known = forms.setdefault(id, [])
+                if form not in known:
+                    known.append(form)
+        for id, known in forms.items():
+            # References find the first form.
+            names = [id, *(f"{id}Form{number}" for number in range(1, len(known)))]
+            whole[section].update(zip(names, known))
+    return whole
 
 
 def main():
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = sys.argv[1] if len(sys.argv) > 1 else temporary
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        jobs = [(number, profile, folder) for number, profile in enumerate(profiles())]
-        with concurrent.futures.ProcessPoolExecutor() as pool:
-            results = list(pool.map(check, jobs))
+    found = profiles()
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        evaluated = list(pool.map(evaluate, found))
     # Each finding is printed once, with the first profile that has it.
     first_profile = {}
-    for name, _, _, findings in results:
-        for finding in findings:
+    for profile, (_, document) in zip(found, evaluated):
+        name = ", ".join(f"{key}={value or '(none)'}" for key, value in profile.items())
+        for finding in findings_of(document):
             first_profile.setdefault(finding, name)
     for finding, name in first_profile.items():
         print(f"{finding}\n  with {name}")
-    sizes = [size for _, size, _, _ in results]
-    print(f"{len(results)} profiles of {min(sizes)} to {max(sizes)} resources transformed and linted")
-    name, _, declared, _ = max(results, key=lambda it: len(it[2]))
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "profiles.json"
+        path.write_text(json.dumps(all_forms([document for _, document in evaluated])))
+        config = ManualArgs(ignore_checks=EXPECTED_FINDINGS, regions=CHOICES["AWS::Region"])
+        wrong_forms = {
+            f"{'/'.join(map(str, it.path or []))}: {it.rule.id} {it.message[:160]}"
+            for it in lint_file(path, config)
+        }
+    print(*sorted(wrong_forms), sep="\n", end="\n" * bool(wrong_forms))
+
+    sizes = [len(document["Resources"]) for _, document in evaluated]
+    print(f"{len(found)} profiles of {min(sizes)} to {max(sizes)} resources transformed and linted")
+    declared = max((transformed["Resources"] for transformed, _ in evaluated), key=len)
     print(f"the transformed template declares {len(declared)} of {ALLOWED_RESOURCES} resources")
     too_many = len(declared) > ALLOWED_RESOURCES - HEADROOM
     if too_many:
-        kinds = collections.Counter(of["Type"] for of in declared.values())
+        kinds = collections.Counter(resource["Type"] for resource in declared.values())
         print(
             f"template.yaml declares {len(declared)} resources; fewer than {HEADROOM} of the"
             f" {ALLOWED_RESOURCES} that CloudFormation allows are left. Move resources into a nested"
-            f" stack, or serve several routes by one.\n  with {name}"
+            f" stack, or replace several routes by one with {{proxy+}}."
         )
         for kind, count in kinds.most_common(5):
             print(f"  {count:4} {kind}")
-    return 1 if first_profile or too_many else 0
+    return 1 if first_profile or wrong_forms or too_many else 0
 
 
 if __name__ == "__main__":
