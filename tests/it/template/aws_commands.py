@@ -1,7 +1,8 @@
 """Checks recorded calls of `aws` with the AWS CLI's own parser and models, and sends nothing.
 
-Argument: a file in which each call is the number of its arguments and the arguments, each ended by
-a NUL byte. Prints a line for each problem.
+Arguments: the names of documents. Each has a folder of its name with a file `calls`, in which each
+call is the number of its arguments and the arguments, each ended by a NUL byte. Prints a line for
+each problem, which begins with the name of the document.
 
 PyPI has version 1 of the CLI. The documents need version 2, which has a few more commands.
 """
@@ -53,28 +54,33 @@ def calls(path):
 
 def main():
     driver = clidriver.create_clidriver()
-    archive = f"{sys.argv[1]}.zip"
+    archive = os.path.abspath("archive.zip")
     zipfile.ZipFile(archive, "w").close()
-    for call in calls(sys.argv[1]):
-        if tuple(call[:2]) in ONLY_IN_VERSION_2:
-            continue
-        # Files that a command reads do not exist here.
-        call = ["x" if it.startswith("file://") else it for it in call]
-        call = [f"fileb://{archive}" if it.startswith("fileb://") else it for it in call]
-        output = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
-                code = driver.main(call)
-        except SystemExit as exit:
-            code = exit.code
-        except ImportError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            code = f"{type(error).__name__}: {error}"
-        if code != 0:
-            # The message is at the end, after several lines about usage.
-            why = " ".join(output.getvalue().split())[-300:] or code
-            print(f"aws {' '.join(call)}: {why}")
+    for document in sys.argv[1:]:
+        for call in calls(f"{document}/calls"):
+            check(driver, archive, document, call)
+
+
+def check(driver, archive, document, call):
+    if tuple(call[:2]) in ONLY_IN_VERSION_2:
+        return
+    # Files that a command reads do not exist here.
+    call = ["x" if it.startswith("file://") else it for it in call]
+    call = [f"fileb://{archive}" if it.startswith("fileb://") else it for it in call]
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
+            code = driver.main(call)
+    except SystemExit as exit:
+        code = exit.code
+    except ImportError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        code = f"{type(error).__name__}: {error}"
+    if code != 0:
+        # The message is at the end, after several lines about usage.
+        why = " ".join(output.getvalue().split())[-300:] or code
+        print(f"{document}: aws {' '.join(call)}: {why}")
 
 
 main()
