@@ -32,12 +32,12 @@ use keys::Key;
 const FETCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Minimum time between two fetches, so that tokens with invented key ids do not cause more.
 const FETCH_INTERVAL: Duration = Duration::from_secs(10);
-/// Keys are fetched again when they are this old. This is also the lifetime of tokens of the stack's own user pool, so
-/// a revoked key is accepted for no longer than a token that it signed before.
+/// Keys are fetched again when they are this old. Tokens of the stack's own user pool are valid equally long, so a
+/// revoked key is accepted for at most as long as a token that it signed just before its revocation.
 pub const KEYS_REFRESH_AGE: Duration = Duration::from_secs(900);
-/// Keys older than this are dropped if the issuer cannot be reached, as by API Gateway. Until then an outage of
-/// the issuer does not make its users anonymous; afterwards, blocking the issuer does not keep a stolen key
-/// valid.
+/// Keys older than this are dropped if the issuer cannot be reached; API Gateway does the same. During a shorter outage
+/// of the issuer, its users are still recognised. An attacker who blocks the connection to the issuer cannot use a
+/// stolen key for longer than this.
 pub const KEYS_MAX_AGE: Duration = Duration::from_secs(7_200);
 
 /// Verifies tokens of one issuer.
@@ -45,7 +45,7 @@ pub struct Tokens {
     config: TokenConfig,
     https: Https,
     cached: RwLock<CachedKeys>,
-    /// Held by the request that fetches keys; other requests with an unknown key wait for the result.
+    /// Held by the request that fetches keys; other requests that need a fetch wait for its result.
     fetching: tokio::sync::Mutex<()>,
     endpoints: CachedEndpoints,
 }

@@ -1,7 +1,7 @@
 //! Estimates the maximum number of steps of a rule for a context with only a targeting key, as on the public routes.
 //!
-//! Such an evaluation iterates only over lists that the rule contains, so its cost follows from the rule alone. An
-//! unknown length counts as the limit of one evaluation.
+//! Such an evaluation iterates only over lists that the rule contains, so its cost follows from the rule alone. A
+//! list or a text of unknown length is assumed to be as long as an evaluation may take steps (`STEPS`).
 
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ impl Estimator {
         }
     }
 
-    /// The steps of following a path into a text: its characters are counted.
+    /// The steps of following a path into a text, such as `name.length`: the evaluation counts the text's characters.
     fn characters(&self) -> u64 {
         self.item.unwrap_or(0)
     }
@@ -70,7 +70,7 @@ impl Estimator {
         if let Expression::Traced(traced) = expression {
             return self.cost(&traced.expression);
         }
-        // One step if it is evaluated as a condition, and another as a value.
+        // `Run::truth` and `Run::evaluate` charge a step each, and `truth` may call `evaluate` for the same expression.
         self.inner(expression).plus(2)
     }
 
@@ -84,13 +84,14 @@ impl Estimator {
                     .giving(items.len() as u64, written(value))
                     .of_items(longest)
             }
-            // Costs are estimated before variants are found.
+            // Not reached: `Rule::find_variants` runs later. The cost of the constant that the variant replaces.
             Expression::Variant { name, .. } => Cost::default().giving(0, bytes(name.len())),
             Expression::Var(path) => self.found(path),
             Expression::VarOr(path, default) => self.found(path).and(self.cost(default)),
             Expression::VarAt(path, default) => {
                 let path = self.cost(path);
-                // A list is converted to a string. Every string is then parsed, and its names are compared.
+                // A path that is a list is first converted to a string. The string is then split at its dots, and its
+                // parts are compared with the names of fields.
                 let written = if path.list > 0 { path.text } else { 0 };
                 let found = self.value().and(path.giving(0, 0));
                 let found = found
@@ -232,7 +233,7 @@ impl Estimator {
         by.and(chosen).plus(hashed).plus_request(hashed)
     }
 
-    /// Expressions whose results are compared or converted to numbers or texts.
+    /// The cost of expressions whose results are compared, or converted to numbers or texts.
     fn converted<'e>(&self, parts: impl IntoIterator<Item = &'e Expression>) -> Cost {
         let parts = self.costs(parts);
         let text = sum(&parts, |part| part.text.saturating_mul(2));
@@ -275,7 +276,7 @@ fn all(parts: &[Cost]) -> Cost {
     parts.iter().copied().fold(Cost::default(), Cost::and)
 }
 
-/// The sum of one limit over all parts.
+/// The sum of one field of [`Cost`] over all parts.
 fn sum(parts: &[Cost], of: impl Fn(&Cost) -> u64) -> u64 {
     parts.iter().map(of).fold(0, u64::saturating_add)
 }

@@ -25,7 +25,7 @@ impl Run<'_> {
     /// at the end.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a cast from a float saturates, and texts are shorter"
+        reason = "a cast from a float saturates at the limits of `i64`, and no text is that long"
     )]
     pub(super) fn substr<'a>(
         &mut self,
