@@ -14,6 +14,7 @@ use crate::logic::evaluators::Evaluators;
 use crate::violation::Violations;
 use crate::{Bucketing, Definition, Flag, Override, Rollout, validate};
 
+/// Parses a flag. `keep` records the JSON pointers of fields without a meaning in Pennon for `File::kept`.
 pub(super) fn read_flag(
     value: &Value,
     is_item: bool,
