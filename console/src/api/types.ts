@@ -1198,7 +1198,7 @@ export interface components {
             alarm: string;
             /** @enum {string} */
             onMissing: "hold" | "rollback" | "ignore";
-            /** @description Present while the alarm invokes no function, so that only the check of every minute notices it */
+            /** @description Present while the alarm has no action that invokes a function, so the ramp reacts to it up to a minute late */
             warning?: string;
         };
         ShownRampGuard: {
@@ -1206,7 +1206,7 @@ export interface components {
             alarm: string;
             /** @enum {string} */
             onMissing: "hold" | "rollback" | "ignore";
-            /** @description Present while the alarm invokes no function, so that only the check of every minute notices it */
+            /** @description Present while the alarm has no action that invokes a function, so the ramp reacts to it up to a minute late */
             warning?: string;
             /**
              * @description The state of the alarm. `missing` is an alarm that does not exist; `unknown` means that CloudWatch did not answer within a second, or cannot be reached

@@ -38,7 +38,8 @@ fn guards(ramp: &Ramp) -> Vec<Value> {
         let mut shown = json!(guard);
         if ramp.silent_guards.contains(&guard.alarm) {
             shown["warning"] = json!(
-                "the alarm invokes no function; the ramp notices it only when it is checked, once a minute"
+                "the alarm has no action that invokes a function, so the ramp reacts to it only at its next check, up \
+                 to a minute later"
             );
         }
         shown
@@ -46,7 +47,7 @@ fn guards(ramp: &Ramp) -> Vec<Value> {
     guards.collect()
 }
 
-/// An earlier ramp.
+/// A ramp in short: an element of `earlier`, the previous ramps of a flag.
 pub(crate) fn outline(ramp: &Ramp) -> Value {
     json!({
         "id": ramp.id,

@@ -61,7 +61,8 @@ pub struct Ramp {
     /// after 14 days, so a later number may be smaller.
     #[serde(default)]
     pub evaluations: u64,
-    /// Guards whose alarm invokes no function. Only `reconcile` notices such an alarm, once a minute.
+    /// Guards whose alarm has no action that invokes a function, so that the ramp reacts to it only when `reconcile`
+    /// runs, every minute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent_guards: Vec<String>,
     /// The evaluation interval of each guard's alarm in seconds, by [`Guard::alarm`]. The event of an alarm does
