@@ -6,7 +6,8 @@ use pennon_core::environment::Environment;
 use pennon_core::http::{self, Response};
 use serde_json::{Value, json};
 
-/// `may.edit` is `true` for every environment, otherwise the list of environments whose flags the caller may change.
+/// `may.edit` is `true` if the caller may change flags in every environment, otherwise the list of environments where
+/// they may.
 pub(crate) fn answer(actor: &Actor) -> Response {
     let roles = &actor.roles;
     let edit: Value = if roles.include(&Role::Editor) {

@@ -1,4 +1,4 @@
-//! The JSON of a flag on the routes of the existing service.
+//! The JSON of a flag on the routes of the existing service, which Pennon can replace: `docs/migration.md`.
 
 use pennon_eval::{Flag, FlagKey};
 use serde::Serialize;

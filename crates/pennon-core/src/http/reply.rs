@@ -41,8 +41,8 @@ pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     response
 }
 
-/// The body of a response as a JSON string, for the gateway. Used only while the body is the [`Body::Text`] that it was
-/// made from: a body that replaces this one, such as a compressed one, is of another kind.
+/// The body of a response as a JSON string, for the gateway. `lambda.rs` sends it only if the body is a [`Body::Text`]:
+/// compression replaces the body by a [`Body::Binary`], so this string never belongs to an earlier body.
 #[derive(Debug, Clone)]
 pub(crate) struct EscapedBody(pub(crate) String);
 
@@ -113,7 +113,7 @@ pub(crate) fn permanent_redirect(path: &str) -> Response {
     with_header(response, "location", path)
 }
 
-/// Adds a header, unless the value is invalid in a header.
+/// Sets a header, unless the value is invalid in a header.
 #[must_use]
 pub fn with_header(mut response: Response, name: &'static str, value: &str) -> Response {
     if let Ok(value) = HeaderValue::from_str(value) {
@@ -124,7 +124,7 @@ pub fn with_header(mut response: Response, name: &'static str, value: &str) -> R
     response
 }
 
-/// Adds a header whose value is fixed, without a copy of it.
+/// Sets a header whose value is fixed, without a copy of it.
 #[must_use]
 pub fn with_fixed_header(
     mut response: Response,
@@ -140,7 +140,7 @@ pub fn with_fixed_header(
 }
 
 /// Formats names from a request as a header value: at most 20, separated by commas, each truncated to 64 characters.
-/// Characters that are invalid in a header, or would split a name, become `?`.
+/// All characters except visible ASCII, and commas, quotes and backslashes, become `?`.
 #[must_use]
 pub fn header_list(names: &[String]) -> String {
     let plain = |character: char| match character {
@@ -273,7 +273,7 @@ pub fn error_reply(error: &Error) -> Response {
     }
 }
 
-/// Validation errors in the format of the existing service.
+/// Validation errors in the format of the existing service, which Pennon can replace: `docs/migration.md`.
 fn validation(errors: &FieldErrors) -> serde_json::Value {
     json!({
         "error": "Validation failed",

@@ -1,5 +1,5 @@
 //! A flag file has no outbox: it serves a single developer, and its journal would have to record every delivery.
-//! The local server reports this at its start.
+//! The local server warns of this at its start if `EVENT_BUS_NAME` is set.
 
 use super::EmbeddedStore;
 use super::transaction::Transaction;
