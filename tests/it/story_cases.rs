@@ -1,4 +1,5 @@
-//! Required test cases that no other file covers. The table in `docs/reliability.md` names the test of each case.
+//! The test cases in the table of `docs/reliability.md` that belong to no other file, each a short story: a cold start,
+//! two fills at once, a large environment. Also checks that all tests which documents name exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ async fn two_instances_that_fill_at_once_leave_a_complete_and_current_entry(on: 
     }
     let loads = || instances.iter().map(database_loads).sum::<u64>();
     let mut percent = 0;
-    // The second instance waits for the first one's fill for less time than the database takes now, and then loads too.
-    // If the second one is slow itself, it finds the fill: try again.
+    // An instance waits 170 ms for the fill of the other one. The database now takes 250 ms, so both load. An instance
+    // that begins late finds the filled entry and does not load: try again.
     eventually("both instances load at once", async || {
         percent += 1;
         set_percentage(&update, "checkout", percent).await;
@@ -137,7 +138,7 @@ async fn environments_of_more_than_a_hundred_flags_are_cached_and_changed(on: To
     }
 }
 
-/// Every Rust file of the integration tests and of the functions, which have unit tests.
+/// The source text of the integration tests, and of the functions, because documents also name unit tests of functions.
 fn sources() -> String {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![tests.join("it"), tests.join("../functions/src")];
@@ -169,7 +170,8 @@ fn read(document: &str) -> String {
     std::fs::read_to_string(folder.join(document)).expect("text")
 }
 
-/// Checks that a test exists for every name in code style in these lines.
+/// Checks that every test named in these lines exists. A test name is a word in backticks with an underscore and
+/// without capital letters.
 fn require_tests_in(lines: &[&str]) {
     let sources = sources();
     let is_name = |text: &&str| {
@@ -186,7 +188,7 @@ fn require_tests_in(lines: &[&str]) {
     assert!(names.len() > 30, "{names:?}");
     let missing: Vec<&&str> = names
         .iter()
-        // A planted mistake of the template is a test without `fn`.
+        // The macro `planted!` of `tests/it/template` defines tests as `name: ...`, without `fn`.
         .filter(|name| {
             !sources.contains(&format!("fn {name}("))
                 && !sources.contains(&format!("    {name}:\n"))
