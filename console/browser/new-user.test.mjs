@@ -8,7 +8,7 @@ describe('a new user', () => {
   const installation = new Installation();
   const open = useConsole(installation);
 
-  it('creates a flag, ramps it with a guard, explains a value, copies the flag to production, and rolls it back', async () => {
+  it('creates a flag, ramps it with a guard, explains a value, copies the flag to production, and rolls back a ramp there', async () => {
     const person = await open('');
     const ramp = async () => {
       await person.press('button', 'Add guard');

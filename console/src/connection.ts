@@ -36,7 +36,7 @@ interface Health {
   services?: { database?: string; cache?: string };
 }
 
-/** Reads /health: often while something fails, otherwise every half minute while the page is visible. */
+/** Reads /health while the page is visible: every 3 s while something fails, otherwise every 30 s. */
 async function check(): Promise<void> {
   if (document.visibilityState === 'hidden') return checkSoon(30_000);
   let next: Trouble | null;
@@ -51,7 +51,8 @@ async function check(): Promise<void> {
   }
   checkSoon(next === null && trouble.value === null ? 30_000 : 3_000);
   const recovered = trouble.value !== null && trouble.value !== 'cache' && (next === null || next === 'cache');
-  // Only a request that succeeds shows that the API is available again.
+  // A healthy /health ends only `database` and `cache`. `offline` and `unavailable` end with the next request that
+  // succeeds (`connectionWorks`), or when /health finds the database or the cache unhealthy instead.
   if (next !== null || trouble.value === 'database' || trouble.value === 'cache') trouble.value = next;
   if (recovered) for (const run of recoveries) run();
 }

@@ -1,8 +1,8 @@
-// Changes that are not saved yet survive another page, a reload and a sign-in, in this tab.
+// Keeps unsaved changes in this browser tab while the user opens other pages, reloads or signs in.
 import { useState } from 'preact/hooks';
 import { parseJson } from './api/json.ts';
 
-/** A value like that of `useState`, or null; null removes it. */
+/** Like `useState`, with the value kept in sessionStorage: null without a draft. Setting null deletes the draft. */
 export function useDraft<T>(name: string): [T | null, (value: T | null) => void] {
   const key = `pennon.draft ${name}`;
   const [value, setValue] = useState<T | null>(() => {

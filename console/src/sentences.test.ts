@@ -15,10 +15,12 @@ test('a state says what users get', () => {
 
 test('a change of the rollout names flag, environment and share', () => {
   assert.equal(rolloutSentence('new-checkout', 5, 25, 'production'), 'Raise new-checkout from 5 % to 25 % in production.');
-  assert.equal(cohortSentence(5, 25), 'About 1 in 5 more users get it.');
-  assert.equal(cohortSentence(25, 5), 'About 1 in 5 users lose it.');
-  assert.equal(cohortSentence(0, 100), 'Everyone gets it.');
-  assert.equal(cohortSentence(10, 90), 'About 80 of 100 more users get it.');
+  assert.equal(cohortSentence(5, 25, false), 'About 1 in 5 of all users newly get it.');
+  assert.equal(cohortSentence(25, 5, false), 'About 1 in 5 of all users lose it.');
+  assert.equal(cohortSentence(0, 100, false), 'Everyone gets it.');
+  assert.equal(cohortSentence(10, 50, false), 'About 40 % of all users newly get it.');
+  assert.equal(cohortSentence(5, 5, false), 'No user gets or loses it.');
+  assert.match(cohortSentence(5, 5, true), /^This chooses other users/, 'with another salt, the same share is not the same users');
   assert.equal(evaluationsSentence(1_240), '1,240 evaluations in the last hour.');
   assert.equal(evaluationsSentence(null), '');
 });
@@ -30,5 +32,5 @@ test('a conflict names the fields that differ', () => {
     'Turned off', 'Rollout: 5 % → 9 %', 'Description: “x”',
   ]);
   assert.deepEqual(changeSentences(before, { ...before, bucketing: 'sha256' }), ['Buckets: sha256']);
-  assert.deepEqual(changeSentences({ ...before, bucketing: 'sha256' }, before), ['Buckets: of the environment']);
+  assert.deepEqual(changeSentences({ ...before, bucketing: 'sha256' }, before), ['Buckets: as set for the environment']);
 });

@@ -1,5 +1,5 @@
 // What a flag does, and what a change of it does, in sentences.
-import { count, plural } from './strings.ts';
+import { plural, rolloutTexts } from './strings.ts';
 
 export interface FlagSummary {
   enabled: boolean;
@@ -23,11 +23,9 @@ export function stateSentence(flag: FlagSummary): string {
   return flag.defaultVariant === null ? "the application's default for everyone" : `${flag.defaultVariant} for everyone`;
 }
 
-/** `1 in 5`, for a share in percent. */
-export function oneIn(percent: number): string {
-  if (percent <= 0) return 'no one';
-  if (percent >= 100) return 'everyone';
-  return percent > 50 ? `${percent} of 100` : `1 in ${count(Math.round(100 / percent))}`;
+/** A share in percent: `1 in 5`, or `24 %` if it is no such fraction. */
+function share(percent: number): string {
+  return 100 % percent === 0 ? `1 in ${100 / percent}` : `${percent} %`;
 }
 
 /** `Raise new-checkout from 5 % to 25 % in production.` */
@@ -36,12 +34,13 @@ export function rolloutSentence(key: string, from: number, to: number, environme
   return `${to > from ? 'Raise' : 'Lower'} ${key} from ${from} % to ${to} % in ${environment}.`;
 }
 
-/** `About 1 in 5 more users get it.` */
-export function cohortSentence(from: number, to: number): string {
+/** `About 1 in 5 of all users newly get it.` A change of the salt or of the buckets chooses `otherUsers`. */
+export function cohortSentence(from: number, to: number, otherUsers: boolean): string {
   const change = to - from;
+  if (otherUsers) return rolloutTexts.otherUsers;
   if (change === 0) return 'No user gets or loses it.';
   if (Math.abs(change) === 100) return change > 0 ? 'Everyone gets it.' : 'Everyone loses it.';
-  return change > 0 ? `About ${oneIn(change)} more users get it.` : `About ${oneIn(-change)} users lose it.`;
+  return `About ${share(Math.abs(change))} of all users ${change > 0 ? 'newly get' : 'lose'} it.`;
 }
 
 /** How many evaluations a change affects. */
@@ -74,7 +73,7 @@ export function changeSentences(before: FlagFields, after: FlagFields): string[]
   if (before.rolloutPercentage !== after.rolloutPercentage) sentences.push(`Rollout: ${before.rolloutPercentage} % → ${after.rolloutPercentage} %`);
   if (before.description !== after.description) sentences.push(`Description: ${quoted(after.description)}`);
   if (before.salt !== after.salt) sentences.push(`Salt: ${quoted(after.salt)}`);
-  if (before.bucketing !== after.bucketing) sentences.push(`Buckets: ${after.bucketing ?? 'of the environment'}`);
+  if (before.bucketing !== after.bucketing) sentences.push(`Buckets: ${after.bucketing ?? rolloutTexts.inherit}`);
   if (JSON.stringify(before.definition) !== JSON.stringify(after.definition)) sentences.push('Variants or rules');
   return sentences;
 }

@@ -42,8 +42,8 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
     ...(bucketing !== flag.bucketing && { bucketing }),
   };
   const changed = Object.keys(change).length > 0;
-  const moves = 'salt' in change || 'bucketing' in change;
   const sentence = rolloutSentence(flag.key, from, to, env);
+  const effect = cohortSentence(from, to, 'salt' in change || 'bucketing' in change);
   const save = () => saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
   const curl = () => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag);
   const ask = () => confirmProduction({
@@ -51,9 +51,8 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
     title: sentence,
     body: (
       <>
-        <p>{flag.enabled ? cohortSentence(from, to) : rolloutTexts.off}</p>
+        <p>{flag.enabled ? effect : rolloutTexts.off}</p>
         <p>{today}</p>
-        {moves && <p>{rolloutTexts.saltWarning}</p>}
         {ramping && <p>{rolloutTexts.supersedes}</p>}
       </>
     ),
@@ -83,10 +82,10 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
           onInput={(event) => set('percent')(event.currentTarget.value)}
         />
         <TextField type="number" label={rolloutTexts.percent} value={text} onInput={set('percent')} errors={errorsAt(saving.error, 'rolloutPercentage')} />
-        <p role="status">{sentence} {cohortSentence(from, to)}</p>
+        <p role="status">{sentence} {effect}</p>
         <TextField
           label={rolloutTexts.salt} value={salt ?? ''} onInput={set('salt')} errors={errorsAt(saving.error, 'salt')}
-          hint={moves ? rolloutTexts.saltWarning : rolloutTexts.saltHint}
+          hint={rolloutTexts.saltHint}
         />
         <SelectField
           label={rolloutTexts.bucketing} value={bucketing ?? ''} onChange={set('bucketing')}
