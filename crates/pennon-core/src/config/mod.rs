@@ -1,7 +1,8 @@
 //! The settings of a function, read once at cold start.
 //!
 //! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. An invalid setting is reported
-//! as a [`ConfigWarning`] and keeps its default: a mistyped variable must not take the service down.
+//! as a [`ConfigWarning`] and keeps its default, and a number outside its range becomes the nearest limit: a mistyped
+//! variable must not take the service down.
 
 mod address;
 mod origins;
