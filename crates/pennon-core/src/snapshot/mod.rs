@@ -14,9 +14,10 @@ use crate::server_only;
 
 /// The version of an environment. A later commit always has a higher revision.
 ///
-/// It starts at the database's clock in milliseconds and never falls behind it: a database that is restored
-/// or created again continues above every revision that a cache may still hold. It stays below 2^53, which
-/// Lua and JSON readers represent exactly.
+/// A change sets it to the database's clock in milliseconds, or to the previous revision plus one if that is higher.
+/// So the first change in a database that was restored or created again has a revision above all that a cache may
+/// still hold. Until then, a restored environment has the revision of the backup, and entries from before the
+/// restore may have higher ones. It stays below 2^53, which Lua and JSON readers represent exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub i64);
 
