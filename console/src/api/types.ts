@@ -765,7 +765,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read all flags of the environment of the key with their rules
+         * Read all flags with their rules, if the key belongs to this environment
          * @description As /v1/flags; any other environment than that of the key is 403.
          */
         get: operations["syncEnvironmentFlags"];

@@ -193,7 +193,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("GET", "/v1/flags", "sync-flags", SyncKey, &["environment"],
         "Read all flags with their rules, to evaluate them elsewhere"),
     route("GET", "/v1/flags/{environment}", "sync-flags", SyncKey, &[],
-        "Read all flags of the environment of the key with their rules"),
+        "Read all flags with their rules, if the key belongs to this environment"),
     route("POST", "/v1/evaluation-counts", "sync-flags", SyncKey, &[],
         "Count evaluations that were made elsewhere"),
     route("GET", "/health", "health", Anyone, &["userId"],
