@@ -456,6 +456,20 @@ fn incompressible() -> String {
 }
 
 #[tokio::test]
+async fn a_batch_of_which_no_count_can_be_stored_is_reported_as_lost() {
+    let stack = stack().await;
+    let count = stack.function("count-evaluations").await;
+    let counts =
+        json!({"evaluations": {"production": {"2026-11-21": {"a": {"on": 512, "off": 1}}}}});
+    // Later than any time of PostgreSQL, so it rejects every count, and also a statement without counts.
+    let line =
+        json!({"id": "1", "timestamp": 9_224_318_500_000_000_u64, "message": counts.to_string()});
+    let event = json!({"messageType": "DATA_MESSAGE", "logEvents": [line]});
+    let outcome = count.invoke(&subscription_event(&event)).await;
+    assert_eq!(outcome.expect("counted")["lost"], 513);
+}
+
+#[tokio::test]
 async fn a_count_that_the_database_rejects_affects_no_other_count() {
     let stack = stack().await;
     let count = stack.function("count-evaluations").await;
