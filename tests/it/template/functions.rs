@@ -538,10 +538,11 @@ planted! {
     a_reconcile_that_cannot_read_alarms:
         [Mistake("ReconcileFunction", "ReconcileRole", "ChangeRole"),
          Mistake("ChangeRole", "!GetAtt UpdateFlagLogs.Arn", "!GetAtt UpdateFlagLogs.Arn, !GetAtt ReconcileLogs.Arn")]
-        => "ReconcileFunction: may invoke send-webhooks: false", "ReconcileFunction: may read alarms: false";
+        => "ReconcileFunction: may invoke send-webhooks: false", "ReconcileFunction: may read alarms: false",
+           "wave 0: 11 functions at once";
     a_function_that_may_invoke_any_version_of_another_one:
         [Mistake("ReconcileRole", "Resource: !Ref SendWebhooksFunction.Alias", "Resource: !Sub \"${SendWebhooksFunction.Arn}:*\"")]
-        => "ReconcileFunction: may invoke send-webhooks: false";
+        => "ReconcileFunction: may invoke send-webhooks: false", "wave 0: 11 functions at once";
     a_sender_that_may_read_alarms:
         [Mistake("SendWebhooksRole", "- PolicyName: logs", "- PolicyName: alarms\n          PolicyDocument: {Statement: [{Effect: Allow, Action: cloudwatch:DescribeAlarms, Resource: \"*\"}]}\n        - PolicyName: logs")]
         => "SendWebhooksFunction: may do more than write its log", "SendWebhooksFunction: may read alarms: true";

@@ -9,13 +9,15 @@ use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
 /// Functions without a canary: people, `CodeDeploy`, an alarm or `reconcile` invoke them, so 5 % of their calls would
-/// show nothing. The same applies to functions for admins, and to the console, which admins open.
-const AT_ONCE: [&str; 5] = [
+/// show nothing. The same applies to functions for admins, and to the console, which admins open. `not-found` gets its
+/// new version after the canary of the functions that read.
+const AT_ONCE: [&str; 6] = [
     "migrate",
     "pre-traffic",
     "guard",
     "send-webhooks",
     "console",
+    "not-found",
 ];
 /// The maximum number of functions that `CloudFormation` may create or change at once: each step is one request per
 /// function, and Lambda accepts 15 such requests a second per account.
@@ -37,7 +39,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     }
     for function in stack.functions() {
         let preference = &function.properties["DeploymentPreference"];
-        if preference["Enabled"] == false {
+        if !has_canary(function) {
             let may = AT_ONCE.contains(&function.handler.as_str()) || is_for_admins(function);
             problems.unless(may, &function.id, "gets traffic without a deployment");
             continue;
@@ -86,27 +88,59 @@ fn is_for_admins(function: &Function) -> bool {
     function.properties["Events"].is_object() && events.all(|(_, event)| for_admins(event))
 }
 
-/// The functions that must have their new versions before this resource, from the aliases that SAM names.
-fn waits_for<'a>(stack: &'a Stack, id: &str) -> Vec<&'a str> {
-    let names = list_or_one(&stack.get(id)["DependsOn"]).map(text);
-    names
-        .filter_map(|name| name.strip_suffix("Aliaslive"))
+/// Whether `CodeDeploy` moves the calls to a new version of it, if the rollout is a canary.
+fn has_canary(function: &Function) -> bool {
+    function.properties["DeploymentPreference"]["Enabled"] != false
+}
+
+/// For each function those that must have their new versions before it.
+type Order<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
+/// A function waits for the aliases in its `DependsOn`, by the names that SAM gives them, and for those that its
+/// properties or its role refer to.
+fn order(stack: &Stack) -> Order<'_> {
+    let functions = stack.functions().iter();
+    functions
+        .map(|function| {
+            let resource = stack.get(&function.id);
+            let role = stack.get(target(&function.properties["Role"]));
+            let mut texts = Vec::new();
+            for value in [&resource["DependsOn"], &function.properties, role] {
+                add_texts(value, &mut texts);
+            }
+            let aliases = texts.into_iter().filter_map(|it| {
+                it.strip_suffix("Aliaslive")
+                    .or_else(|| it.strip_suffix(".Alias"))
+            });
+            (function.id.as_str(), aliases.collect())
+        })
         .collect()
 }
 
-/// The wave in which a function gets its new version, from 0.
-fn wave(stack: &Stack, id: &str) -> usize {
-    let before = waits_for(stack, id).into_iter();
-    before.map(|it| wave(stack, it) + 1).max().unwrap_or(0)
+/// Adds every text in a value.
+fn add_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(items) => items.iter().for_each(|it| add_texts(it, texts)),
+        Value::Object(map) => map.values().for_each(|it| add_texts(it, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
-/// Functions are created and changed in waves that Lambda's control plane accepts, and functions that change flags
-/// after those that read them.
+/// The wave in which a function gets its new version, from 0.
+fn wave(order: &Order, id: &str) -> usize {
+    let before = order.get(id).into_iter().flatten();
+    before.map(|it| wave(order, it) + 1).max().unwrap_or(0)
+}
+
+/// Functions are created and changed in waves that Lambda's control plane accepts, functions that change flags after
+/// those that read them, and all canaries in the same hour.
 fn check_waves(stack: &Stack, problems: &mut Problems) {
+    let order = order(stack);
     let mut waves: BTreeMap<usize, Vec<&Function>> = BTreeMap::new();
     for function in stack.functions() {
         waves
-            .entry(wave(stack, &function.id))
+            .entry(wave(&order, &function.id))
             .or_default()
             .push(function);
     }
@@ -116,8 +150,10 @@ fn check_waves(stack: &Stack, problems: &mut Problems) {
         problems.unless(count <= AT_A_TIME, &format!("wave {number}"), what);
         let events = functions
             .iter()
-            .map(|it| it.properties["Events"].as_object().map_or(0, Map::len));
-        let permissions: usize = events.sum();
+            .filter_map(|it| it.properties["Events"].as_object())
+            .flat_map(Map::values);
+        // A schedule has a role instead.
+        let permissions = events.filter(|it| it["Type"] != "ScheduleV2").count();
         let what = format!("{permissions} permissions at once");
         problems.unless(
             permissions <= PERMISSIONS_AT_A_TIME,
@@ -129,8 +165,8 @@ fn check_waves(stack: &Stack, problems: &mut Problems) {
         let mut found = BTreeSet::new();
         let mut open = vec![id];
         while let Some(id) = open.pop() {
-            for before in waits_for(stack, id) {
-                if found.insert(before) {
+            for before in order.get(id).into_iter().flatten() {
+                if found.insert(*before) {
                     open.push(before);
                 }
             }
@@ -147,6 +183,14 @@ fn check_waves(stack: &Stack, problems: &mut Problems) {
         for reader in &readers {
             let what = format!("gets its new version before {reader}");
             problems.unless(before.contains(reader), &function.id, what);
+        }
+    }
+    let canaries = || stack.functions().iter().filter(|it| has_canary(it));
+    for function in canaries() {
+        let before = after(&function.id);
+        for earlier in canaries().filter(|it| before.contains(it.id.as_str())) {
+            let what = format!("begins its canary an hour after {}", earlier.id);
+            problems.add(&function.id, what);
         }
     }
 }
@@ -444,9 +488,9 @@ planted! {
         [Mistake("GetFlagCanaryLatencyAlarm", "Stat: p95", "Stat: p50")]
         => "GetFlagFunction: no alarm for a version that took more than 100 ms";
     a_canary_whose_5xx_nobody_counts:
-        [Mistake("NotFoundFunction", ", !Ref NotFoundCanaryServerErrorsAlarm]", "]")]
-        => "NotFoundCanaryServerErrorsAlarm: no notification when it returns to OK",
-            "NotFoundFunction: no alarm for a version that answered 5xx three times";
+        [Mistake("HealthFunction", ", !Ref HealthCanaryServerErrorsAlarm]", "]")]
+        => "HealthCanaryServerErrorsAlarm: no notification when it returns to OK",
+            "HealthFunction: no alarm for a version that answered 5xx three times";
     an_alarm_of_a_canary_that_is_not_there:
         [Mistake("HealthCanaryCrashesAlarm", "    Condition: UseCanary\n", "")]
         => "HealthCanaryCrashesAlarm: no notification when it returns to OK",
@@ -458,13 +502,14 @@ planted! {
         [Mistake("ManageEnvironmentsFunction", "DependsOn: [ManageFlagsFunctionAliaslive]", "DependsOn: [ManageKeysFunctionAliaslive]")]
         => "wave 3: 52 permissions at once";
     more_functions_at_once_than_lambda_takes:
-        [Mistake("UpdateFlagFunction", "    DependsOn: [GetFlagFunctionAliaslive, ListFlagsFunctionAliaslive, EvaluateFlagFunctionAliaslive,\n      EvaluateFlagsFunctionAliaslive, SyncFlagsFunctionAliaslive]\n", "")]
-        => "UpdateFlagFunction: does not wait for its network",
-           "UpdateFlagFunction: gets its new version before EvaluateFlagFunction",
-           "UpdateFlagFunction: gets its new version before EvaluateFlagsFunction",
-           "UpdateFlagFunction: gets its new version before GetFlagFunction",
-           "UpdateFlagFunction: gets its new version before ListFlagsFunction",
-           "wave 0: 11 functions at once";
+        [Mistake("ConsoleFunction", "    DependsOn: [GetFlagFunctionAliaslive, ListFlagsFunctionAliaslive, EvaluateFlagFunctionAliaslive,\n      EvaluateFlagsFunctionAliaslive]\n", "")]
+        => "wave 0: 11 functions at once";
+    a_canary_that_waits_for_another_one:
+        [Mistake("ReconcileFunction", "DependsOn: NetworkReady", "DependsOn: [NetworkReady, GetFlagFunctionAliaslive]")]
+        => "ReconcileFunction: begins its canary an hour after GetFlagFunction";
+    a_canary_that_waits_for_another_one_by_a_reference:
+        [Mistake("SendWebhooksFunction", "    Type: AWS::Serverless::Function\n", "    Type: AWS::Serverless::Function\n    DependsOn: GetFlagFunctionAliaslive\n")]
+        => "ReconcileFunction: begins its canary an hour after GetFlagFunction";
 }
 
 #[test]
