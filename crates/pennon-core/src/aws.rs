@@ -239,9 +239,10 @@ impl Aws {
     }
 
     /// Reads the metric and composite alarms with these names, at most 100. Returns CloudWatch's description.
+    /// `endpoint`, from `CLOUDWATCH_ENDPOINT`, replaces the region's endpoint.
     ///
     /// # Errors
-    /// If CloudWatch does not answer within `within`.
+    /// If CloudWatch does not answer within `within`, or rejects the call.
     pub async fn describe_alarms(
         &self,
         endpoint: Option<&str>,

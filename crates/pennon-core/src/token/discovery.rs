@@ -79,7 +79,7 @@ impl Tokens {
                 domain = "config",
                 error = %why,
                 issuer = %self.config.issuer,
-                "the issuer's metadata cannot be fetched"
+                "the sign-in endpoints cannot be read from the issuer's metadata"
             );
         }
         let now = before.after(fetched, Instant::now());
