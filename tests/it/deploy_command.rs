@@ -1,6 +1,6 @@
-//! `scripts/deploy` and `scripts/set-parameter` with replacements for `sam`, `aws` and `cargo-lambda` that record their
-//! arguments, because no test deploys to AWS. `scripts/prune-versions` and `scripts/guard-alarm` run with the real AWS
-//! CLI and moto.
+//! `scripts/deploy`, `scripts/set-parameter` and `scripts/login` with replacements for `sam`, `aws`, `cargo` and
+//! `cargo-lambda`, because no test deploys to AWS. Those of `sam` and `aws` record their arguments, and so does that of
+//! `cargo` for `scripts/login`. `scripts/prune-versions` and `scripts/guard-alarm` run with the real AWS CLI and moto.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,13 @@ while [ $# -gt 0 ]; do
 done
 "#;
 
-/// Records its arguments. It answers for `migrate`, for the parameters of a stack, for the number of instances of an
-/// account, for a stack that does not exist, and for resources of an earlier stack.
+/// Records its arguments, and prints what a test sets in variables:
+/// - `$ANSWER`: the result of `migrate`
+/// - `$MODE`, `$ACCESS`, `$ROLES`: the deployed parameters `CacheMode`, `CacheAccess` and `DatabaseRoles`
+/// - `$STATUS`: the status of the stack
+/// - `$INSTANCES`: the account's limit of concurrent executions; `no stack` means that the stack does not exist
+/// - `$LEFT`, `$SECRETS`: log groups and secrets that an earlier stack left
+/// - `$CREDENTIALS`: the caller's credentials as JSON, with their expiration
 const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
 case $* in
@@ -156,7 +161,7 @@ fn a_canary_needs_enough_concurrent_instances_in_the_account() {
     for (stage, instances, begins) in [
         ("production", "10", false),
         ("production", "40", true),
-        // The first deployment and this stage have no canary.
+        // A first deployment has no canary, and neither has the stage dev.
         ("production", "no stack", true),
         ("dev", "10", true),
     ] {
@@ -175,7 +180,7 @@ fn a_canary_needs_enough_concurrent_instances_in_the_account() {
 }
 
 #[test]
-fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
+fn database_roles_change_from_one_to_separate_in_two_deployments() {
     let moving = "MonthlyBudgetUsd = \"200\"\nDatabaseRoles = \"moving\"\n";
     for (before, chosen, begins) in [
         // A stack of an earlier version, which has no such parameter.
@@ -209,7 +214,7 @@ fn a_stack_with_one_login_does_not_get_roles_in_one_step() {
 }
 
 #[test]
-fn a_stack_with_a_cache_does_not_get_users_or_a_token_in_one_step() {
+fn cache_access_of_an_existing_cache_does_not_change_to_or_from_users() {
     for (mode, before, chosen, begins) in [
         // A stack of an earlier version, which has no such parameter.
         ("cluster", "", "users", false),
@@ -417,7 +422,8 @@ async fn old_versions_are_deleted_and_those_in_use_are_kept() {
     }
 }
 
-/// Creates a stack with the function `guard`, and alarms on a metric and on metric math. moto has no composite alarms.
+/// Creates a stack whose output names the function `guard`, and alarms on a metric and on metric math. moto has no
+/// composite alarms.
 const STACK_WITH_ALARMS: &str = r#"set -e
 aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resources": {
   "Topic": {"Type": "AWS::SNS::Topic", "Properties": {}}},
@@ -434,7 +440,7 @@ aws cloudwatch put-metric-alarm --alarm-name rate --evaluation-periods 1 --thres
 "#;
 
 #[tokio::test]
-async fn an_alarm_gets_the_action_guard_and_keeps_all_other_properties() {
+async fn guard_alarm_adds_the_guard_function_as_an_action_and_keeps_all_other_properties() {
     let moto = SecretsManager::start().await;
     let sandbox = AwsSandbox::at(&moto);
     let with_aws = |script: &str| sandbox.run(script);
@@ -587,7 +593,7 @@ fn a_failed_change_is_not_written_to_samconfig() {
 }
 
 #[test]
-fn a_parameter_that_needs_a_new_version_is_left_to_a_deployment() {
+fn set_parameter_rejects_unsupported_changes_and_points_to_deploy() {
     let sandbox = Sandbox::complete();
     for change in [
         "CacheMode=none",

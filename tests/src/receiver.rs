@@ -1,4 +1,4 @@
-//! A receiver of webhooks that can misbehave, over HTTPS with a certificate for 127.0.0.1.
+//! A receiver of webhooks that can misbehave, over HTTPS with a certificate for 127.0.0.1, or over HTTP.
 
 use std::sync::{Arc, Mutex};
 

@@ -26,11 +26,12 @@ const ROLES_AND_PROXY: [[(usize, bool); 3]; 5] = [
     [(1, true), (0, true), (2, false)],
 ];
 const EGRESS_MODES: [&str; 3] = ["ipv6", "endpoint", "nat"];
-/// Two values that a rule of the template rejects together.
+/// Values that no profile combines, because a rule of the template rejects them together. Profiles do contain other
+/// pairs that rules reject, such as a proxy with `DatabaseRoles=one`: they test conditions, not rules.
 const REJECTED: [(&str, &str); 2] = [("EgressMode", "endpoint"), ("EventBusName", "changes")];
 
-/// Fifteen choices that contain every pair of values of two parameters. A mistake that depends on three parameters
-/// needs a condition that names three.
+/// Fifteen choices that contain every pair of values of two parameters except `REJECTED`. They can miss a mistake that
+/// depends on three parameters at once.
 pub(super) fn profiles() -> Vec<Profile> {
     let mut profiles = Vec::new();
     for (c, cache) in CACHE_MODES.into_iter().enumerate() {
