@@ -115,20 +115,15 @@ impl Transaction {
     pub(in crate::store) async fn lock_environment(&mut self) -> Result<EnvironmentState, Error> {
         loop {
             self.rows("savepoint unlocked", &[]).await?;
-            let (flags, settings, locked) = self.flags_and_settings(LOCK).await?;
+            let (mut flags, mut settings, mut locked) = self.flags_and_settings(LOCK).await?;
             let revision = self.environment_revision().await?;
             let rows = self.count_flags_and_settings().await?;
-            if locked == rows {
-                return Ok(EnvironmentState {
-                    revision,
-                    flags,
-                    settings,
-                });
+            if locked != rows {
+                // A flag was added after the flags were read. Nobody else adds one now. They may be many, so these copies
+                // are dropped before they are read again.
+                drop(flags);
+                (flags, settings, locked) = self.flags_and_settings(LOCK_WITHOUT_WAITING).await?;
             }
-            // A flag was added after the flags were read. Nobody else adds one now. They may be many, so these copies are
-            // dropped before they are read again.
-            drop(flags);
-            let (flags, settings, locked) = self.flags_and_settings(LOCK_WITHOUT_WAITING).await?;
             if locked == rows {
                 return Ok(EnvironmentState {
                     revision,
