@@ -354,10 +354,14 @@ async fn an_update_is_seen_by_the_next_read_of_every_instance(on: Topology) {
         stack.function("get-flag").await,
     ];
     for percent in 1..=20 {
-        // On a busy machine, an update may exceed the budget for Redis. An admin repeats it then.
+        // On a busy machine, an update may exceed the budget for Redis. An admin repeats it then. A quick one is always
+        // confirmed.
         eventually("the invalidation is confirmed", async || {
             let answer = set_percentage(&update, "checkout", percent).await;
-            answer.header("x-cache-invalidated") == Some("true")
+            let is_confirmed = answer.header("x-cache-invalidated") == Some("true");
+            let took = update.last_request()["duration"].as_f64().expect("a time");
+            assert!(is_confirmed || took > 100.0, "{}", update.log());
+            is_confirmed
         })
         .await;
         assert!(!stack.redis.has_entry(), "deleted before the answer");
