@@ -55,11 +55,24 @@ describe('flags', { concurrency: 2 }, () => {
     const token = person.page.getByLabel('Admin token');
     await token.fill('another-token');
     await person.assertAccessible('the sign-in');
+    // The second answer about this token arrives after the sign-in with the right one, which it must not end.
+    const late = new Promise((resolve) => {
+      void person.page.route('**/api/admin/environments', async (route) => {
+        const response = await route.fetch();
+        if (response.status() === 401) resolve({ route, response });
+        else await route.fulfill({ response });
+      });
+    });
     await person.press('button', 'Sign in');
     await person.sees('The server did not accept this sign-in.');
     await token.fill(TOKEN);
     await person.press('button', 'Sign in');
     await person.by('heading', 'Settings of production').waitFor();
+    const { route, response } = await late;
+    await route.fulfill({ response });
+    await (await route.request().response()).finished();
+    await person.press('link', 'Flags');
+    await person.by('heading', 'Flags of production').waitFor();
     await person.seesNo('The server did not accept this sign-in.');
     await person.press('button', 'Sign out');
     await token.waitFor();

@@ -53,8 +53,12 @@ export function tokenAccepted(): void {
   accepted = true;
 }
 
-/** A request was rejected with 401, and the token could not be renewed. */
-export function sessionEnded(): void {
+/**
+ * A request with this token was rejected with 401, and the token could not be renewed. If the answer arrives after
+ * another sign-in, that one stays.
+ */
+export function sessionEnded(rejected: string | null): void {
+  if (rejected !== token) return;
   if (!accepted) loginError.value = texts.login.rejected;
   if (session.value === 'in') session.value = accepted ? 'ended' : 'out';
   token = null;

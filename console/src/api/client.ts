@@ -81,9 +81,9 @@ export async function send<M extends Method, P extends PathOf<M>>(
   options: RequestOptions = {},
 ): Promise<Reply<Answer<P, M>>> {
   const url = urlOf(pattern, params);
-  let [response, text] = await attempt(method, url, options);
-  if (response.status === 401 && (await renewToken())) [response, text] = await attempt(method, url, options);
-  if (response.status === 401) sessionEnded();
+  let [response, text, token] = await attempt(method, url, options);
+  if (response.status === 401 && (await renewToken())) [response, text, token] = await attempt(method, url, options);
+  if (response.status === 401) sessionEnded(token);
   // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
   if (response.status !== 304 && !response.ok) {
@@ -103,7 +103,8 @@ export async function send<M extends Method, P extends PathOf<M>>(
   };
 }
 
-async function attempt(method: Method, url: string, options: RequestOptions): Promise<[Response, string]> {
+/** Sends a request once. Returns the token that it had, too. */
+async function attempt(method: Method, url: string, options: RequestOptions): Promise<[Response, string, string | null]> {
   const headers: Record<string, string> = {};
   const token = accessToken();
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
@@ -117,7 +118,7 @@ async function attempt(method: Method, url: string, options: RequestOptions): Pr
   }
   try {
     const response = await fetch(url, init);
-    return [response, await response.text()];
+    return [response, await response.text(), token];
   } catch (cause) {
     if (options.signal?.aborted) throw cause;
     const error = new ApiError(0, texts.offline);
