@@ -10,7 +10,7 @@ use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Redis, Resp};
-use pennon_tests::stack::{Stack, percentage, set_percentage};
+use pennon_tests::stack::{Stack, percentage, set_confirmed_percentage, set_percentage};
 
 const REPLICAS: &[(&str, &str)] = &[("REDIS_REPLICA_READS", "true")];
 
@@ -186,15 +186,14 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
             assert_eq!(percentage(&get.call(&event).await), 50);
         }
     }
-    let answer = set_percentage(&update, "checkout", 1).await;
-    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    let changed = set_confirmed_percentage(&update, "checkout", 1).await;
     let invalidated = Instant::now();
     let mut stale = 0;
     let mut seen = [false; 2];
     while invalidated.elapsed() < 2 * lag {
         for (get, seen) in [&even, &odd].into_iter().zip(&mut seen) {
             let started = invalidated.elapsed();
-            let is_new = percentage(&get.call(&event).await) == 1;
+            let is_new = percentage(&get.call(&event).await) == changed;
             assert!(
                 is_new || started < lag,
                 "stale {started:?} after the change"
@@ -210,7 +209,7 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
         local.get(path).await;
         let body = format!("{{\"rolloutPercentage\":{percent}}}");
         let answer = local.patch("/api/admin/flags/checkout", &body).await;
-        assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+        assert_eq!(answer.status, 200, "{answer:?}");
         for _ in 0..4 {
             assert_eq!(percentage(&local.get(path).await), percent);
         }
@@ -419,7 +418,6 @@ async fn a_new_replica_confirms_the_next_change() {
     assert_eq!(confirmations(&deployment.cluster), 0, "no node confirms");
     deployment.cluster.nodes[replica].restart();
     deployment.cluster.wait().await;
-    let answer = set_percentage(&update, "checkout", 2).await;
-    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
-    assert_eq!(confirmations(&deployment.cluster), 1);
+    set_confirmed_percentage(&update, "checkout", 2).await;
+    assert!(confirmations(&deployment.cluster) > 0);
 }

@@ -144,16 +144,33 @@ pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> Re
     answer
 }
 
-/// Sets percentages from `first` upwards until Redis has confirmed one, and returns it. On a busy machine a replica
-/// may not confirm within 50 ms, or a node may respond too late; the response then correctly says `false`.
+/// Sets percentages from `first` upwards until Redis has confirmed one, and returns it.
 pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) -> i64 {
-    let mut last = first - 1;
+    let body = |percentage| serde_json::json!({ "rolloutPercentage": percentage });
+    let (attempts, _) = change_until_confirmed(update, |attempt| {
+        Event::update(key, &body(first - 1 + attempt))
+    })
+    .await;
+    first - 1 + attempts
+}
+
+/// Makes changes until Redis has confirmed one, and returns the number of attempts and the last response. `event` gets
+/// the number of an attempt, from 1. On a busy machine a replica may not confirm within 50 ms, or a node may respond
+/// too late; the response then correctly says `false`.
+pub async fn change_until_confirmed(
+    function: &Function,
+    event: impl Fn(i64) -> Event,
+) -> (i64, Response) {
+    let mut attempts = 0;
+    let mut last = None;
     eventually("Redis confirms a change", async || {
-        last += 1;
-        let lines = update.lines().len();
-        let answer = set_percentage(update, key, last).await;
+        attempts += 1;
+        let lines = function.lines().len();
+        let answer = function.call(&event(attempts)).await;
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
         let confirmed = answer.header("x-cache-invalidated") == Some("true");
-        let lines = &update.lines()[lines..];
+        last = Some(answer);
+        let lines = &function.lines()[lines..];
         let is_explained = lines.iter().any(|line| {
             line["message"] == "no replica has confirmed an invalidation"
                 || line["redis_connection_errors"] != 0
@@ -166,7 +183,7 @@ pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) 
         confirmed
     })
     .await;
-    last
+    (attempts, last.expect("an attempt"))
 }
 
 /// How often a function has loaded a snapshot from the database.
