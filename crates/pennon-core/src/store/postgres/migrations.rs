@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::installation::{self, MigrationError};
 
-/// All steps, in order. A released step is never edited.
+/// All steps, in order. The statements of a released step never change.
 const STEPS: [(i32, &str, &str); 12] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (

@@ -1,7 +1,7 @@
 -- Ramps, and counts of evaluations by the hour, which ramps compare with their required number of evaluations.
 
 -- `flag_key` is not a foreign key, because ramps are kept after the deletion of their flag. `ramp` is JSON in the format of
--- `pennon_core::ramp::Ramp`; the other columns repeat parts of it for statements.
+-- `pennon_core::ramp::Ramp`; the other columns repeat parts of it, so that queries can filter and sort by them.
 create table pennon_ramps (
   id text primary key,
   environment text not null,
@@ -17,6 +17,7 @@ create table pennon_ramps (
 -- A flag has at most one open ramp: live, or rolled back and not acknowledged.
 create unique index pennon_ramps_open_idx on pennon_ramps (environment, flag_key) where open;
 create index pennon_ramps_flag_idx on pennon_ramps (environment, flag_key, created_at);
+-- `watched` is true while a ramp bakes or holds a step; `reconcile` checks these ramps.
 create index pennon_ramps_watched_idx on pennon_ramps (checked_at) where watched;
 
 create table pennon_evaluation_hours (
