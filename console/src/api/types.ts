@@ -1264,7 +1264,7 @@ export interface components {
                 enabled: boolean;
                 percent: components["schemas"]["RampPercent"];
             };
-            /** @description The admin who acknowledged a rollback */
+            /** @description The editor who acknowledged a rollback */
             acknowledgedBy: string | null;
             createdBy: string;
             createdAt: components["schemas"]["TimeOrNull"];
@@ -1289,7 +1289,7 @@ export interface components {
                 enabled: boolean;
                 percent: components["schemas"]["RampPercent"];
             };
-            /** @description The admin who acknowledged a rollback */
+            /** @description The editor who acknowledged a rollback */
             acknowledgedBy: string | null;
             createdBy: string;
             createdAt: components["schemas"]["TimeOrNull"];
@@ -1481,7 +1481,7 @@ export interface components {
             kept: string[];
             /** @description Rules that cannot work, and flags that may select other users than expected; at most 50 */
             warnings: {
-                /** @description A JSON pointer into the request */
+                /** @description A JSON pointer into the request; for a flag that the request lacks, where the flag would be */
                 pointer: string;
                 message: string;
             }[];

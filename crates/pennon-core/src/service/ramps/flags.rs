@@ -12,7 +12,7 @@ use crate::service::validate::FlagChange;
 use crate::store::{Action, FlagRecord, Transaction};
 
 /// Ends the live ramps of flags that are about to change. Rejects changes of flags that a ramp has rolled back until an
-/// admin acknowledges the rollback; such a flag can only be switched off or archived.
+/// editor acknowledges the rollback; such a flag can only be switched off or archived.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
