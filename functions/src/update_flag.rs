@@ -15,8 +15,8 @@ use serde_json::json;
 /// not send it, so it is required only with `definition`, `salt` and `bucketing`, which these clients do not know.
 ///
 /// # Errors
-/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`].
+/// [`Error::Unauthenticated`], then [`Error::Forbidden`], then those of a change: [`Error::Invalid`],
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`] or [`Error::Conflict`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;

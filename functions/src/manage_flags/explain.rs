@@ -9,7 +9,7 @@ use pennon_core::key_kind::KeyKind;
 use pennon_core::snapshot::Revision;
 use serde_json::{Value, json};
 
-/// Evaluates the state that callers are served at this moment. The evaluation is not counted.
+/// Evaluates the same snapshot that applications get at this moment. The evaluation is not counted.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

@@ -19,9 +19,9 @@ use pennon_core::http::{Request, Response};
 /// Handles the routes of flags.
 ///
 /// # Errors
-/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::Conflict`],
-/// [`Error::PreconditionFailed`].
+/// [`Error::Unauthenticated`], then [`Error::Forbidden`], then those of the route: [`Error::Invalid`],
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::NotFound`], [`Error::Conflict`],
+/// [`Error::PreconditionFailed`] or [`Error::RateLimited`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {

@@ -19,8 +19,8 @@ const METADATA_NAME: usize = 15;
 const SIMPLE_FRAME: usize = 250;
 /// The same for a typed flag, without its key, definition and metadata. Its failures are longer.
 const TYPED_FRAME: usize = 350;
-/// Upper bound of the bytes of the reason of a failed rule.
-const MAX_REASON_LENGTH: usize = 160;
+/// Upper bound of the bytes of the message of a failed rule.
+const MAX_MESSAGE_LENGTH: usize = 160;
 /// An item contains the key at most twice, with control characters as `\\u0000`.
 const KEY_FACTOR: usize = 2 * 7;
 /// Quotation marks and backslashes take twice the space; other characters of a definition do not.
@@ -77,9 +77,9 @@ impl BulkSize {
             Some(definition) => {
                 let variants = definition.variants.iter();
                 let values = variants.map(|(name, value)| item(value, name)).max();
-                // The longest failure: the rule takes the name of the variant from the context, and no variant has
-                // this name.
-                let failed = EvaluationError::General("x".repeat(MAX_REASON_LENGTH));
+                // The longest message names a variant that does not exist. The rule can take the name from the context,
+                // but the message contains at most 32 characters of it.
+                let failed = EvaluationError::General("x".repeat(MAX_MESSAGE_LENGTH));
                 values.unwrap_or(0).max(failure(&failed)) + self.metadata_of(definition)
             }
         }

@@ -30,7 +30,7 @@ use crate::store::{
 };
 
 /// Limit on the flags of a file or a copy. They are written in one transaction, within the function's timeout of ten
-/// seconds. Few services have a tenth of so many flags.
+/// seconds. Few services have more than 500 flags.
 pub const MAX_FLAGS: usize = 5_000;
 
 /// Limit on reported errors, which bounds the response to a hostile file.
@@ -43,7 +43,7 @@ pub struct Difference {
     pub created: Vec<FlagDifference>,
     /// Existing flags that change, and archived flags that are restored.
     pub changed: Vec<FlagDifference>,
-    /// Flags in use that the file lacks.
+    /// Flags in use that the import archives.
     pub archived: Vec<FlagDifference>,
     /// The number of unchanged flags.
     pub unchanged: usize,
@@ -51,7 +51,8 @@ pub struct Difference {
     pub settings: Option<SettingsDifference>,
     /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
-    /// Parts that have no effect, fail, or work differently than expected, each with a JSON pointer into the request.
+    /// Parts that have no effect, fail, or work differently than expected. Each has a JSON pointer into the request;
+    /// for a flag that the request lacks, where the flag would be.
     pub warnings: Vec<Violation>,
 }
 
@@ -87,7 +88,8 @@ pub struct Import<'a> {
 }
 
 impl FlagService {
-    /// All flags in use and the settings as a file, and its revision. Importing the file changes nothing.
+    /// All flags in use and the settings as a file, and the revision of the environment. While the environment has this
+    /// revision, importing the file makes no difference.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown environment.
@@ -255,7 +257,8 @@ async fn compare(
     let keys = file.flags.keys();
     let created: Vec<&FlagKey> = keys.filter(|key| !current.contains_key(*key)).collect();
     require_acknowledged(transaction, &created).await?;
-    let others: Vec<(&FlagKey, &Flag)> = match import.mode {
+    // Flags in use that are not in the file and stay in use.
+    let remaining: Vec<(&FlagKey, &Flag)> = match import.mode {
         Mode::Replace => in_use(&current)
             .filter(|(key, _)| !file.flags.contains_key(*key) && file.unreadable.contains(*key))
             .collect(),
@@ -263,7 +266,7 @@ async fn compare(
             .filter(|(key, _)| !file.flags.contains_key(*key))
             .collect(),
     };
-    let broken = broken_by(others.iter().copied(), &settings, &file.settings)?;
+    let broken = broken_by(remaining.iter().copied(), &settings, &file.settings)?;
     if !broken.errors.is_empty() {
         return Err(Error::from_violations(
             broken.errors.into_iter().map(not_in_file).collect(),
@@ -274,7 +277,7 @@ async fn compare(
         environment,
         (in_use(&current), &settings),
         (
-            others.iter().copied().chain(file.flags.iter()),
+            remaining.iter().copied().chain(file.flags.iter()),
             &file.settings,
         ),
     )?;
@@ -391,8 +394,8 @@ pub(super) fn difference_of_flags(
     Ok(difference)
 }
 
-/// Applies the limits of the routes to new flags and new texts; existing values may stay. A salt or bucketing without
-/// an effect is a warning.
+/// Applies the limits of the flag routes to new flags and to changed descriptions, salts and definitions. Unchanged
+/// values may exceed them. A salt or bucketing without an effect is a warning.
 fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
     let mut errors = FieldErrors::default();
     let mut warnings = Vec::new();
@@ -401,7 +404,7 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
             break;
         }
         let place = file.pointer_to(key);
-        // A text may be a field of the flag or of its metadata.
+        // `name` can be a field of the flag in the file, or `pennon.<name>` in the flag's metadata.
         let place_of = |name: &str| {
             let field = format!("{place}/{name}");
             if source.pointer(&field).is_some() {
@@ -477,8 +480,8 @@ async fn write(
 /// The action of a change, and the audited state of a flag, which depends on whether it is archived.
 pub(super) type Audited<'a> = (Action, &'a (dyn Fn(&Flag, bool) -> Value + Sync));
 
-/// Writes flags, each with whether it is archived, and their audit entries. Schedules of flags that are archived or
-/// restored are cancelled.
+/// Writes flags and their audit entries. The boolean beside a flag says whether it is archived. Schedules of flags that
+/// are archived or restored are cancelled.
 pub(super) async fn write_flags(
     transaction: &mut Transaction,
     current: &FlagRecords,

@@ -20,11 +20,11 @@ pub struct FlagRecord {
     pub flag: Flag,
     /// When it was archived.
     pub archived_at: Option<SystemTime>,
-    /// Raised by every change of the flag, but not of its overrides.
+    /// Changes with every change of the flag, but not of its overrides.
     pub revision: i64,
-    /// Unknown for a flag from an edited file.
+    /// Unknown for a flag that was added to `flags.json` by hand.
     pub created_at: Option<SystemTime>,
-    /// Unknown for a flag from an edited file.
+    /// Unknown for a flag that was added to `flags.json` by hand.
     pub updated_at: Option<SystemTime>,
 }
 
@@ -48,7 +48,7 @@ pub struct OverrideRecord {
 pub struct OverridePage {
     /// Newest first.
     pub overrides: Paged<OverrideRecord>,
-    /// Differs whenever an override differs; revisions are not ordered.
+    /// A hash of all overrides of the flag. It changes whenever one of them changes, but does not grow like a counter.
     pub revision: i64,
 }
 
@@ -57,7 +57,7 @@ pub struct OverridePage {
 pub struct SettingsRecord {
     /// The settings.
     pub settings: Settings,
-    /// Raised by every change; 0 before the first one.
+    /// Changes with every change of the settings; 0 before the first one.
     pub revision: i64,
 }
 
@@ -266,8 +266,8 @@ impl ScheduleRecord {
         self.updates.get("rolloutPercentage").is_some()
     }
 
-    /// Whether it may still be applied or cancelled. An existing service marks a schedule that it will retry as
-    /// failed.
+    /// Whether it may still be applied or cancelled. A schedule that Pennon marks as failed has no retry left, but one
+    /// that another service marks as failed can have retries left.
     #[must_use]
     pub fn is_open(&self) -> bool {
         match self.status {
@@ -301,7 +301,7 @@ pub struct DueSchedule {
     pub id: String,
 }
 
-/// A webhook that a run sends to until the lease ends.
+/// A webhook that one run of `reconcile` has leased: no other run sends to it until the lease ends.
 #[derive(Debug)]
 pub struct LeasedWebhook {
     /// Its environment.
