@@ -63,7 +63,7 @@ struct Batch {
 /// Why no flag can be evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoFlags {
-    /// The service has not answered since the start.
+    /// The process has received no flags from the service since its start, and has found none in the stored document.
     NotReady,
     /// The service does not accept the key.
     KeyRejected,
@@ -122,8 +122,8 @@ impl Evaluator {
         })
     }
 
-    /// Checks the flags if the last check is too long ago, and waits until the running check ends. Without a time
-    /// limit, because a check has its own.
+    /// Checks the flags if the last check is too long ago, and waits until no check is running. The wait for a running
+    /// check needs no time limit, because `FETCH_LIMIT` ends each check.
     pub(crate) async fn settle(self: &Arc<Self>) {
         self.check_within(2 * FETCH_LIMIT).await;
         let running = self.lock().check.as_ref().map(|check| check.done.clone());
@@ -214,8 +214,8 @@ impl Evaluator {
         let fetched = self.service.fetch(known.as_deref()).await;
         let outcome = self.lock().apply(fetched, sent);
         match outcome {
-            Ok(Some(Stored::Write { etag, document })) => self.stored.write(&etag, &document),
-            Ok(Some(Stored::Remove)) => {
+            Ok(Some(StoredChange::Write { etag, document })) => self.stored.write(&etag, &document),
+            Ok(Some(StoredChange::Remove)) => {
                 self.stored.remove();
                 tracing::error!(
                     domain = "config",
@@ -277,8 +277,8 @@ impl Evaluator {
     }
 }
 
-/// A change of the file.
-enum Stored {
+/// How the stored document must change.
+enum StoredChange {
     Write { etag: String, document: Vec<u8> },
     Remove,
 }
@@ -291,12 +291,13 @@ impl State {
                 .is_some_and(|checked| checked.is_since(arrived) || checked.age() <= max_age)
     }
 
-    /// Applies the answer of the service to a request of this time. Returns how the file must change.
+    /// Applies the response to a request for flags, which was sent at the time `sent`. Returns how the stored document
+    /// must change.
     fn apply(
         &mut self,
         fetched: Result<Fetched, String>,
         sent: Moment,
-    ) -> Result<Option<Stored>, String> {
+    ) -> Result<Option<StoredChange>, String> {
         self.failed = Some(sent);
         match fetched? {
             Fetched::Unchanged { confirmed } => {
@@ -325,13 +326,13 @@ impl State {
                 let etag = flags.etag.clone();
                 self.flags = Some(flags);
                 self.confirm(sent, confirmed);
-                Ok(Some(Stored::Write { etag, document }))
+                Ok(Some(StoredChange::Write { etag, document }))
             }
             Fetched::KeyRejected => {
                 self.flags = None;
                 self.checked = None;
                 self.key_rejected = true;
-                Ok(Some(Stored::Remove))
+                Ok(Some(StoredChange::Remove))
             }
         }
     }
