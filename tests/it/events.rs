@@ -48,7 +48,7 @@ impl<'a> Functions<'a> {
 }
 
 #[tokio::test]
-async fn every_route_is_served_behind_a_base_path_a_stage_and_its_prefix() {
+async fn every_route_is_served_behind_any_base_path_even_one_that_looks_like_a_route() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     stack.database.add_key(SYNC_KEY).await;
@@ -244,7 +244,7 @@ async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
 }
 
 #[tokio::test]
-async fn no_event_is_an_error_of_the_function() {
+async fn a_mutated_event_gets_a_response_and_never_fails_the_invocation() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     stack.database.add_key(SYNC_KEY).await;
@@ -413,7 +413,7 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
         for method in others.into_iter().filter(|it| !allowed.contains(it)) {
             for path in paths_for(endpoint, "checkout") {
                 let place = format!("{method} {path}");
-                // `stale` matches the placeholder of a flag key, so its path matches other routes too.
+                // The path `/api/admin/flags/stale` also matches `/api/admin/flags/{flagKey}`, which has other methods.
                 let is_of = |it: &Endpoint| paths_for(it, "stale").contains(&path);
                 if ENDPOINTS.iter().any(|it| it.method == method && is_of(it)) {
                     continue;

@@ -216,8 +216,9 @@ fn prices(document: &str) -> BTreeMap<&str, f64> {
     rows.collect()
 }
 
-/// The number of custom metrics (each with each set of its dimensions) that a read writes. The read is the first one of
-/// its instance, so its line includes the metrics that are logged once a minute. Another instance has filled the cache.
+/// The number of custom metrics that a read writes. As in CloudWatch's prices, a metric counts once for each of its
+/// sets of dimensions. The read is the first one of its instance, so its line includes the metrics that are logged
+/// once a minute. Another instance has filled the cache.
 async fn metrics_of_a_read(servers: &Servers, more: &[(&str, &str)]) -> usize {
     let other = servers.function_with("get-flag", more).await;
     other.call(&Event::get("checkout")).await;
@@ -312,8 +313,8 @@ async fn monthly_costs_by_load_match_the_table_and_a_small_dev_stack_is_cheap() 
                 requests / million * price("HTTP API"),
                 (requests + MINUTES + batches) / million * price("calls of Lambda")
                     + 0.5 * seconds * price("time of Lambda on arm64"),
-                // In kB, for each request: the function's line, the access log and the flow logs (0.004); for each
-                // minute: a line of `reconcile` (1). Then 0.1 GB of flow logs.
+                // Each request: the function's line, the line of the access log, and 0.004 kB of flow logs. Each
+                // minute: 1 kB, the line of `reconcile`. Each month: 0.1 GB of other flow logs.
                 ((requests * (line + gateway + 0.004) + MINUTES) / million + 0.1)
                     * price("log lines, our own and delivered ones"),
                 MINUTES / million * price("EventBridge Scheduler")
@@ -468,7 +469,7 @@ planted! {
     missing_tags_on_a_resource:
         [Mistake("FlowLogRole", "      Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]\n", "")]
         => "FlowLogRole: missing tags";
-    a_function_with_tags_of_its_own:
+    a_function_that_does_not_propagate_tags:
         [Mistake("GetFlagFunction", "      Role:", "      PropagateTags: false\n      Role:")]
         => "GetFlagFunction: missing tags";
     a_cluster_counted_as_a_single_node:

@@ -1,5 +1,5 @@
-//! The users of the caches: which user each function logs in as, and that no step of the move replaces an existing
-//! cache.
+//! The users of the caches: which user each function logs in as, and that moving from the token to users
+//! (`docs/deployment/cache-users.md`) replaces no existing cache.
 
 use std::collections::BTreeSet;
 
