@@ -35,7 +35,7 @@ test('a second request sends the tag of the first response, and 304 keeps the da
   assert.equal(made.data.value, 'a');
 });
 
-test('a response that was requested before a change does not replace what came after it', async () => {
+test('the response to an earlier request does not replace the response to a later one', async () => {
   const { made, call } = entry();
   const old = made.reload();
   const next = made.reload();

@@ -41,7 +41,7 @@ export class Entry<T> implements Resource<T> {
   }
 
   async reload(): Promise<void> {
-    // A response that was requested before a change may not replace what came after it.
+    // The response to an earlier request, perhaps from before a change, must not replace the response to a later one.
     this.abort();
     this.running = new AbortController();
     const { signal } = this.running;

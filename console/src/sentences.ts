@@ -43,10 +43,11 @@ export function cohortSentence(from: number, to: number, otherUsers: boolean): s
   return `About ${share(Math.abs(change))} of all users ${change > 0 ? 'newly get' : 'lose'} it.`;
 }
 
-/** How many evaluations a change affects. */
+/** How many evaluations a change affects. They are counted by hours of the clock: in this one and the one before. */
 export function evaluationsSentence(evaluations: number | null): string {
   if (evaluations === null) return '';
-  return evaluations === 0 ? 'No evaluation was counted in the last hour.' : `${plural(evaluations, 'evaluation')} in the last hour.`;
+  const counted = evaluations === 0 ? 'No evaluation was counted' : plural(evaluations, 'evaluation');
+  return `${counted} in the last hour or two.`;
 }
 
 export interface FlagFields {

@@ -11,10 +11,10 @@ interface Props {
   flagKey: string;
   summary: FlagSummary;
   etag: string;
-  /** Text of recent use, or the number of evaluations in the last hour. */
+  /** Text of recent use, or the number of evaluations in this hour of the clock and the one before. */
   use: string | number | null;
   quiet?: boolean;
-  /** Why it cannot be toggled; without it, the caller's role decides. */
+  /** Why the button is disabled. If absent, the role of the signed-in user decides. */
   why?: string | undefined;
 }
 

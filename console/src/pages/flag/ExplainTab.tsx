@@ -1,5 +1,5 @@
-// Which value a context gets in an environment, and why. Contexts stay in this browser: they are in the address only of
-// a link that someone copies on purpose.
+// Which value a context gets in an environment, and why. The list of recent contexts is stored in this browser only.
+// The page does not write a context into its address; only the link that the copy button makes contains one.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { request } from '../../api/client.ts';
 import { errorsAt } from '../../api/error.ts';
