@@ -349,4 +349,9 @@ async fn one_run_advances_five_hundred_ramps_and_the_next_run_the_others() {
                               where flag_key like 'many-%' and rollout_percentage = 70";
     let row = database.query_one(at_the_second_step, &[]).await;
     assert_eq!(row.expect("a count").get::<_, i64>(0), MANY);
+    // Also for ramps that bake on, which the last run has checked too.
+    let sessions = "select sessions from pg_stat_database where datname = current_database()";
+    let row = database.query_one(sessions, &[]).await.expect("a count");
+    let sessions: i64 = row.get(0);
+    assert!(sessions < 100, "{sessions} connections for {MANY} ramps");
 }

@@ -387,6 +387,14 @@ impl Transaction {
             Self::Embedded(open) => open.commit(),
         }
     }
+
+    /// Rolls back and keeps the connection for the next transaction, which dropping a transaction does not.
+    pub async fn roll_back(self) {
+        match self {
+            Self::Postgres(open) => open.roll_back().await,
+            Self::Embedded(_) => {}
+        }
+    }
 }
 
 /// The error of an operation on a ramp whose stored form cannot be parsed.

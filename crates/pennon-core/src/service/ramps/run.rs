@@ -8,11 +8,11 @@ use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
 use super::guards::{AlarmSource, guard_states};
 use crate::alarms::{Alarms, Described};
 use crate::error::Error;
-use crate::ramp::{Decision, Guard, GuardState, Observed, Ramp, RampPlace, decide};
+use crate::ramp::{Decision, Guard, GuardState, Observed, Ramp, RampPlace, StepStart, decide};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::update::require_in_use;
-use crate::store::Action;
+use crate::store::{Action, Transaction};
 
 /// Limit on the ramps of one run. A run checks those first whose last check is oldest.
 const MAX_PER_RUN: u32 = 500;
@@ -180,8 +180,85 @@ impl FlagService {
             0
         };
         let next = place.ramp.next_step().filter(|_| is_engine);
-        let start = self.step_start(next, environment, key).await?;
+        let check = Check {
+            place,
+            all,
+            source,
+            actor: &actor,
+            is_engine,
+            counted,
+            start: self.step_start(next, environment, key).await?,
+        };
         let mut transaction = self.begin(environment, &actor).await?;
+        let Some(written) = check.write(&mut transaction).await? else {
+            // Dropping the transaction would close its connection, and the next ramp would open another one.
+            transaction.roll_back().await;
+            return Ok(None);
+        };
+        if written.flag_changes {
+            self.commit(transaction, environment, &context).await?;
+        } else {
+            transaction.commit().await?;
+        }
+        Ok(written.decision.map(|(decision, ramp)| {
+            report_change(place, &ramp);
+            decision
+        }))
+    }
+
+    /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
+    async fn evaluations_of_step(&self, place: &RampPlace) -> Result<u64, Error> {
+        let RampPlace {
+            environment,
+            key,
+            ramp,
+        } = place;
+        let step = ramp.current_step();
+        if step.is_none_or(|step| step.min_evaluations.is_none()) {
+            return Ok(0);
+        }
+        let started = ramp.step_began_at.unwrap_or(ramp.created_at);
+        self.store
+            .evaluations_since(environment, key, started)
+            .await
+    }
+}
+
+/// A check of one ramp.
+struct Check<'a> {
+    place: &'a RampPlace,
+    all: &'a [RampPlace],
+    source: &'a AlarmSource<'a>,
+    actor: &'a str,
+    /// Whether `reconcile` checks it, and not `guard`.
+    is_engine: bool,
+    /// Evaluations since the start of the hour in which the current step began.
+    counted: u64,
+    /// The start of the next step.
+    start: StepStart,
+}
+
+/// What a check has written.
+struct Written {
+    /// Whether the flag changes, and not only its ramp.
+    flag_changes: bool,
+    /// The decision that has changed the ramp, and the ramp after it.
+    decision: Option<(Decision, Ramp)>,
+}
+
+impl Check<'_> {
+    /// Decides and writes. `None` if there is nothing to commit.
+    async fn write(self, transaction: &mut Transaction) -> Result<Option<Written>, Error> {
+        let Self {
+            place,
+            all,
+            source,
+            actor,
+            is_engine,
+            counted,
+            start,
+        } = self;
+        let key = &place.key;
         let found = transaction.flag(key).await?;
         let claimed = transaction.claim_ramp(key, &place.ramp.id).await?;
         // Another run has locked it, or an editor has paused or ended it.
@@ -199,9 +276,11 @@ impl FlagService {
         if is_engine && ramp.version != place.ramp.version {
             return Ok(None);
         }
-        if supersede_if_changed(&mut transaction, key, &mut ramp, found.as_ref()).await? {
-            transaction.commit().await?;
-            return Ok(None);
+        if supersede_if_changed(transaction, key, &mut ramp, found.as_ref()).await? {
+            return Ok(Some(Written {
+                flag_changes: false,
+                decision: None,
+            }));
         }
         let before = require_in_use(found, key)?;
         let now = SystemTime::now();
@@ -238,15 +317,15 @@ impl FlagService {
         let flag_changes = ramp.changes_flag(&decision);
         match &decision {
             Decision::Advance => {
-                advance(&mut transaction, key, &mut ramp, &before, start, &actor).await?;
+                advance(transaction, key, &mut ramp, &before, start, actor).await?;
             }
             Decision::RollBack(to, why) => {
                 let why = Some(why.clone());
-                roll_back(&mut transaction, key, &mut ramp, &before, *to, why, &actor).await?;
+                roll_back(transaction, key, &mut ramp, &before, *to, why, actor).await?;
             }
             Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
                 if is_change {
-                    ramp.apply(&decision, &actor, now);
+                    ramp.apply(&decision, actor, now);
                 }
             }
         }
@@ -260,32 +339,10 @@ impl FlagService {
             }
         }
         transaction.write_ramp(key, &ramp).await?;
-        if flag_changes {
-            self.commit(transaction, environment, &context).await?;
-        } else {
-            transaction.commit().await?;
-        }
-        if is_change {
-            report_change(place, &ramp);
-        }
-        Ok(is_change.then_some(decision))
-    }
-
-    /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
-    async fn evaluations_of_step(&self, place: &RampPlace) -> Result<u64, Error> {
-        let RampPlace {
-            environment,
-            key,
-            ramp,
-        } = place;
-        let step = ramp.current_step();
-        if step.is_none_or(|step| step.min_evaluations.is_none()) {
-            return Ok(0);
-        }
-        let started = ramp.step_began_at.unwrap_or(ramp.created_at);
-        self.store
-            .evaluations_since(environment, key, started)
-            .await
+        Ok(Some(Written {
+            flag_changes,
+            decision: is_change.then_some((decision, ramp)),
+        }))
     }
 }
 

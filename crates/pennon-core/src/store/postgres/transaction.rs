@@ -68,6 +68,17 @@ impl Transaction {
         }
     }
 
+    /// Rolls back. Closes the connection if PostgreSQL does not confirm that.
+    pub(in crate::store) async fn roll_back(mut self) {
+        let Some(client) = self.client.take() else {
+            return;
+        };
+        let done = tokio::time::timeout(self.within, client.batch_execute("rollback")).await;
+        if matches!(done, Ok(Ok(()))) {
+            client.give_back();
+        }
+    }
+
     fn client(&self) -> Result<&Connection, Error> {
         let client = self.client.as_deref();
         client.ok_or_else(|| Error::Internal("a transaction was used after its commit".to_owned()))
