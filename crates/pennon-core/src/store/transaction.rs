@@ -1,7 +1,7 @@
 //! Transactions that change one environment.
 //!
-//! Rows that a transaction reads stay locked until its end, so decisions based on them still hold at the commit.
-//! Dropping a transaction rolls it back.
+//! Rows that a read locks stay locked until the transaction ends, so decisions based on them still hold at the commit.
+//! A method that locks the rows it reads says so. Dropping a transaction rolls it back.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,10 +31,10 @@ pub enum Transaction {
 
 /// Calls a method of the transaction's kind.
 macro_rules! dispatch {
-    ($transaction:expr, $kept:ident => $call:expr) => {
+    ($transaction:expr, $open:ident => $call:expr) => {
         match $transaction {
-            Transaction::Postgres($kept) => $call.await,
-            Transaction::Embedded($kept) => $call,
+            Transaction::Postgres($open) => $call.await,
+            Transaction::Embedded($open) => $call,
         }
     };
 }
@@ -53,8 +53,9 @@ impl Transaction {
         dispatch!(self, open => open.lock_environment())
     }
 
-    /// Reads the same, for a transaction that changes nothing. Locks the environment, which every change of a flag or of
-    /// the settings locks too, and no row of a flag, for which it could wait while such a change waits for it.
+    /// Reads the same, for a transaction that changes nothing. Locks only the environment, which every change of a flag
+    /// or of the settings locks too. Waiting for the row of a flag could deadlock with a change that has locked this
+    /// row and waits for the environment.
     pub async fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
         dispatch!(self, open => open.read_environment())
     }
@@ -99,7 +100,7 @@ impl Transaction {
         dispatch!(self, open => open.overrides(key))
     }
 
-    /// The variants of these flags that overrides name, each with its number of users.
+    /// Reads, without locking them, the variants of these flags that overrides name, each with its number of users.
     pub async fn named_variants(
         &mut self,
         keys: &[&FlagKey],
@@ -107,7 +108,7 @@ impl Transaction {
         dispatch!(self, open => open.named_variants(keys))
     }
 
-    /// A flag's override for one user.
+    /// Reads a flag's override for one user, without locking it.
     pub async fn find_override(
         &mut self,
         key: &FlagKey,
@@ -116,7 +117,7 @@ impl Transaction {
         dispatch!(self, open => open.find_override(key, user))
     }
 
-    /// The revision of [`super::OverridePage`].
+    /// Reads the revision of [`super::OverridePage`], without locking overrides.
     pub async fn overrides_revision(&mut self, key: &FlagKey) -> Result<i64, Error> {
         dispatch!(self, open => open.overrides_revision(key))
     }
@@ -188,7 +189,7 @@ impl Transaction {
         dispatch!(self, open => open.raise_revision())
     }
 
-    /// All API keys, revoked ones included.
+    /// Reads all API keys, revoked ones included, without locking them.
     pub async fn keys(&mut self) -> Result<Vec<KeyRecord>, Error> {
         dispatch!(self, open => open.keys())
     }
