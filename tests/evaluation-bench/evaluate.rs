@@ -1,7 +1,7 @@
 //! The duration of evaluations. datalogic-rs, another `JsonLogic` engine, evaluates the same rule in the same run, so
 //! that results from different machines can be compared.
 //!
-//! `cargo bench --locked -p pennon-eval`
+//! `cargo bench --locked -p pennon-evaluation-bench`
 
 #![expect(
     clippy::expect_used,
