@@ -239,8 +239,11 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
 
 /// Checks that the code reads every variable, and accepts every value that a parameter allows.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
-    let known = RefCell::new(BTreeSet::from(OF_AWS.map(str::to_owned)));
     let environment = environment(function);
+    if !problems.is_new(format!("{} {environment:?}", function.id)) {
+        return;
+    }
+    let known = RefCell::new(BTreeSet::from(OF_AWS.map(str::to_owned)));
     for bound in ["Default", "MinValue", "MaxValue"] {
         let value_of = |name: &str| -> Option<String> {
             known.borrow_mut().insert(name.to_owned());

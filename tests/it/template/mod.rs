@@ -23,7 +23,7 @@ mod yaml;
 
 pub(crate) use yaml::parse;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -31,11 +31,21 @@ use stack::Stack;
 
 /// Problems: a resource, and a description. The same problem with several choices of parameters counts once.
 #[derive(Default)]
-struct Problems(BTreeSet<String>);
+struct Problems {
+    found: BTreeSet<String>,
+    /// What [`Self::is_new`] was asked about.
+    known: HashSet<String>,
+}
 
 impl Problems {
     fn add(&mut self, about: &str, what: impl Display) {
-        self.0.insert(format!("{about}: {what}"));
+        self.found.insert(format!("{about}: {what}"));
+    }
+
+    /// Whether this is asked for the first time. An expensive check need not be repeated for the same input, which many
+    /// choices of parameters have.
+    fn is_new(&mut self, input: String) -> bool {
+        self.known.insert(input)
     }
 
     /// Adds the problem unless this holds.
@@ -67,7 +77,7 @@ fn problems(text: &str) -> Vec<String> {
         cost::check(&stack, &mut problems);
     }
     concurrency::check(&template, &mut problems);
-    problems.0.into_iter().collect()
+    problems.found.into_iter().collect()
 }
 
 #[test]
