@@ -58,17 +58,22 @@ use std::time::{Duration, Instant};
 /// machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until a condition holds.
+/// Waits until a condition holds. Asks less often the longer that takes, because many conditions are requests.
 ///
 /// # Panics
 /// If it does not hold within [`TIME_LIMIT`].
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + TIME_LIMIT;
+    let began = Instant::now();
     while !holds().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let waited = began.elapsed();
+        assert!(waited < TIME_LIMIT, "not in time: {what}");
+        let pause = waited / 20;
+        tokio::time::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
     }
 }
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs futures concurrently and returns their results in order.
 pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
