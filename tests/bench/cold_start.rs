@@ -99,7 +99,7 @@ impl Encrypted {
         }
     }
 
-    /// The variables of a function that finds both URLs in secrets.
+    /// The variables of a function that finds both URLs in secrets, without those of the Secrets Manager.
     async fn environment(&self, manager: &SecretsManager) -> Vec<(String, String)> {
         let authority = self.certificates.file("ca.pem");
         let redis = format!("rediss://:{PASSWORD}@127.0.0.1:{}", self.redis_port);
@@ -109,13 +109,11 @@ impl Encrypted {
         );
         let redis = manager.create("encrypted-redis", &redis).await;
         let database = manager.create("encrypted-database", &database).await;
-        let mut environment = vec![
+        vec![
             ("REDIS_SECRET_ARN".to_owned(), redis),
             ("DATABASE_SECRET_ARN".to_owned(), database),
             ("REDIS_CA_FILE".to_owned(), authority),
-        ];
-        environment.extend(manager.environment());
-        environment
+        ]
     }
 }
 
@@ -145,9 +143,15 @@ async fn main() -> ExitCode {
         ("REDIS_SECRET_ARN".to_owned(), redis_arn),
         ("DATABASE_SECRET_ARN".to_owned(), database_arn),
     ];
-    with_secrets.extend(manager.environment());
     let encrypted = Encrypted::start().await;
-    let with_tls = encrypted.environment(&manager).await;
+    let mut with_tls = encrypted.environment(&manager).await;
+    let both = with_secrets.iter().chain(&with_tls);
+    let secrets = both.filter(|(name, _)| name.ends_with("_SECRET_ARN"));
+    let arns: Vec<&str> = secrets.map(|(_, arn)| arn.as_str()).collect();
+    let recorded = manager.record(&arns).await;
+    for environment in [&mut with_secrets, &mut with_tls] {
+        environment.extend(recorded.environment());
+    }
     let scenarios = [
         ("hello-world", "hello-world", Vec::new()),
         ("get-flag, URLs, Redis up", "get-flag", plain(redis)),

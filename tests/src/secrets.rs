@@ -1,8 +1,13 @@
 //! Secrets Manager, simulated by moto's server: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
 
+use std::collections::HashMap;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::Router;
+use axum::extract::State;
+use axum::routing::post;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
@@ -107,13 +112,18 @@ impl SecretsManager {
 
     /// The environment variables that point a function to this Secrets Manager.
     pub fn environment(&self) -> Vec<(String, String)> {
-        [
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.endpoint.as_str()),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+        environment(&self.endpoint)
+    }
+
+    /// Records the responses with the values of these secrets.
+    pub async fn record(&self, arns: &[&str]) -> RecordedSecrets {
+        let mut responses = HashMap::new();
+        for arn in arns {
+            let body = json!({ "SecretId": arn });
+            let response = self.send("GetSecretValue", &body).await;
+            responses.insert((*arn).to_owned(), response.to_string());
+        }
+        RecordedSecrets::start(responses).await
     }
 
     /// Starts a function that uses this Secrets Manager.
@@ -136,6 +146,48 @@ impl SecretsManager {
     pub fn own_calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
+}
+
+/// Repeats recorded responses of moto at once: moto itself, a program in Python, takes a few milliseconds for each, which
+/// would be most of the time that a cold start needs.
+pub struct RecordedSecrets {
+    endpoint: String,
+}
+
+impl RecordedSecrets {
+    async fn start(responses: HashMap<String, String>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let router = Router::new()
+            .route("/", post(repeat))
+            .with_state(Arc::new(responses));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        Self {
+            endpoint: format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    /// The environment variables that point a function to the recording.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        environment(&self.endpoint)
+    }
+}
+
+async fn repeat(State(responses): State<Arc<HashMap<String, String>>>, body: String) -> String {
+    let request: Value = serde_json::from_str(&body).expect("JSON");
+    let arn = request["SecretId"].as_str().expect("an ARN");
+    responses[arn].clone()
+}
+
+fn environment(endpoint: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 /// Starts moto and returns its port.
