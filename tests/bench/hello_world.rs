@@ -1,4 +1,4 @@
-//! The smallest possible function.
+//! A function that does nothing: the baseline of the benchmarks `cold_start` and `instructions`.
 
 use lambda_http::{Error, Request, run_concurrent, service_fn};
 

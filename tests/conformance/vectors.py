@@ -3,8 +3,9 @@
   .tools/flagd-python/bin/python tests/conformance/vectors.py
 
 crates/pennon-eval/tests/vectors.rs checks them without these engines. `from` of a vector names the source of its
-result: "both" engines, or "jsonlogic" for the reference where they differ; "javascript" for fractional v2, "python"
-for v3.
+result. Operators: "both" if flagd's engines for JavaScript and Python agree, else "jsonlogic", the reference
+implementation. `fractional`: "javascript" for its version v2, "python" for v3, because each engine computes only one
+version (docs/local-evaluation.md#versions-of-fractional).
 """
 
 import json
@@ -152,7 +153,7 @@ def splits():
 
 
 def cbor():
-    """Bucketing values of every type, which only v3 supports."""
+    """Bucketing values of every type: `fractional` v3 hashes their CBOR encoding, v2 supports only text."""
     numbers = [
         0, 1, 23, 24, 255, 256, 65535, 65536, 4294967295, 4294967296, 2**53 + 1, 2**63 - 1, 2**64 - 1, -1, -24, -25, -256,
         -257, -65537, -(2**63), 2.0, -0.0, 1.5, 0.1, -4.1, 65504.5, 3.4028235e38, 1e300, 5.960464477539063e-08,

@@ -130,7 +130,7 @@ async fn without_a_targeting_key_only_flags_with_a_partial_rollout_fail() {
     assert_eq!(
         answer.json()["checkout"],
         true,
-        "the route of the existing service answers true"
+        "GET /api/config/flags answers true, as the existing service does (docs/migration.md)"
     );
 }
 
@@ -230,7 +230,7 @@ async fn a_key_opens_its_own_environment_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_bad_body_is_an_error_of_the_protocol() {
+async fn an_invalid_body_returns_an_ofrep_error() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
@@ -258,7 +258,7 @@ async fn a_bad_body_is_an_error_of_the_protocol() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_any_context_is_413() {
+async fn a_body_over_64_kib_is_rejected_with_413() {
     let stack = stack().await;
     let context = |size: usize| json!({"targetingKey": "alice", "a": "x".repeat(size)});
     let one = stack.function("evaluate-flag").await;
@@ -272,7 +272,7 @@ async fn a_body_larger_than_any_context_is_413() {
 }
 
 #[tokio::test]
-async fn all_flags_come_in_the_order_of_their_keys_and_one_bad_flag_is_one_failure() {
+async fn all_flags_are_ordered_by_key_and_a_flag_that_fails_does_not_affect_the_others() {
     let stack = stack().await;
     let all = stack.function("evaluate-flags").await;
     let answer = all.call(&Event::evaluate_all(&json!({}))).await;
@@ -356,7 +356,7 @@ async fn a_matching_etag_is_answered_with_304() {
 }
 
 #[tokio::test]
-async fn with_rules_that_read_the_time_a_304_ends_when_the_answer_changes() {
+async fn with_rules_that_read_the_time_an_etag_stops_matching_when_the_response_changes() {
     let stack = stack().await;
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -397,7 +397,7 @@ async fn another_context_or_another_kind_of_key_gets_another_etag() {
     for event in [
         base.clone(),
         Event::evaluate_all(&json!({"targetingKey": "bob"})),
-        // The web client sends its old tag if only other attributes have changed.
+        // The OFREP web provider still sends its last ETag if only attributes other than `targetingKey` have changed.
         Event::evaluate_all(&json!({"targetingKey": "alice", "plan": "pro"})),
         Event::evaluate_all(&json!({"targetingKey": "alice", "plan": ["pro"]})),
         Event::evaluate_all(&json!({})),
@@ -487,7 +487,7 @@ async fn a_browser_may_send_requests_and_read_responses() {
 }
 
 #[tokio::test]
-async fn every_path_under_ofrep_fails_with_an_error_of_the_protocol() {
+async fn unknown_paths_and_wrong_methods_under_ofrep_return_ofrep_errors() {
     let fallback = Function::start("not-found", &[]).await;
     let at = |path: &str, method: &str| Event::load("not-found").path(path, None).method(method);
     for path in [

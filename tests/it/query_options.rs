@@ -1,4 +1,4 @@
-//! Query parameters: without a value, repeated, and without a name.
+//! Query parameters without a value, repeated, or without a name; and the size of errors that name unknown fields.
 
 use pennon_core::http::{ENDPOINTS, Endpoint};
 use pennon_tests::api::Api;
@@ -78,7 +78,7 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
         let shown = api.read("/api/admin/flags/checkout").await;
         assert_eq!(shown.json()["archivedAt"], Value::Null, "{on}: {shown:?}");
         assert_eq!(api.read("/api/admin/flags/new").await.status, 404, "{on}");
-        // A route of the existing service accepts them as before.
+        // The list of overrides accepts options without a value, for clients of the service that Pennon replaces.
         for query in ["page=", "pageSize=", "page&pageSize"] {
             let listed = api.read(&format!("{USERS}?{query}")).await;
             assert_eq!(listed.status, 200, "{on}: {query} {listed:?}");

@@ -8,7 +8,7 @@ use crate::error::Error;
 /// Fills a buffer with cryptographically secure random bytes.
 ///
 /// # Errors
-/// [`Error::Internal`] if the operating system provides none, which happens only if it lacks the system call.
+/// [`Error::Internal`] if the operating system provides none.
 pub(crate) fn random_bytes(bytes: &mut [u8]) -> Result<(), Error> {
     rustls::crypto::ring::default_provider()
         .secure_random

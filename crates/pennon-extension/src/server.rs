@@ -92,7 +92,7 @@ fn bulk(
     http::with_etag(response, &tag, depends_on_time, has)
 }
 
-/// 503: SDKs use the application's defaults, and repeat the request.
+/// 503: SDKs use the application's default values, and try again at their next evaluation or poll.
 fn not_ready(key: Option<&str>) -> http::Response {
     let details = "The flags have not been fetched yet; the log of the extension has the reason";
     let mut body = json!({ "errorCode": "PROVIDER_NOT_READY", "errorDetails": details });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::origins::CorsConfig;
 use super::secret::Secret;
 
-/// Where a secret setting comes from: a connection URL, or the MAC key.
+/// Where a secret setting, such as a connection URL or the MAC key, comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// The value itself, from a variable.
@@ -47,8 +47,8 @@ pub struct CacheConfig {
     pub connect_timeout: Duration,
     /// `CACHE_OPERATION_TIMEOUT_MS`: one attempt of one operation.
     pub operation_timeout: Duration,
-    /// `CACHE_BUDGET_MS`, at most 500: the time that one request may spend on the cache, including retries. The
-    /// default leaves PostgreSQL time to answer within half a second.
+    /// `CACHE_BUDGET_MS`, at most 500: the time that one request may spend on the cache, including retries. With the
+    /// default, 400, a request that falls back to PostgreSQL can still be answered within half a second.
     pub request_budget: Duration,
 }
 
@@ -115,7 +115,8 @@ pub struct DatabaseConfig {
     pub keep_connections: bool,
     /// `DATABASE_CONNECT_TIMEOUT_MS`: one attempt to connect, including TLS and authentication.
     pub connect_timeout: Duration,
-    /// `DATABASE_TIMEOUT_MS`: one read or one change. PostgreSQL and the client both enforce it.
+    /// `DATABASE_TIMEOUT_MS`: one read; in a change, the beginning of the transaction and each statement. PostgreSQL
+    /// and the client both enforce it.
     pub operation_timeout: Duration,
     /// Whether a change writes an event for the event bus: `EVENT_BUS_NAME` is set.
     pub has_event_bus: bool,
@@ -176,8 +177,8 @@ pub struct RolloutConfig {
     pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` of this release.
     pub health_function: Option<String>,
-    /// `HEALTH_TIME_LIMIT_MS`: for how long a failed invocation of either function is retried. A newly published
-    /// version may have to wait for its network interface.
+    /// `HEALTH_TIME_LIMIT_MS`: for how long `health` is retried after any failure, and `migrate` after a transient one.
+    /// A newly published version may have to wait for its network interface.
     pub retry_limit: Duration,
 }
 

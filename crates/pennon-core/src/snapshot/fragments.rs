@@ -15,7 +15,8 @@ use crate::snapshot::Snapshot;
 /// The text between a reason and the name of the variant.
 const VARIANT_FIELD: &str = "\",\"variant\":";
 
-/// The parts of a response with all flags. Each variant of each flag is one of its [`Choice`]s.
+/// The parts of a response with all flags. Each variant of each flag is a [`Choice`]; choices are numbered across all
+/// flags.
 #[derive(Debug)]
 pub(crate) struct Fragments {
     text: String,
@@ -23,7 +24,7 @@ pub(crate) struct Fragments {
     choices: Vec<ChoiceFragments>,
     /// The end of the response.
     end: String,
-    /// The text of each choice, escaped for the gateway. Only functions need them.
+    /// The text of each choice, escaped for API Gateway. Prepared on first use, because only Lambda functions need it.
     escaped: OnceLock<EscapedFragments>,
     /// The lengths of the last response, plain and escaped, which the next one probably has too.
     last_length: AtomicUsize,
@@ -49,8 +50,8 @@ struct ChoiceText {
 #[derive(Debug)]
 pub(crate) struct BodyText {
     pub(crate) plain: String,
-    /// The body as a JSON string, in which a function passes it to the gateway. To escape a finished body would take
-    /// longer than to put it together.
+    /// The body as a JSON string, as a Lambda function must return it to API Gateway. It is put together from escaped
+    /// parts, because escaping a finished body would take longer.
     pub(crate) escaped: Option<String>,
 }
 

@@ -44,10 +44,10 @@ pub(super) struct Attempt {
     redirect: String,
 }
 
-/// Why the issuer returned no tokens.
+/// Why a request returned no usable tokens.
 #[derive(Debug)]
 pub(super) enum TokenError {
-    /// The issuer no longer accepts the code or the refresh token.
+    /// The issuer does not accept the code or the refresh token, or returned the tokens of another user.
     Rejected(String),
     /// Any other failure. A retry may succeed.
     Failed(String),

@@ -63,8 +63,9 @@ pub(super) const FLAG_BUCKETING: i32 = 12;
 /// The id of the advisory lock that serialises concurrent migrations. The number is arbitrary ("PNN" in ASCII).
 const LOCK: i64 = 0x50_4e_4e;
 
-/// The number of attempts while transactions of an existing service hold conflicting locks. Each attempt waits only a
-/// few seconds, because other statements queue behind it; all attempts fit into the five minutes of `migrate`.
+/// The number of attempts while transactions of an existing service (docs/migration.md) hold conflicting locks. A step
+/// that changes tables of that service waits only a few seconds in each attempt (`lock_timeout`), because other
+/// statements queue behind it; all attempts fit into the five minutes of `migrate`.
 const ATTEMPTS: u32 = 5;
 /// The pause between two attempts, in which statements that queued behind the step can run.
 const PAUSE: Duration = Duration::from_secs(1);
