@@ -44,7 +44,9 @@ impl Transport {
         };
         if arn == UNREACHABLE {
             return Self::Absent(
-                "functions cannot invoke send-webhooks with EgressMode=endpoint".to_owned(),
+                "with EgressMode=endpoint, functions cannot invoke send-webhooks; webhooks need \
+                 EgressMode=ipv6 or EgressMode=nat"
+                    .to_owned(),
             );
         }
         let Some(function) = FunctionVersion::parse_alias(arn) else {
@@ -73,7 +75,7 @@ impl Transport {
     /// Sends all requests at the same time. Returns one outcome for each, in their order.
     ///
     /// # Errors
-    /// Text for the log if it is unknown which requests were sent.
+    /// Text for the log if no request can be sent, or if it is unknown which ones were sent.
     pub async fn send(&self, messages: Vec<Message>) -> Result<Vec<Result<(), Failure>>, String> {
         let (aws, function) = match self {
             Self::Direct(sender) => return Ok(sender.send_all(messages, REQUEST_TIMEOUT).await),
