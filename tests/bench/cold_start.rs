@@ -117,6 +117,17 @@ impl Encrypted {
     }
 }
 
+/// Lets functions with these variables read a recording of the secrets that the variables name.
+async fn record_secrets(manager: &SecretsManager, all: [&mut Vec<(String, String)>; 2]) {
+    let variables = all.iter().flat_map(|variables| variables.iter());
+    let secrets = variables.filter(|(name, _)| name.ends_with("_SECRET_ARN"));
+    let arns: Vec<&str> = secrets.map(|(_, arn)| arn.as_str()).collect();
+    let recorded = manager.record(&arns).await;
+    for variables in all {
+        variables.extend(recorded.environment());
+    }
+}
+
 /// The median and the longest, in milliseconds.
 fn summary(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort();
@@ -145,13 +156,7 @@ async fn main() -> ExitCode {
     ];
     let encrypted = Encrypted::start().await;
     let mut with_tls = encrypted.environment(&manager).await;
-    let both = with_secrets.iter().chain(&with_tls);
-    let secrets = both.filter(|(name, _)| name.ends_with("_SECRET_ARN"));
-    let arns: Vec<&str> = secrets.map(|(_, arn)| arn.as_str()).collect();
-    let recorded = manager.record(&arns).await;
-    for environment in [&mut with_secrets, &mut with_tls] {
-        environment.extend(recorded.environment());
-    }
+    record_secrets(&manager, [&mut with_secrets, &mut with_tls]).await;
     let scenarios = [
         ("hello-world", "hello-world", Vec::new()),
         ("get-flag, URLs, Redis up", "get-flag", plain(redis)),
