@@ -146,6 +146,7 @@ impl FlagService {
         // Locks the flag before its schedule, the same order as all changes.
         let found = transaction.flag(key).await?;
         let Some(schedule) = still_due(&mut transaction, due).await? else {
+            transaction.rollback().await;
             return Ok(false);
         };
         if let Some(why) = &schedule.unreadable {

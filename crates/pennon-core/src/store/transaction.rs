@@ -389,10 +389,11 @@ impl Transaction {
         }
     }
 
-    /// Rolls back and keeps the connection for the next transaction, which dropping a transaction does not.
-    pub async fn roll_back(self) {
+    /// Rolls back and keeps the connection for the next transaction. Dropping a transaction rolls back too, but closes the
+    /// connection.
+    pub async fn rollback(self) {
         match self {
-            Self::Postgres(open) => open.roll_back().await,
+            Self::Postgres(open) => open.rollback().await,
             Self::Embedded(_) => {}
         }
     }

@@ -187,12 +187,12 @@ impl FlagService {
             actor: &actor,
             is_engine,
             counted,
-            start: self.step_start(next, environment, key).await?,
+            next_start: self.step_start(next, environment, key).await?,
         };
         let mut transaction = self.begin(environment, &actor).await?;
-        let Some(written) = check.write(&mut transaction).await? else {
+        let Some(written) = check.decide_and_write(&mut transaction).await? else {
             // Dropping the transaction would close its connection, and the next ramp would open another one.
-            transaction.roll_back().await;
+            transaction.rollback().await;
             return Ok(None);
         };
         if written.flag_changes {
@@ -200,10 +200,11 @@ impl FlagService {
         } else {
             transaction.commit().await?;
         }
-        Ok(written.decision.map(|(decision, ramp)| {
-            report_change(place, &ramp);
-            decision
-        }))
+        let Some((decision, ramp)) = written.decision else {
+            return Ok(None);
+        };
+        report_change(place, &ramp);
+        Ok(Some(decision))
     }
 
     /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
@@ -235,7 +236,7 @@ struct Check<'a> {
     /// Evaluations since the start of the hour in which the current step began.
     counted: u64,
     /// The start of the next step.
-    start: StepStart,
+    next_start: StepStart,
 }
 
 /// What a check has written.
@@ -248,7 +249,10 @@ struct Written {
 
 impl Check<'_> {
     /// Decides and writes. `None` if there is nothing to commit.
-    async fn write(self, transaction: &mut Transaction) -> Result<Option<Written>, Error> {
+    async fn decide_and_write(
+        self,
+        transaction: &mut Transaction,
+    ) -> Result<Option<Written>, Error> {
         let Self {
             place,
             all,
@@ -256,7 +260,7 @@ impl Check<'_> {
             actor,
             is_engine,
             counted,
-            start,
+            next_start,
         } = self;
         let key = &place.key;
         let found = transaction.flag(key).await?;
@@ -317,7 +321,7 @@ impl Check<'_> {
         let flag_changes = ramp.changes_flag(&decision);
         match &decision {
             Decision::Advance => {
-                advance(transaction, key, &mut ramp, &before, start, actor).await?;
+                advance(transaction, key, &mut ramp, &before, next_start, actor).await?;
             }
             Decision::RollBack(to, why) => {
                 let why = Some(why.clone());

@@ -12,9 +12,10 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::COMMIT_TIMEOUT;
 
-/// An open transaction. Dropping it before the commit closes its connection, so that the database rolls it back.
+/// An open transaction. Dropping it without `commit` or `rollback` closes its connection, so that the database rolls it
+/// back.
 pub struct Transaction {
-    /// `None` after the commit.
+    /// `None` once it has ended.
     client: Option<Box<Connection>>,
     environment: Environment,
     actor: String,
@@ -69,7 +70,7 @@ impl Transaction {
     }
 
     /// Rolls back. Closes the connection if PostgreSQL does not confirm that.
-    pub(in crate::store) async fn roll_back(mut self) {
+    pub(in crate::store) async fn rollback(mut self) {
         let Some(client) = self.client.take() else {
             return;
         };
