@@ -188,11 +188,12 @@ async fn an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_ins
         let answer = reader.call(&list(1)).await;
         assert_eq!(answer.header("x-unknown-environment"), Some("true"));
     }
-    let (created, _) = change_until_confirmed(&manage, |attempt| {
+    let (created, answer) = change_until_confirmed(&manage, |attempt| {
         let body = json!({"environment": name(attempt)}).to_string();
         Event::admin("POST", "/api/admin/environments", &body)
     })
     .await;
+    assert_eq!(answer.status, 201, "{answer:?}");
     for reader in &readers {
         let answer = reader.call(&list(created)).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
@@ -369,6 +370,8 @@ async fn an_update_is_seen_by_the_next_read_of_every_instance(on: Topology) {
             );
         }
     }
+    let unconfirmed = percent - 20;
+    assert!(unconfirmed <= 10, "{unconfirmed} updates, {}", update.log());
 }
 
 async fn after_a_change_a_reader_fetches_only_the_flag_that_has_changed(on: Topology) {

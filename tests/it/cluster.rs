@@ -204,16 +204,19 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
         }
     }
     assert!(stale > 0, "the lagging replica was read for a while");
-    // The writer sees its change immediately.
+    // The writer sees its change immediately. On a busy machine, the other replica may confirm some changes too late.
+    let mut confirmed = 0;
     for percent in 10..30 {
         local.get(path).await;
         let body = format!("{{\"rolloutPercentage\":{percent}}}");
         let answer = local.patch("/api/admin/flags/checkout", &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
+        confirmed += i32::from(answer.header("x-cache-invalidated") == Some("true"));
         for _ in 0..4 {
             assert_eq!(percentage(&local.get(path).await), percent);
         }
     }
+    assert!(confirmed > 10, "{confirmed} of 20 changes");
 }
 
 #[tokio::test]
@@ -418,6 +421,7 @@ async fn a_new_replica_confirms_the_next_change() {
     assert_eq!(confirmations(&deployment.cluster), 0, "no node confirms");
     deployment.cluster.nodes[replica].restart();
     deployment.cluster.wait().await;
-    set_confirmed_percentage(&update, "checkout", 2).await;
-    assert!(confirmations(&deployment.cluster) > 0);
+    let attempts = set_confirmed_percentage(&update, "checkout", 2).await - 1;
+    let waits = i64::try_from(confirmations(&deployment.cluster)).expect("few");
+    assert!(waits >= attempts, "{waits} for {attempts} changes");
 }

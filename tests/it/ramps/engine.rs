@@ -349,7 +349,7 @@ async fn one_run_advances_five_hundred_ramps_and_the_next_run_the_others() {
                               where flag_key like 'many-%' and rollout_percentage = 70";
     let row = database.query_one(at_the_second_step, &[]).await;
     assert_eq!(row.expect("a count").get::<_, i64>(0), MANY);
-    // Also for ramps that bake on, which the last run has checked too.
+    // A run keeps its connection, also after checks that change nothing: the last run checked the ramps that bake on.
     let sessions = "select sessions from pg_stat_database where datname = current_database()";
     let row = database.query_one(sessions, &[]).await.expect("a count");
     let sessions: i64 = row.get(0);
