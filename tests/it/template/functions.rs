@@ -240,7 +240,7 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
 /// Checks that the code reads every variable, and accepts every value that a parameter allows.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
     let environment = environment(function);
-    if !problems.is_new(format!("{} {environment:?}", function.id)) {
+    if !problems.begin_check(format!("{} {environment:?}", function.id)) {
         return;
     }
     let known = RefCell::new(BTreeSet::from(OF_AWS.map(str::to_owned)));

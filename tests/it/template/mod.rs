@@ -33,8 +33,8 @@ use stack::Stack;
 #[derive(Default)]
 struct Problems {
     found: BTreeSet<String>,
-    /// What [`Self::is_new`] was asked about.
-    known: HashSet<String>,
+    /// The inputs of the expensive checks that have run.
+    checked: HashSet<String>,
 }
 
 impl Problems {
@@ -42,10 +42,10 @@ impl Problems {
         self.found.insert(format!("{about}: {what}"));
     }
 
-    /// Whether this is asked for the first time. An expensive check need not be repeated for the same input, which many
-    /// choices of parameters have.
-    fn is_new(&mut self, input: String) -> bool {
-        self.known.insert(input)
+    /// Begins an expensive check of this input. Returns false if the input was checked already: many choices of
+    /// parameters lead to the same one.
+    fn begin_check(&mut self, input: String) -> bool {
+        self.checked.insert(input)
     }
 
     /// Adds the problem unless this holds.
