@@ -64,7 +64,8 @@ pub enum Source {
     Redis,
     /// The store.
     Database,
-    /// The memory of this instance; freshness is unknown because neither Redis nor the store answers.
+    /// The memory of this instance or the entry in Redis. The store does not answer, and Redis cannot confirm that the
+    /// flags are current.
     Stale,
 }
 

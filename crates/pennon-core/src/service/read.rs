@@ -1,4 +1,4 @@
-//! Reads of flags. Every request takes this path.
+//! Reads of flags. Every evaluation takes this path.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,8 +54,9 @@ struct RefreshRun<'a> {
 }
 
 impl FlagService {
-    /// Reads the flags of an environment, in a state no older than the arrival of the request. An unknown
-    /// environment has no flags.
+    /// Reads the flags of an environment, in a state no older than the arrival of the request, unless
+    /// `SNAPSHOT_MAX_AGE_MS` allows an older one or the reading is [stale](Source::Stale). An unknown environment
+    /// has no flags.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither cache nor store answers and the instance has no snapshot.
@@ -84,7 +85,7 @@ impl FlagService {
                 stale = 1,
                 environment = environment.as_str(),
                 revision = reading.snapshot.revision.0,
-                "neither Redis nor the database answers; serving the last known flags, which may be out of date"
+                "neither Redis nor the database can confirm the flags; serving the last known ones, possibly out of date"
             );
         }
         Ok(reading)
@@ -108,7 +109,7 @@ impl FlagService {
             None => Task::ReadStore,
             Some(cache) => {
                 let lookup = cache.revision(environment, context).await;
-                // After the lookup, which is what detects a new primary or another Redis.
+                // Read after the lookup, which detects a new primary or another Redis and counts it as an outage.
                 let outages = cache.outages();
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::ReadStore,
@@ -239,8 +240,8 @@ impl RefreshRun<'_> {
     }
 
     async fn load_and_fill(&self, cache: &Cache, lease: Lease) -> Result<Reading, Error> {
-        // A snapshot that came from Redis is loaded again. Otherwise "unchanged" would write its content back
-        // to Redis unverified.
+        // A snapshot that came from Redis is loaded again. If only its revision were compared with the store, its
+        // content would be written back to Redis unverified.
         let known = self.slot.held().filter(|held| held.is_from_store);
         let reading = self
             .read_store_relative_to(known, Waiting::UntilTimeout)
@@ -304,8 +305,8 @@ impl RefreshRun<'_> {
 
     /// Reads from the store, with the revision of the snapshot: if nothing has changed, only a number is
     /// transferred. With a snapshot, does not wait for a database that accepts no connection.
-    async fn read_store(&self, without_snapshot: Waiting) -> Result<Reading, Error> {
-        self.read_store_relative_to(self.slot.held(), without_snapshot)
+    async fn read_store(&self, waiting_without_snapshot: Waiting) -> Result<Reading, Error> {
+        self.read_store_relative_to(self.slot.held(), waiting_without_snapshot)
             .await
     }
 
@@ -313,11 +314,11 @@ impl RefreshRun<'_> {
     async fn read_store_relative_to(
         &self,
         known: Option<CachedSnapshot>,
-        without_snapshot: Waiting,
+        waiting_without_snapshot: Waiting,
     ) -> Result<Reading, Error> {
         let waiting = match self.slot.held() {
             Some(_) => Waiting::Never,
-            None => without_snapshot,
+            None => waiting_without_snapshot,
         };
         self.context.trace.database_load();
         let revision = known.as_ref().map(|known| known.snapshot.revision);

@@ -19,7 +19,7 @@ pub enum Metric {
     ActiveConnections,
     /// Snapshots read from PostgreSQL.
     DatabaseLoads,
-    /// Responses from an earlier snapshot, because neither Redis nor PostgreSQL answered.
+    /// Responses with flags that neither Redis nor PostgreSQL could confirm.
     StaleAnswers,
     /// Fills that Redis rejected because the entry had been invalidated.
     FillsRefused,
