@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 pub use batch::{Batch, Delivery};
 
-/// Adds the evaluations of log lines to the counts. The database remembers the ids of batches, because CloudWatch may
-/// deliver lines twice, and a program may repeat what it has posted; `again` says that a batch was known. `lost` is
-/// the number of evaluations whose counts the database rejects.
+/// Adds the evaluations of log lines to the counts. The database remembers the ids of batches, and counts each batch
+/// once: CloudWatch may deliver lines twice, and a program may repeat a `POST /v1/evaluation-counts`, whose counts
+/// arrive here as a log line too. In the outcome, `again` says that a batch had been counted before, and `lost` is the
+/// number of evaluations whose counts the database rejects.
 ///
 /// # Errors
 /// [`Error::Internal`] for an event without log lines; [`Error::Unavailable`] if the database does not answer, so

@@ -1,5 +1,5 @@
-//! Parses Redis URLs. fred's own parser accepts `http://` and ignores a password without a user name; without a
-//! TLS feature, fred would send a password unencrypted.
+//! Parses Redis URLs. fred's own parser accepts any scheme, such as `http://`. From `redis://password@host` it would
+//! read a user name without a password, and connect without a login.
 
 use crate::config::Secret;
 
@@ -33,7 +33,7 @@ impl RedisUrl {
     /// User and password may be percent-encoded. The default port is 6379, the default database 0.
     ///
     /// # Errors
-    /// [`InvalidRedisUrl`] with the invalid part.
+    /// [`InvalidRedisUrl`], which says what is invalid.
     pub fn parse(text: &str) -> Result<Self, InvalidRedisUrl> {
         let url = url::Url::parse(text.trim()).map_err(|_| InvalidRedisUrl("it is not a URL"))?;
         let (tls, cluster) = match url.scheme() {

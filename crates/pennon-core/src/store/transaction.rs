@@ -60,7 +60,8 @@ impl Transaction {
         dispatch!(self, open => open.read_environment())
     }
 
-    /// Sums over the flags in use except this one. They stay valid until the commit only if the environment is locked.
+    /// Sums over the flags in use, that is, not archived, except this one. They stay valid until the commit only if the
+    /// environment is locked.
     pub async fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
         dispatch!(self, open => open.sums_without(key))
     }

@@ -1,7 +1,7 @@
 //! Estimates the maximum number of steps of a rule for a context with only a targeting key, as on the public routes.
 //!
 //! Such an evaluation iterates only over lists that the rule contains, so its cost follows from the rule alone. A
-//! list or a text of unknown length is assumed to be as long as an evaluation may take steps (`STEPS`).
+//! list or a text of unknown length is assumed to have the length `STEPS`, the step limit of an evaluation.
 
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ impl Estimator {
         }
     }
 
-    /// The value that a path leads to.
+    /// The size of the value that a path leads to, as a cost without steps.
     fn value(&self) -> Cost {
         match self.item {
             Some(item) => Cost::default().giving(item, item),
@@ -84,7 +84,8 @@ impl Estimator {
                     .giving(items.len() as u64, written(value))
                     .of_items(longest)
             }
-            // Not reached: `Rule::find_variants` runs later. The cost of the constant that the variant replaces.
+            // Not reached, because `Rule::find_variants` runs after the estimate. Returns the cost of the constant that
+            // the variant replaces.
             Expression::Variant { name, .. } => Cost::default().giving(0, bytes(name.len())),
             Expression::Var(path) => self.found(path),
             Expression::VarOr(path, default) => self.found(path).and(self.cost(default)),

@@ -21,8 +21,8 @@ impl Run<'_> {
         Ok(Val::owned_text(written))
     }
 
-    /// Counts characters. A negative start counts from the end; a negative length omits that many characters
-    /// at the end.
+    /// A part of a text. `from` and `length` count characters, not bytes. A negative `from` counts from the end; a
+    /// negative `length` omits that many characters at the end.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a cast from a float saturates at the limits of `i64`, and no text is that long"

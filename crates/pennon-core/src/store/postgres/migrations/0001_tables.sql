@@ -1,5 +1,5 @@
--- The tables of an existing service that Pennon replaces. Existing tables and their rows stay unchanged: Pennon and
--- the existing service use them at the same time.
+-- The tables of an existing service that Pennon replaces. If they exist, this migration leaves them and their rows
+-- unchanged: until the existing service is switched off, both services use them.
 do $$
 begin
   if to_regclass('feature_flags') is null then
