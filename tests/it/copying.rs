@@ -251,7 +251,7 @@ async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
         let unknown = format!("{ENVIRONMENTS}/nowhere/copy");
         let answer = api.admin("POST", &unknown, &body(&["search"])).await;
         assert_eq!(answer.status, 404, "{answer:?} on {on}");
-        // All changed flags are named.
+        // The message names every flag whose precondition fails.
         let all = json!({"from": "staging", "flags": [
             {"flagKey": "checkout", "ifMatch": stale}, {"flagKey": "search", "ifMatch": null},
             {"flagKey": "new", "ifMatch": "\"7\""},
@@ -333,8 +333,9 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
                     (place, message.contains("visible to everyone"))
                 })
                 .collect();
-            // The order of users differs for partial rollouts and `fractional`, but not with a bucketing of the flag;
-            // salt and bucketing move a partial rollout only; each flag loses the protection of the metadata of staging.
+            // Every flag becomes visible to everyone, because production lacks `serverOnly`. A partial rollout (2, 4)
+            // or `fractional` (1) selects other users, unless the flag has a bucketing of its own (5). A rollout in
+            // production moves to other users if the copy changes its salt (2) or bucketing (5); 3 reaches all users.
             let expected = [
                 ("/flags/2", false),
                 ("/flags/2/salt", false),

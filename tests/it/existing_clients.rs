@@ -1,4 +1,5 @@
-//! Clients of the existing service: parameters and values that newer routes reject.
+//! Clients of an existing service that Pennon replaces (docs/migration.md): its routes accept parameters and values
+//! that newer routes reject.
 
 use std::time::{Duration, SystemTime};
 
@@ -221,7 +222,7 @@ async fn a_null_description_removes_it() {
 }
 
 #[tokio::test]
-async fn the_local_server_treats_methods_and_schemes_as_the_gateway_does() {
+async fn the_local_server_treats_methods_and_authorization_schemes_as_the_gateway_does() {
     for api in Api::of_both_kinds().await {
         let local = api.local();
         let root = local.get("/").await;
@@ -248,7 +249,7 @@ async fn the_local_server_treats_methods_and_schemes_as_the_gateway_does() {
             ("access-control-request-method", "GET"),
         ];
         let admin_methods = "PATCH, POST, GET, HEAD, DELETE, OPTIONS";
-        for (path, allow, for_pages) in [
+        for (path, allow, cross_origin) in [
             ("/api/config/flags", "GET, HEAD, OPTIONS", true),
             ("/api/admin/flags/checkout", admin_methods, false),
             ("/ofrep/v1/evaluate/flags", "POST, OPTIONS", true),
@@ -257,9 +258,9 @@ async fn the_local_server_treats_methods_and_schemes_as_the_gateway_does() {
             assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{path}");
             assert_eq!(answer.header("allow"), Some(allow), "{path}");
             let methods = answer.header("access-control-allow-methods");
-            assert_eq!(methods, for_pages.then_some(allow), "{path}");
+            assert_eq!(methods, cross_origin.then_some(allow), "{path}");
             let origin = answer.header("access-control-allow-origin");
-            assert_eq!(origin, for_pages.then_some("*"), "{path}");
+            assert_eq!(origin, cross_origin.then_some("*"), "{path}");
         }
         let answer = local.send("OPTIONS", "/nowhere", &origin, "").await;
         assert_eq!(answer.status, 404);

@@ -69,7 +69,7 @@ impl CloudWatch {
         self.put(name, actions, 1).await;
     }
 
-    /// Adds or replaces a metric alarm that is OK and evaluates this many minutes, with these actions.
+    /// Adds or replaces a metric alarm that is OK, with an evaluation interval of this many minutes and these actions.
     pub async fn put(&self, name: &str, actions: &[&str], minutes: u32) {
         let alarm = json!({
             "AlarmName": name, "AlarmActions": actions, "ActionsEnabled": true,

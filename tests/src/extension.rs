@@ -1,4 +1,4 @@
-//! The Lambda extension, an Extensions API that starts it, and a service that can misbehave.
+//! The Lambda extension, the Extensions API that it registers with, and a service that can misbehave.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html>
 
@@ -45,7 +45,7 @@ pub struct FlagSource {
 
 struct SourceState {
     behaviour: Mutex<Behaviour>,
-    /// The tag of each request for flags.
+    /// The `If-None-Match` of each request for flags.
     requests: Mutex<Vec<Option<String>>>,
     not_modified: Mutex<usize>,
     /// When the extension first gave up a request that hangs.
@@ -121,7 +121,7 @@ impl FlagSource {
         lock(&self.state.counts).0 = status;
     }
 
-    /// The tags in the requests for flags.
+    /// The `If-None-Match` of each request for flags.
     pub fn requests(&self) -> Vec<Option<String>> {
         lock(&self.state.requests).clone()
     }
@@ -329,7 +329,7 @@ impl Extension {
         lambda.seen().errors.remove(0)
     }
 
-    /// Starts the program as a sidecar, and waits until it responds.
+    /// Starts the program as a sidecar, and waits until it accepts connections.
     pub async fn listen(url: &str, folder: &Path, environment: &[(&str, &str)]) -> Self {
         let extension = Self::start_program(url, folder, environment, &["--listen"]);
         let address = extension

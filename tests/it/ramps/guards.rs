@@ -126,7 +126,7 @@ async fn reconcile_reads_the_alarms_of_cloudwatch() {
     end_bakes(&deployment.stack).await;
     deployment.run().await;
     assert_eq!(deployment.read("checkout").await["step"], 2);
-    // A busy machine may need longer than the limit for alarms in a response.
+    // Reading the alarms for a response has a time limit. If a busy machine exceeds it, the states are `unknown`.
     let shows = async |expected: [&str; 3]| {
         let expected = expected.map(Value::from);
         eventually("the ramp shows its alarms", async || {
@@ -249,7 +249,7 @@ async fn guard_rolls_a_ramp_back_once_and_ignores_other_events() {
     );
 }
 
-/// Moves the beginning of a ramp's step back.
+/// Sets the beginning of a ramp's current step to this many minutes ago.
 async fn begin_steps_earlier(stack: &Stack, key: &str, minutes: u64) {
     let at = SystemTime::now() - Duration::from_secs(minutes * 60);
     let at = pennon_core::http::timestamp(at);
@@ -261,9 +261,10 @@ async fn begin_steps_earlier(stack: &Stack, key: &str, minutes: u64) {
 }
 
 #[tokio::test]
-async fn of_ramps_with_one_alarm_only_those_that_advanced_while_it_evaluated_roll_back() {
+async fn a_shared_alarm_rolls_back_only_ramps_that_advanced_within_its_evaluation_interval() {
     let deployment = Deployment::start().await;
-    // One alarm evaluates 20 minutes from the start; the other is changed while it guards ramps.
+    // One alarm has an evaluation interval of 20 minutes from the beginning; that of the other is raised to 20 minutes
+    // while it guards ramps.
     deployment
         .alarms
         .put("errors", &[GUARD_FUNCTION_ARN], 20)
@@ -440,12 +441,12 @@ async fn a_composite_alarm_guards_a_ramp() {
     assert_eq!(state("checkout").await, (json!("baking"), json!(60)));
 
     alarm.set("ALARM");
-    let absent = guarded(&[60], NAME).to_string();
-    let event = Event::admin("POST", &path("search"), &absent).header("if-match", "*");
+    let body = guarded(&[60], NAME).to_string();
+    let event = Event::admin("POST", &path("search"), &body).header("if-match", "*");
     let refused = ramps.call(&event).await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(refused.body.contains("is in ALARM"), "{refused:?}");
-    // Within the half hour that an alarm in the rule evaluates.
+    // Within the evaluation interval of an alarm in the rule, which is half an hour.
     begin_steps_earlier(&stack, "checkout", 20).await;
     // The event of a composite alarm has a rule instead of metrics.
     let mut event = alarm_event(NAME, "ALARM", &now());

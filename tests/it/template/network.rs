@@ -1,4 +1,5 @@
-//! Functions, cache and database can reach each other and nothing else.
+//! The cache accepts connections from the functions only, the database also from its proxy. The functions can connect
+//! only to these, to an external database, and through one path out of the VPC.
 
 use std::collections::BTreeSet;
 
@@ -152,7 +153,7 @@ fn check_subnets(stack: &Stack, problems: &mut Problems) {
             .map(|(_, it)| target(&it["RouteTableId"]))
             .collect();
         let public = tables.iter().any(|table| public_tables.contains(table));
-        problems.unless(tables.len() == 1, id, "not one route table");
+        problems.unless(tables.len() == 1, id, "not exactly one route table");
         if PRIVATE.contains(&id) {
             problems.unless(!public, id, "a public subnet");
             zones.insert(subnet["AvailabilityZone"].to_string());
@@ -226,13 +227,14 @@ fn check_places(stack: &Stack, problems: &mut Problems) {
         problems.unless(
             !needs_data || right,
             &function.id,
-            "gets addresses that it cannot reach",
+            "AWS_USE_DUALSTACK_ENDPOINT does not fit EgressMode",
         );
     }
 }
 
-/// A function gets its new version after the network resources that it needs exist: a change of `EgressMode`,
-/// `DatabaseMode` or `CacheMode` creates both. Functions of later waves wait for those of the first.
+/// A function gets its new version only after the network resources that it needs exist: a deployment that changes
+/// `EgressMode`, `DatabaseMode` or `CacheMode` creates both the resources and the versions. Functions of later waves
+/// (see `rollout::wave`) wait for those of the first.
 fn check_order(stack: &Stack, problems: &mut Problems) {
     let functions = "FunctionSecurityGroup";
     let rules = stack.all().filter(|(_, resource)| {
@@ -367,7 +369,7 @@ planted! {
     the_egress_rule_that_ec2_adds:
         [Mistake("CacheSecurityGroup", "      SecurityGroupEgress: [{IpProtocol: \"-1\", CidrIp: 127.0.0.1/32, Description: Nowhere}]\n", "")]
         => "CacheSecurityGroup: egress to the world";
-    egress_to_every_port_of_the_world:
+    egress_to_port_80_of_the_world:
         [Mistake("FunctionsToSecretsByNat", "FromPort: 443, ToPort: 443", "FromPort: 80, ToPort: 80")]
         => "FunctionsToSecretsByNat: egress to the world";
     a_range_of_ports:
@@ -409,7 +411,7 @@ planted! {
     a_cache_in_the_public_subnet:
         [Mistake("CacheSubnets", "!Ref PrivateSubnetB", "!Ref NatSubnet")]
         => "CacheSubnets: not in the private subnets";
-    a_function_outside_the_vpc:
+    a_function_in_the_wrong_security_group:
         [Mistake("GetFlagFunction", "SecurityGroupIds: [!Ref FunctionSecurityGroup]", "SecurityGroupIds: [!Ref CacheSecurityGroup]")]
         => "GetFlagFunction: not where cache and database are";
     a_function_without_an_ipv6_address:
