@@ -83,7 +83,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('shows programs that ask for the type of the flag', async () => {
+  it('shows sample programs that call the getter for the type of the flag', async () => {
     const env = await installation.environment('code');
     await installation.createFlag(env, { key: 'limit', enabled: true, definition: { variants: { low: 1, high: 2.5 }, defaultVariant: 'low' } });
     const person = await open(`/${env}/flags/limit?tab=code`);

@@ -20,7 +20,7 @@ const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
   ['day', 86_400], ['hour', 3_600], ['minute', 60], ['second', 1],
 ];
 
-/** Of UTC, in milliseconds. */
+/** The length of a day in UTC, in milliseconds. */
 const DAY = 86_400_000;
 
 /** `3 hours ago`, `in 5 minutes`; a day without a time is `today` or `4 days ago`. */

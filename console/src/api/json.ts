@@ -1,12 +1,12 @@
-// JSON that keeps numbers which JavaScript cannot hold exactly: saving a flag must not change a 64-bit number in it.
-// Browsers that cannot do this read them as the nearest number.
+// JSON that keeps integers which JavaScript cannot hold exactly: saving a flag must not change a 64-bit number in it.
+// Browsers without `JSON.rawJSON` read them as the nearest number.
 
 interface RawJson {
   parse(text: string, reviver: (key: string, value: unknown, context?: { source?: string }) => unknown): unknown;
   rawJSON?(source: string): unknown;
 }
 
-/** Like `JSON.parse`; a number that would lose digits becomes an object that `JSON.stringify` writes unchanged. */
+/** Like `JSON.parse`; unsafe integers and overflowing numbers become objects that `JSON.stringify` writes unchanged. */
 export function parseJson(text: string): unknown {
   const { parse, rawJSON } = JSON as RawJson;
   if (!rawJSON || !/\d{16}|[.eE]/.test(text)) return JSON.parse(text);
@@ -39,7 +39,7 @@ export function pretty(value: unknown): string {
   return JSON.stringify(value, null, 2);
 }
 
-/** Whether a number is not the one that its digits mean: `1.0` is 1, but 9007199254740993 is not 9007199254740992. */
+/** Whether parsing may have changed an integer (9007199254740993 becomes 9007199254740992) or overflowed (1e999). */
 function loses(value: number, source: string): boolean {
   if (/^-?\d+$/.test(source)) return !Number.isSafeInteger(value);
   return !Number.isFinite(value);
