@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use serde_json::{Value, json};
 
+use crate::aws::serve;
 use crate::secrets::SecretsManager;
 use crate::wire::Wire;
 
@@ -127,11 +128,7 @@ impl FailingBus {
         let router = Router::new()
             .route("/", post(put_events))
             .with_state(shared.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let endpoint = serve(router).await;
         Self { endpoint, shared }
     }
 

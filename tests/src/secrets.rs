@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
+use crate::aws::serve;
 use crate::eventually;
 use crate::lambda::Function;
 use crate::process::{Process, find_program, free_port, new_folder};
@@ -157,15 +158,11 @@ pub struct RecordedSecrets {
 
 impl RecordedSecrets {
     async fn start(responses: HashMap<String, String>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
         let router = Router::new()
             .route("/", post(repeat))
             .with_state(Arc::new(responses));
-        tokio::spawn(axum::serve(listener, router).into_future());
         Self {
-            endpoint: format!("http://127.0.0.1:{port}"),
+            endpoint: serve(router).await,
         }
     }
 
