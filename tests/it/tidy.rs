@@ -589,8 +589,8 @@ fn commands_in_documents_build_with_the_lock_file() {
 #[test]
 fn python_packages_are_pinned_with_hashes() {
     let tools = read("scripts/tools");
-    assert!(tools.contains("--require-hashes"));
-    assert_eq!(tools.matches("pip install").count(), 1, "scripts/tools");
+    let mut installs = tools.lines().filter(|line| line.contains("pip install"));
+    assert!(installs.all(|line| line.contains("--require-hashes")));
     let mut files = vec!["tests/clients/python/requirements".to_owned()];
     let folder = std::fs::read_dir(root().join("scripts")).expect("a folder");
     for file in folder {
