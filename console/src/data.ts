@@ -10,14 +10,15 @@ import { onRecovery } from './connection.ts';
 const SPINNER_DELAY = 150;
 /** Data that is younger is not requested again when another page shows it. */
 const FRESH = 1_000;
-const KEPT = 60;
+/** More entries are removed, unless a page uses them. */
+const MAX_ENTRIES = 60;
 
 export interface Resource<T> {
   data: ReadonlySignal<T | undefined>;
   etag: ReadonlySignal<string | undefined>;
   /** Of the last attempt. */
   error: ReadonlySignal<ApiError | undefined>;
-  /** Whether a first response takes longer than people notice. */
+  /** Whether a request takes longer than `SPINNER_DELAY` while there is no data. The page then shows that it is loading. */
   slow: ReadonlySignal<boolean>;
   reload(): Promise<void>;
 }
@@ -77,7 +78,7 @@ function entryOf<T>(url: string, read: Read<T>): Entry<T> {
   const entry = new Entry(url, read);
   cache.set(url, entry as Entry<unknown>);
   for (const [key, old] of cache) {
-    if (cache.size <= KEPT) break;
+    if (cache.size <= MAX_ENTRIES) break;
     if (old.users === 0 && old.url !== url) cache.delete(key);
   }
   return entry;
@@ -136,7 +137,7 @@ export async function change<M extends Method, P extends PathOf<M>>(method: M, p
 }
 
 /** A change that a dialog can send, or show as a curl command. Nothing is sent before `send` is called. */
-export function changing<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options?: RequestOptions) {
+export function prepareChange<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options?: RequestOptions) {
   return { send: () => change(method, pattern, params, options), curl: () => curlOf(method, pattern, params, options) };
 }
 

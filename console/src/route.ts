@@ -32,7 +32,10 @@ export function pagePath(environment: string, page: string): string {
   return `/${encodeURIComponent(environment)}/${page}`;
 }
 
-/** Keys that a server or a proxy could take for another path, or for a file of the console. */
+/**
+ * Keys that a server or a proxy could take for another path, or for a file of the console. They are sent in the query,
+ * with `-` in their place, so the key `-` is one of them.
+ */
 const UNSAFE = /[/\\?#%]|^\.{1,2}$|^-$|\.(js|css|svg|ico|png|map|json|txt|html?)$/i;
 
 /** The address of a flag's page below the console's folder. */

@@ -11,7 +11,7 @@ export interface Program {
   install: string;
   /** Per type of the flag: the method, and the default of the application. */
   types: Record<SnippetType, readonly [method: string, fallback: string]>;
-  /** The program, with the values of a flag in angle brackets. */
+  /** The program, with placeholders such as `<url>`, which `snippet` replaces. */
   lines: readonly string[];
 }
 
@@ -33,7 +33,7 @@ function quoted(text: string): string {
 export function snippet({ types, lines }: Program, { url, apiKey, flagKey, type }: SnippetInput): string {
   const [method, fallback] = types[type];
   const values: Record<string, string> = {
-    url: quoted(url), key: quoted(apiKey), bearer: quoted(`Bearer ${apiKey}`), flag: quoted(flagKey), method, default: fallback,
+    url: quoted(url), apiKey: quoted(apiKey), bearer: quoted(`Bearer ${apiKey}`), flag: quoted(flagKey), method, default: fallback,
   };
   return lines.join('\n').replace(/<(\w+)>/g, (placeholder, name: string) => values[name] ?? placeholder);
 }

@@ -7,7 +7,7 @@ import { Diff } from '../components/Diff.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
 import { confirmThen } from '../components/overlays.tsx';
 import { Time } from '../components/Time.tsx';
-import { changing, type Resource } from '../data.ts';
+import { prepareChange, type Resource } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { address, href, queryValue } from '../router.ts';
 import { FIELDS, fieldsOf } from '../sentences.ts';
@@ -84,7 +84,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
     }
   });
   if (!current) return;
-  const reverting = changing('post', `${FLAG}/revert`, target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
+  const reverting = prepareChange('post', `${FLAG}/revert`, target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
   const flag = entry.action.startsWith('flag.');
   const [now, then] = flag
     ? [fieldsIn(entry[side], current.data), fieldsIn(entry[side], entry[side])]

@@ -4,7 +4,7 @@ import { errorsAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Check, SelectField, TextField } from '../components/controls.tsx';
 import { SidePanel } from '../components/overlays.tsx';
-import { changing } from '../data.ts';
+import { prepareChange } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { whyNotEdit } from '../session.ts';
@@ -34,7 +34,7 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
     ...(description !== '' && { description }),
     ...(kind === 'simple' ? { rolloutPercentage: Number(percentage) } : { definition: DEFINITIONS[kind] }),
   };
-  const creating = changing('post', '/api/admin/flags', { environment: env }, { body });
+  const creating = prepareChange('post', '/api/admin/flags', { environment: env }, { body });
   const create = () => void action.run(async () => {
     const reply = await creating.send();
     saved(createTexts.done(key, env), reply);

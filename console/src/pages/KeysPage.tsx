@@ -10,7 +10,7 @@ import { Page } from '../components/Page.tsx';
 import { Snippets } from '../components/Snippets.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
-import { changing, useResource } from '../data.ts';
+import { prepareChange, useResource } from '../data.ts';
 import { queryValue, setQuery } from '../router.ts';
 import { whyNotAdmin } from '../session.ts';
 import { useCommands } from '../shortcuts.ts';
@@ -74,7 +74,7 @@ function columnsOf(env: string): Column<Key>[] {
 }
 
 function revoke(env: string, key: Key): void {
-  const revoking = changing('delete', ONE, { keyId: key.id, environment: env });
+  const revoking = prepareChange('delete', ONE, { keyId: key.id, environment: env });
   confirmThen({
     env,
     title: keysTexts.revokeTitle(key.name, env),
@@ -90,7 +90,7 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
   const [kind, setKind] = useState<Schemas['KeyKind']>('server');
   const [created, setCreated] = useState<Schemas['CreatedKey'] | null>(null);
   const action = useAction();
-  const creating = changing('post', PATTERN, { environment: env }, { body: { kind, name } });
+  const creating = prepareChange('post', PATTERN, { environment: env }, { body: { kind, name } });
   const create = () => void action.run(async () => {
     setCreated((await creating.send()).data);
   });

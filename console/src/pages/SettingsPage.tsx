@@ -10,7 +10,7 @@ import { DifferenceView } from '../components/DifferenceView.tsx';
 import { Banner, ConflictView, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
-import { changing, reloadAll, useResource, type Resource } from '../data.ts';
+import { prepareChange, reloadAll, useResource, type Resource } from '../data.ts';
 import { pagePath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
@@ -61,7 +61,7 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
   const latestEtag = resource.etag.value ?? '*';
   const etag = edited?.etag ?? latestEtag;
   const set = (change: Partial<Draft>) => setEdited({ draft: { ...draft, ...change }, base, etag });
-  const saving = (ifMatch: string, wanted = draft) => changing('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
+  const saving = (ifMatch: string, wanted = draft) => prepareChange('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
   const save = (ifMatch: string, wanted = draft) => action.run(async () => {
     const reply = await saving(ifMatch, wanted).send();
     setEdited(null);
@@ -179,7 +179,7 @@ function Purge({ env }: { env: string }) {
 function Create() {
   const [name, setName] = useState('');
   const action = useAction();
-  const creating = changing('post', '/api/admin/environments', {}, { body: { environment: name } });
+  const creating = prepareChange('post', '/api/admin/environments', {}, { body: { environment: name } });
   const create = () => void action.run(async () => {
     await creating.send();
     await reloadEnvironments();

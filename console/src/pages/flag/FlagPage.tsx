@@ -10,7 +10,7 @@ import { Page } from '../../components/Page.tsx';
 import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
 import { isProduction } from '../../config.ts';
-import { changing, reloadAll, useResource } from '../../data.ts';
+import { prepareChange, reloadAll, useResource } from '../../data.ts';
 import { flagPath, pagePath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
@@ -127,7 +127,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
   const why = whyNotEdit(env);
   const { key } = flag;
   const target = flagParams(env, key);
-  const archiving = changing('delete', FLAG, target, { ifMatch: etag });
+  const archiving = prepareChange('delete', FLAG, target, { ifMatch: etag });
   const removing = request('delete', FLAG, { ...target, permanently: 'true' }, { ifMatch: etag });
   const blocked = useWhyNot(env, key);
   const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
@@ -137,7 +137,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
       : [],
     [flag, etag, toggle.why, today],
   );
-  const restore = withReport(changing('post', `${FLAG}/restore`, target, { ifMatch: etag }), flagTexts.restored(key));
+  const restore = withReport(prepareChange('post', `${FLAG}/restore`, target, { ifMatch: etag }), flagTexts.restored(key));
   const remove = () => attempt(async () => {
     saved(flagTexts.removed(key), await removing.send());
     navigate(pagePath(env, 'flags'));

@@ -4,7 +4,7 @@ import { errorsAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { AddButton, Button, Check, SelectField, TextField } from '../../components/controls.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
-import { changing } from '../../data.ts';
+import { prepareChange } from '../../data.ts';
 import { numberOf, withItem } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
 import { alarmActions, missingActions, rampTemplates, rampTexts } from '../../strings.ts';
@@ -32,7 +32,7 @@ export function RampForm({ env, flag, etag, started }: TabProps & { started?: ()
   const [pair, setPair] = useState([variants[0] ?? '', variants[1] ?? '']);
   const action = useAction();
   const { error } = action;
-  const starting = changing('post', `${FLAG}/ramp`, flagParams(env, flag.key), {
+  const starting = prepareChange('post', `${FLAG}/ramp`, flagParams(env, flag.key), {
     ifMatch: etag,
     body: {
       steps: steps.map(({ percent, minutes, evaluations, approval }) => ({

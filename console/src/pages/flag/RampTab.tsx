@@ -5,7 +5,7 @@ import { Button, Tag } from '../../components/controls.tsx';
 import { Banner, ConflictView, Loaded } from '../../components/feedback.tsx';
 import { confirmThen, toast } from '../../components/overlays.tsx';
 import { Time } from '../../components/Time.tsx';
-import { changing, useResource } from '../../data.ts';
+import { prepareChange, useResource } from '../../data.ts';
 import { duration, time } from '../../format.ts';
 import { whyNotEdit } from '../../session.ts';
 import { alarmActions, alarmStates, missingActions, rampActions, rampStates, rampTexts, stepMarks } from '../../strings.ts';
@@ -79,7 +79,7 @@ function RampView({ env, ramp, etag }: { env: string; ramp: Ramp; etag: string }
   const [conflict, setConflict] = useState<Action | null>(null);
   const actions = actionsOf(ramp);
   const live = actions.length > 0 && ramp.state !== 'rolledBack';
-  const requestOf = (action: Action) => changing('post', `${FLAG}/ramp/${action}`, flagParams(env, ramp.flagKey), { ifMatch: etag });
+  const requestOf = (action: Action) => prepareChange('post', `${FLAG}/ramp/${action}`, flagParams(env, ramp.flagKey), { ifMatch: etag });
   const perform = async (action: Action) => {
     setConflict(null);
     try {

@@ -7,7 +7,7 @@ import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, SelectField, Tag, TextField } from '../../components/controls.tsx';
 import { Banner, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction, confirmThen, toast } from '../../components/overlays.tsx';
-import { changing, useLoader } from '../../data.ts';
+import { prepareChange, useLoader } from '../../data.ts';
 import { time, zone } from '../../format.ts';
 import { numberOf } from '../../forms.ts';
 import { whyNotEdit } from '../../session.ts';
@@ -43,7 +43,7 @@ export function Schedules({ env, flag }: TabProps) {
 
 function Item({ env, item }: { env: string; item: Schedule }) {
   const [what, at] = [updateSentence(item.updates), time(item.scheduledAt ?? '')];
-  const cancelling = changing('delete', `${PATTERN}/{id}`, { ...flagParams(env, item.flagKey), id: item.id });
+  const cancelling = prepareChange('delete', `${PATTERN}/{id}`, { ...flagParams(env, item.flagKey), id: item.id });
   const open = item.status === 'pending' || item.status === 'unreadable';
   return (
     <li>
@@ -81,7 +81,7 @@ function Form({ env, flag }: { env: string; flag: TabProps['flag'] }) {
   const date = new Date(at);
   const updates = kind === 'share' ? { rolloutPercentage: numberOf(percent) as number } : { enabled: kind === 'on' };
   const scheduledAt = Number.isNaN(date.getTime()) ? '' : date.toISOString();
-  const adding = changing('post', PATTERN, flagParams(env, flag.key), { body: { scheduledAt, updates } });
+  const adding = prepareChange('post', PATTERN, flagParams(env, flag.key), { body: { scheduledAt, updates } });
   const why = whyNotEdit(env);
   const add = () => action.run(async () => {
     const { data } = await adding.send();

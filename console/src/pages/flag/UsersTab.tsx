@@ -9,7 +9,7 @@ import { confirmProduction, confirmThen, SidePanel } from '../../components/over
 import { SearchTable } from '../../components/SearchTable.tsx';
 import { Time } from '../../components/Time.tsx';
 import type { Column } from '../../components/VirtualTable.tsx';
-import { change, changing, type Resource } from '../../data.ts';
+import { change, prepareChange, type Resource } from '../../data.ts';
 import { parseIds } from '../../ids.ts';
 import { queryValue, setQuery } from '../../router.ts';
 import { whyNotEdit } from '../../session.ts';
@@ -113,7 +113,7 @@ function columnsOf(env: string, flag: Flag): Column<Override>[] {
 
 function removeOverride(env: string, flag: Flag, override: Override): void {
   const target = flagParams(env, flag.key);
-  const removing = changing('delete', ONE, { ...target, userId: override.userId });
+  const removing = prepareChange('delete', ONE, { ...target, userId: override.userId });
   const undo = override.overrideType === 'unreadable' ? undefined : () => change('post', PATTERN, target, { body: entryOf(override) });
   confirmProduction({
     env,
@@ -139,7 +139,7 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
   const [reason, setReason] = useState('');
   const action = useAction();
   const target = flagParams(env, flag.key);
-  const adding = changing('post', PATTERN, target, { body: bodyOf(user, value, reason) });
+  const adding = prepareChange('post', PATTERN, target, { body: bodyOf(user, value, reason) });
   const save = () => void action.run(async () => {
     const before = resource.data.peek()?.find((override) => override.userId === user);
     saved(usersTexts.added(user), await adding.send(), () => before
@@ -178,7 +178,7 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const changed = overrides.filter(({ userId }) => known.has(userId)).length - same;
   const removed = replace ? existing.length - same - changed : 0;
   const put = (mode: 'replace' | 'merge', ifMatch: string | undefined, list: unknown[]) =>
-    changing('put', PATTERN, { ...flagParams(env, flag.key), mode }, { body: { overrides: list }, ifMatch });
+    prepareChange('put', PATTERN, { ...flagParams(env, flag.key), mode }, { body: { overrides: list }, ifMatch });
   const pasting = put(replace ? 'replace' : 'merge', resource.etag.value ?? '*', overrides);
   const save = () => action.run(async () => {
     const reply = await pasting.send();
