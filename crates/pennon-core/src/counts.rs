@@ -208,7 +208,7 @@ impl Tally {
                 day,
                 environment: environment.clone(),
                 fragments: Arc::clone(fragments),
-                counts: vec![0; fragments.choices()],
+                counts: vec![0; fragments.choice_count()],
             });
         }
         let Inner {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::api_client::ApiClient;
 use crate::counts::Tally;
 use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_body, size_above_limit};
-use crate::ofrep_format::{Code, Failure, FailureItem, Item, flat};
+use crate::ofrep_format::{Code, Failure, FailureItem, Item, without_nested_values};
 use crate::snapshot::fragments::{self, BodyText, Choice};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
@@ -230,7 +230,7 @@ impl ApiClient {
         });
         Bulk {
             flags: flags.collect(),
-            metadata: flat(&snapshot.settings.metadata),
+            metadata: without_nested_values(&snapshot.settings.metadata),
         }
     }
 
@@ -252,7 +252,7 @@ impl ApiClient {
             value: evaluation.value,
             reason: evaluation.reason,
             variant: evaluation.variant,
-            metadata: flat(evaluation.metadata),
+            metadata: without_nested_values(evaluation.metadata),
         })
     }
 }

@@ -24,8 +24,8 @@ impl Item<'_> {
     }
 }
 
-/// The fields of metadata that OFREP and the SDKs accept: booleans, strings and numbers, nothing nested.
-pub(crate) fn flat(metadata: &Map<String, Value>) -> Map<String, Value> {
+/// The fields of metadata that OFREP and the SDKs accept: booleans, strings and numbers. The others are left out.
+pub(crate) fn without_nested_values(metadata: &Map<String, Value>) -> Map<String, Value> {
     let plain = metadata.iter().filter(|(_, value)| match value {
         Value::Bool(_) | Value::String(_) | Value::Number(_) => true,
         Value::Null | Value::Array(_) | Value::Object(_) => false,

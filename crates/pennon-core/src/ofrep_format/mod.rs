@@ -13,4 +13,4 @@ pub use item::Item;
 pub use size::BulkSize;
 
 pub(crate) use failure::FailureItem;
-pub(crate) use item::flat;
+pub(crate) use item::without_nested_values;

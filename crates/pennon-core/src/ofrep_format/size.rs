@@ -8,7 +8,7 @@ use pennon_eval::{Definition, EvaluationError, Flag, FlagKey, Reason, Settings};
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use super::item::{Item, flat};
+use super::item::{Item, without_nested_values};
 use crate::flag_sums::FlagSums;
 use crate::key_kind::KeyKind;
 use crate::wire_size::wire_size;
@@ -37,7 +37,7 @@ impl BulkSize {
     /// For an environment with these settings, whose metadata every item includes.
     #[must_use]
     pub fn with(settings: &Settings) -> Self {
-        let common = flat(&settings.metadata);
+        let common = without_nested_values(&settings.metadata);
         let common_size = wire_size(&common) + METADATA_NAME;
         Self {
             common,
@@ -110,7 +110,7 @@ impl BulkSize {
             return self.common_size;
         }
         let mut merged = self.common.clone();
-        merged.extend(flat(own));
+        merged.extend(without_nested_values(own));
         wire_size(&merged) + METADATA_NAME
     }
 }

@@ -9,14 +9,14 @@ use pennon_eval::{CompiledVariants, Reason};
 use serde::Serialize;
 
 use crate::key_kind::KeyKind;
-use crate::ofrep_format::flat;
+use crate::ofrep_format::without_nested_values;
 use crate::snapshot::Snapshot;
 
 /// The text between a reason and the name of the variant.
 const VARIANT_FIELD: &str = "\",\"variant\":";
 
-/// The parts of a response with all flags. Each variant of each flag is a [`Choice`]; choices are numbered across all
-/// flags.
+/// The parts of a response with all flags. A [`Choice`] is one of the results that a flag can have in
+/// the response; choices are numbered across all flags.
 #[derive(Debug)]
 pub(crate) struct Fragments {
     text: String,
@@ -63,8 +63,10 @@ pub(crate) struct Choice(usize);
 struct FlagFragments {
     /// The key as JSON.
     key: Range<usize>,
+    /// The flag is hidden from callers with a client key or without a key.
     is_server_only: bool,
-    /// The choices: variants in the order of their names, then the absence of a value, if it is possible.
+    /// The choices: in an OFREP response the variants in the order of their names, then the absence of a value; in an
+    /// object of booleans off, then on.
     choices: Range<usize>,
 }
 
@@ -92,7 +94,7 @@ impl Fragments {
             let is_server_only = !snapshot.shows(flag, KeyKind::Client);
             fragments.add_items(&compiled, is_server_only);
         }
-        let metadata = flat(&snapshot.settings.metadata);
+        let metadata = without_nested_values(&snapshot.settings.metadata);
         fragments.end = if metadata.is_empty() {
             "]}".to_owned()
         } else {
@@ -148,7 +150,7 @@ impl Fragments {
 
     fn add_items(&mut self, compiled: &CompiledVariants<'_>, is_server_only: bool) {
         let key = self.append(&json(compiled.key.as_str()));
-        let metadata = flat(compiled.metadata);
+        let metadata = without_nested_values(compiled.metadata);
         let end = if metadata.is_empty() {
             "}".to_owned()
         } else {
@@ -207,7 +209,7 @@ impl Fragments {
     }
 
     /// The number of choices of all flags.
-    pub(crate) fn choices(&self) -> usize {
+    pub(crate) fn choice_count(&self) -> usize {
         self.choices.len()
     }
 
@@ -337,7 +339,7 @@ fn escape(json: &str, output: &mut String) {
 }
 
 impl Choice {
-    /// Its number, below [`Fragments::choices`].
+    /// Its number, below [`Fragments::choice_count`].
     pub(crate) fn number(self) -> usize {
         self.0
     }
