@@ -223,15 +223,15 @@ impl Store {
         dispatch!(self, store => store.day_counts(environment, key, days))
     }
 
-    /// The counts of a flag by hour and variant, newest first, of the present hour and this many before it. A file
+    /// The counts of a flag by hour and variant, newest first, of the present hour and this many earlier ones. A file
     /// store may lose some of them at a restart.
     pub async fn hour_counts(
         &self,
         environment: &Environment,
         key: &FlagKey,
-        before: u32,
+        earlier_hours: u32,
     ) -> Result<Vec<HourCount>, Error> {
-        dispatch!(self, store => store.hour_counts(environment, key, before))
+        dispatch!(self, store => store.hour_counts(environment, key, earlier_hours))
     }
 
     /// The schedules of a flag in the order of their times; `None` if the flag does not exist or is archived.

@@ -16,14 +16,14 @@ use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 const MAX_COUNTED: usize = 1_000;
 
 impl EmbeddedStore {
-    /// The ids of batches are forgotten when the process ends.
+    /// Adds the counts of a batch that ends at `until`. The ids of batches are forgotten when the process ends.
     pub(in crate::store) fn count(
         &self,
         batch: &str,
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        let mut inner = self.current()?;
+        let mut inner = self.lock_current()?;
         let Inner {
             journal,
             data,
@@ -38,7 +38,7 @@ impl EmbeddedStore {
                 until,
             };
             journal
-                .append_uses(record, &data.state, history)
+                .append_unsynced(record, &data.state, history)
                 .map_err(Error::StoreFile)?;
             counted.push_back(batch.to_owned());
             if counted.len() > MAX_COUNTED {
@@ -54,7 +54,7 @@ impl EmbeddedStore {
         key: &FlagKey,
         days: u32,
     ) -> Result<Vec<DayCount>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let before = Duration::from_secs(u64::from(days.saturating_sub(1)) * 24 * 60 * 60);
         let first = SystemTime::now().checked_sub(before).map(day);
         let of_flag = inner.history.counts.iter().filter(|one| {
@@ -77,18 +77,18 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        before: u32,
+        earlier_hours: u32,
     ) -> Result<Vec<HourCount>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let hours = &inner.history.hours;
-        Ok(hours.counts(environment.as_str(), key.as_str(), before))
+        Ok(hours.counts(environment.as_str(), key.as_str(), earlier_hours))
     }
 
     pub(in crate::store) fn usage(
         &self,
         environment: &Environment,
     ) -> Result<BTreeMap<FlagKey, Usage>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let mut flags: BTreeMap<FlagKey, Usage> = BTreeMap::new();
         for one in inner.history.counts.iter() {
             let Ok(key) = FlagKey::parse(one.flag) else {

@@ -31,9 +31,14 @@ impl Hours {
         self.0.retain(|hour, _| hour + KEPT > newest);
     }
 
-    /// The counts of a flag in the present hour and this many before it, newest first.
-    pub(super) fn counts(&self, environment: &str, flag: &str, before: u32) -> Vec<HourCount> {
-        let first = hour_of(SystemTime::now()).saturating_sub(u64::from(before));
+    /// The counts of a flag in the present hour and this many earlier ones, newest first.
+    pub(super) fn counts(
+        &self,
+        environment: &str,
+        flag: &str,
+        earlier_hours: u32,
+    ) -> Vec<HourCount> {
+        let first = hour_of(SystemTime::now()).saturating_sub(u64::from(earlier_hours));
         let place = (environment.to_owned(), flag.to_owned());
         let mut counts = Vec::new();
         for (hour, flags) in self.0.range(first..).rev() {

@@ -153,7 +153,7 @@ impl Journal {
     ///
     /// # Errors
     /// A message with the file; nothing was appended.
-    pub(super) fn append_uses(
+    pub(super) fn append_unsynced(
         &mut self,
         record: Record,
         state: &State,

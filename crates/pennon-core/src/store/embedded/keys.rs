@@ -17,7 +17,7 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
     ) -> Result<Vec<KeyRecord>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let state = inner.data.state.of(environment.as_str());
         let mut keys: Vec<KeyRecord> = state
             .into_iter()
@@ -35,7 +35,7 @@ impl EmbeddedStore {
         let record = Record::KeyUses {
             days: days.collect(),
         };
-        let mut inner = self.current()?;
+        let mut inner = self.lock_current()?;
         let Inner {
             journal,
             data,
@@ -43,7 +43,7 @@ impl EmbeddedStore {
             ..
         } = &mut *inner;
         journal
-            .append_uses(record, &data.state, history)
+            .append_unsynced(record, &data.state, history)
             .map_err(Error::StoreFile)
     }
 }

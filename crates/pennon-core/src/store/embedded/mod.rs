@@ -104,7 +104,7 @@ impl EmbeddedStore {
 
     /// Checks whether the file is valid.
     pub(super) fn check(&self) -> Result<(), String> {
-        match self.current() {
+        match self.lock_current() {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
@@ -112,7 +112,7 @@ impl EmbeddedStore {
 
     /// A message with the paths of copies of unreadable bytes, until these are removed.
     pub(super) fn unreadable_state(&self) -> Option<String> {
-        let inner = self.last_valid();
+        let inner = self.lock_last_valid();
         let copies = inner.files.unreadable_copies();
         let names: Vec<String> = copies
             .iter()
@@ -133,12 +133,12 @@ impl EmbeddedStore {
         environment: &Environment,
         known: Option<Revision>,
     ) -> Result<SnapshotUpdate, Error> {
-        let inner = match self.current() {
+        let inner = match self.lock_current() {
             Ok(inner) => inner,
             // While the file is invalid, readers get the last valid contents. For a reader that already has them,
             // the store counts as unavailable.
             Err(error) => {
-                let inner = self.last_valid();
+                let inner = self.lock_last_valid();
                 if known == Some(inner.revision) {
                     return Err(Error::Unavailable(error.to_string()));
                 }
@@ -181,9 +181,9 @@ impl EmbeddedStore {
     )]
     pub(super) fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
         // Readers need the names even while the file is invalid.
-        let inner = match self.current() {
+        let inner = match self.lock_current() {
             Ok(inner) => inner,
-            Err(_) => self.last_valid(),
+            Err(_) => self.lock_last_valid(),
         };
         let names = inner.data.contents.environments.keys();
         let names = names.filter_map(|name| Environment::parse(name).ok());
@@ -192,7 +192,7 @@ impl EmbeddedStore {
 
     pub(super) fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
         let environments = self.environments()?;
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let data = &inner.data;
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let records = environments.into_iter().map(|(environment, revision)| {
@@ -211,11 +211,11 @@ impl EmbeddedStore {
     }
 
     pub(super) fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
-        Ok(self.current()?.data.contents.defaults)
+        Ok(self.lock_current()?.data.contents.defaults)
     }
 
     pub(super) fn settings(&self, environment: &Environment) -> Result<SettingsRecord, Error> {
-        Ok(self.current()?.data.settings(environment.as_str()))
+        Ok(self.lock_current()?.data.settings(environment.as_str()))
     }
 
     pub(super) fn find_flag(
@@ -223,7 +223,7 @@ impl EmbeddedStore {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<FlagRecord>, Error> {
-        Ok(self.current()?.data.flag(environment.as_str(), key))
+        Ok(self.lock_current()?.data.flag(environment.as_str(), key))
     }
 
     pub(super) fn list_flags(
@@ -232,7 +232,7 @@ impl EmbeddedStore {
         query: &FlagQuery,
     ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
         let wanted = query.search.to_lowercase();
-        let all = self.current()?.data.flags(environment.as_str());
+        let all = self.lock_current()?.data.flags(environment.as_str());
         let fits = |key: &FlagKey, record: &FlagRecord| {
             let description = record.flag.description.as_deref().unwrap_or_default();
             record.archived_at.is_some() == query.archived
@@ -252,7 +252,7 @@ impl EmbeddedStore {
         key: &FlagKey,
         page: Page,
     ) -> Result<Option<OverridePage>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let name = environment.as_str();
         if inner.data.contents.flag(name, key).is_none() {
             return Ok(None);
@@ -271,7 +271,7 @@ impl EmbeddedStore {
         key: Option<&FlagKey>,
         page: Page,
     ) -> Result<Paged<AuditEntry>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let is_about = |entry: &&AuditEntry| {
             entry.environment == environment.as_str()
                 && key.is_none_or(|key| entry.flag_key.as_deref() == Some(key.as_str()))
@@ -290,7 +290,7 @@ impl EmbeddedStore {
         key: &FlagKey,
         id: i64,
     ) -> Result<Option<AuditEntry>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let mut audit = inner.history.audit.iter();
         let found = audit.find(|entry| {
             entry.id == id
@@ -305,7 +305,7 @@ impl EmbeddedStore {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<Vec<ScheduleRecord>>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let name = environment.as_str();
         if inner.data.contents.flag(name, key).is_none() {
             return Ok(None);
@@ -322,7 +322,7 @@ impl EmbeddedStore {
     }
 
     pub(super) fn due_schedules(&self, limit: u32) -> Result<Vec<DueSchedule>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let now = SystemTime::now();
         let mut due: Vec<(SystemTime, DueSchedule)> = Vec::new();
         for (name, state) in inner.data.state.iter() {
@@ -346,15 +346,15 @@ impl EmbeddedStore {
             .collect())
     }
 
-    /// The last valid contents.
-    fn last_valid(&self) -> MutexGuard<'_, Inner> {
+    /// Locks the last valid contents.
+    fn lock_last_valid(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current contents. If the file is invalid, for example because an editor is writing it, fails and keeps the
-    /// last valid contents.
-    fn current(&self) -> Result<MutexGuard<'_, Inner>, Error> {
-        let mut inner = self.last_valid();
+    /// Locks the current contents, after reading the file again if it has changed. If the file is invalid, for example
+    /// because an editor is writing it, fails and keeps the last valid contents.
+    fn lock_current(&self) -> Result<MutexGuard<'_, Inner>, Error> {
+        let mut inner = self.lock_last_valid();
         let is_unchanged = |(stamp, _): &(Stamp, String)| inner.files.is_unchanged(stamp);
         if !inner.seen.as_ref().is_some_and(is_unchanged) {
             inner.reload().map_err(Error::StoreFile)?;

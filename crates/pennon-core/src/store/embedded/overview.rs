@@ -21,7 +21,7 @@ impl EmbeddedStore {
             .find(|(name, _)| name == environment)
             .map(|(_, revision)| revision);
         let usage = self.usage(environment)?;
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let name = environment.as_str();
         let state = inner.data.state.of(name);
         let mut schedules: BTreeMap<&FlagKey, &ScheduleRecord> = BTreeMap::new();

@@ -12,7 +12,7 @@ use crate::ramp::{Ramp, RampPlace};
 
 impl EmbeddedStore {
     pub(in crate::store) fn watched_ramps(&self, limit: u32) -> Result<Vec<RampPlace>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let mut places: Vec<RampPlace> = Vec::new();
         for (name, state) in inner.data.state.iter() {
             let Ok(environment) = Environment::parse(name) else {
@@ -48,7 +48,7 @@ impl EmbeddedStore {
         key: &FlagKey,
         limit: u32,
     ) -> Result<Vec<Option<Ramp>>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let state = inner.data.state.of(environment.as_str());
         let ramps = state.and_then(|state| state.ramps.get(key));
         let newest_first = ramps.into_iter().flatten().rev();
@@ -75,7 +75,7 @@ impl EmbeddedStore {
         environment: &Environment,
         key: &FlagKey,
     ) -> Result<Option<(String, String)>, Error> {
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         let mut newest_first = inner.history.audit.iter().rev();
         let found = newest_first.find(|entry| {
             entry.environment == environment.as_str()

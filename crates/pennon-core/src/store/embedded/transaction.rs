@@ -43,7 +43,7 @@ impl EmbeddedStore {
         actor: &str,
     ) -> Result<Transaction, Error> {
         let writing = self.writing.clone().lock_owned().await;
-        let inner = self.current()?;
+        let inner = self.lock_current()?;
         Ok(Transaction {
             data: inner.data.clone(),
             records: Vec::new(),
@@ -298,7 +298,7 @@ impl Transaction {
             .unwrap_or(usize::MAX)
             .saturating_sub(1);
         let counted = [Action::SetOverride, Action::SetOverrides].map(Action::name);
-        let inner = self.store.current()?;
+        let inner = self.store.lock_current()?;
         let newest_first = inner.history.audit.iter().rev();
         let oldest = newest_first
             .take_while(|entry| now.duration_since(entry.at).unwrap_or_default() < window)
@@ -384,7 +384,7 @@ impl Transaction {
 
     pub(in crate::store) fn commit(mut self) -> Result<(), Error> {
         let store = self.store.clone();
-        let mut inner = store.current()?;
+        let mut inner = store.lock_current()?;
         if inner.revision != self.based_on {
             return Err(Error::StoreFile(format!(
                 "{} was edited while the change was being made, so the change was not made; try again",

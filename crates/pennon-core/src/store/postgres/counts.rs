@@ -244,18 +244,18 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        before: u32,
+        earlier_hours: u32,
     ) -> Result<Vec<HourCount>, Error> {
         let statement = "
             select hour, variant, count from pennon_evaluation_hours
             where environment = $1 and flag_key = $2
               and isfinite(hour) and hour >= date_trunc('hour', now()) - make_interval(hours => $3)
             order by hour desc, variant";
-        let before = i32::try_from(before).unwrap_or(i32::MAX);
+        let earlier_hours = i32::try_from(earlier_hours).unwrap_or(i32::MAX);
         let parameters: [Parameter<'_>; 3] = [
             (&environment.as_str(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
-            (&before, Type::INT4),
+            (&earlier_hours, Type::INT4),
         ];
         let rows = self.rows(statement, &parameters).await?;
         let counts = rows.iter().map(|row| HourCount {
