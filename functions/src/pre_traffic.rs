@@ -1,9 +1,9 @@
 //! Decides whether a new version may get traffic. CodeDeploy invokes this function before it shifts traffic; it has
 //! no route.
 //!
-//! It invokes the new version of `migrate`, then `GET /health` of the new version of `health`, which pings Redis
-//! and PostgreSQL from inside the VPC with the settings and secrets of this release, and reports the result to
-//! CodeDeploy. CodeDeploy's event does not name the versions, so the template sets them as variables.
+//! First it invokes the new version of `migrate`. Then it invokes `GET /health` of the new version of `health`, which
+//! pings Redis and PostgreSQL from inside the VPC with the settings and secrets of this release. At the end it reports
+//! the result to CodeDeploy. CodeDeploy's event does not name the versions, so the template sets them as variables.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +13,16 @@ use pennon_core::aws::{Aws, CallError, FunctionVersion};
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
-/// Time limit of one migration, a little more than the timeout of `migrate`: several deployments invoke it at once, and
-/// it waits for the runs before it.
+/// Time limit of one invocation of `migrate`, a little more than that function's timeout. Several deployments invoke it
+/// at once, and each run waits for the runs before it.
 const MIGRATION: Duration = Duration::from_secs(305);
 /// Time limit of one health check, including a cold start.
 const HEALTH_CHECK: Duration = Duration::from_secs(15);
 /// The pause between two attempts, so that a brief outage can end.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Checks until the version is healthy or the time limit is reached, and reports `Succeeded` or `Failed`.
+/// Migrates, waits until the version is healthy, and reports `Succeeded` or `Failed`. Each of the first two steps is
+/// retried for at most `HEALTH_TIME_LIMIT_MS`; a permanent error of `migrate` is not retried.
 ///
 /// # Errors
 /// If the event is not from CodeDeploy, or the report to CodeDeploy fails: CodeDeploy then cancels the deployment

@@ -30,7 +30,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     };
     let expected = request.expected()?;
     if change.is_typed() {
-        expected.require()?;
+        expected.require_if_match()?;
     }
     if is_dry_run {
         let moved = app

@@ -31,7 +31,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));
     }
-    expected.require()?;
+    expected.require_if_match()?;
     let changed = app
         .service
         .import(&environment, import, &expected, actor, request.context())

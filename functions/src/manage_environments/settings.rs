@@ -28,7 +28,7 @@ pub(crate) async fn replace(
 ) -> Result<Response, Error> {
     let environment = request.environment_in_path()?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     if request.boolean("dryRun")? {
         let (settings, users) = http::parse_settings_with_users(request.body())?;
         let moved = app

@@ -15,7 +15,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     let key = request.flag_key()?;
     let permanently = request.boolean("permanently")?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let context = request.context();
     if permanently {
         let gone = app

@@ -1,4 +1,4 @@
-//! `POST /api/admin/flags/{flagKey}/restore`: restores an archived flag, switched off.
+//! `POST /api/admin/flags/{flagKey}/restore`: restores an archived flag, which stays off.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -12,7 +12,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     let environment = request.environment()?;
     let key = request.flag_key()?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let changed = app
         .service
         .restore_flag(&environment, &key, &expected, actor, request.context())

@@ -16,7 +16,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     let key = request.flag_key()?;
     let to = parse(request.body())?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let changed = app
         .service
         .revert_flag(&environment, &key, to, &expected, actor, request.context())

@@ -52,7 +52,7 @@ pub(crate) async fn enable(
 ) -> Result<Response, Error> {
     Fields::reject_all(request.body())?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let id = request.parameter("webhookId");
     let webhook = app
         .service
@@ -69,7 +69,7 @@ pub(crate) async fn delete(
     environment: &Environment,
 ) -> Result<Response, Error> {
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let id = request.parameter("webhookId");
     app.service
         .delete_webhook(environment, id, &expected, actor)

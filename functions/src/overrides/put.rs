@@ -32,7 +32,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     };
     let wanted = parse(request.body())?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let changed = app
         .service
         .put_overrides(

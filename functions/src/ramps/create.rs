@@ -25,7 +25,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     let key = request.flag_key()?;
     let plan = parse(request.body())?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let (alarms, context) = (app.alarms(), request.context());
     let created = app
         .service

@@ -49,7 +49,7 @@ async fn apply(
     let key = request.flag_key()?;
     Fields::reject_all(request.body())?;
     let expected = request.expected()?;
-    expected.require()?;
+    expected.require_if_match()?;
     let service = &app.service;
     let (alarms, context) = (app.alarms(), request.context());
     let changed = service.apply_ramp_action(

@@ -51,7 +51,7 @@ impl Expected {
     ///
     /// # Errors
     /// [`Error::PreconditionRequired`].
-    pub fn require(&self) -> Result<(), Error> {
+    pub fn require_if_match(&self) -> Result<(), Error> {
         match self {
             Self::Unspecified => Err(Error::PreconditionRequired),
             Self::Any | Self::OneOf(_) => Ok(()),

@@ -109,7 +109,7 @@ impl FlagService {
         self.finish(transaction, environment, after, context).await
     }
 
-    /// Restores an archived flag, switched off.
+    /// Restores an archived flag, which stays off.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`];
