@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationDefaults {
-    /// As in the existing service: `true` for a caller without a targeting key, and [`Bucketing::Sha256`].
+    /// As in the existing service, which Pennon can replace (docs/migration.md): `true` for a caller without a
+    /// targeting key, and [`Bucketing::Sha256`].
     Existing,
     /// `false` for a caller without a targeting key, and [`Bucketing::Fractional`].
     New,
@@ -24,8 +25,9 @@ pub enum EvaluationDefaults {
 pub enum Bucketing {
     /// SHA-256 over the user id, the same order for every flag without a salt.
     Sha256,
-    /// flagd's `fractional` over flag key and user id, in the version of the environment: a different order for
-    /// each flag, equal to that of flagd's engines.
+    /// flagd's `fractional` over the flag key, or the salt if the flag has one, and the user id. The setting
+    /// `fractional` of the environment selects its version. The order is different for each key or salt, and
+    /// equal to that of flagd's engines.
     Fractional,
 }
 

@@ -135,7 +135,7 @@ fn rule(rng: &mut fastrand::Rng, depth: usize) -> Value {
             let operator = (*pick(rng, OPERATORS)).to_owned();
             let arguments = match rng.usize(..8) {
                 0 => rule(rng, depth - 1),
-                most => (0..most.min(4)).map(|_| rule(rng, depth - 1)).collect(),
+                count => (0..count.min(4)).map(|_| rule(rng, depth - 1)).collect(),
             };
             Value::Object([(operator, arguments)].into_iter().collect())
         }
@@ -251,6 +251,7 @@ fn a_rule_that_refers_to_itself_does_not_compile() {
 
 #[test]
 fn the_deepest_rule_that_compiles_runs_on_a_small_stack() {
+    // `var` and its constant argument are two of the 64 levels that a rule may have.
     let mut rule = json!({"var": "list"});
     for _ in 0..62 {
         rule = json!({"!": [rule]});

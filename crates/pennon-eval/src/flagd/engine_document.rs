@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::fields::{META_FRACTIONAL, META_REMOTE_ONLY};
-use super::simple::simple;
+use super::simple::boolean_definition;
 use super::write::{Form, write};
 use crate::logic::{self, evaluators::Evaluators};
 use crate::ruleset::unreadable_reason;
@@ -75,7 +75,7 @@ fn for_engines(
     defaults: EvaluationDefaults,
 ) -> Option<Flag> {
     let definition = match &flag.definition {
-        None if !flag.enabled => simple(Rollout::default(), None),
+        None if !flag.enabled => boolean_definition(Rollout::default(), None),
         None => {
             let percent = flag.rollout_percentage.percent();
             let is_partial = (1..100).contains(&percent);
@@ -83,7 +83,7 @@ fn for_engines(
             if is_partial && bucketing != Some(Bucketing::Fractional) {
                 return None;
             }
-            let simple = simple(flag.rollout_percentage, flag.salt.as_deref());
+            let simple = boolean_definition(flag.rollout_percentage, flag.salt.as_deref());
             with_overrides(simple, flag, |user| {
                 Some(if user.is_in() { "on" } else { "off" })
             })

@@ -9,7 +9,7 @@ use super::fields::{
     BUCKETING, DESCRIPTION, KEY, META_BUCKETING, META_DESCRIPTION, META_OVERRIDES, META_PREFIX,
     META_ROLLOUT, META_SALT, OVERRIDES, ROLLOUT, SALT, STATE,
 };
-use super::simple::simple;
+use super::simple::boolean_definition;
 use crate::logic::evaluators::Evaluators;
 use crate::violation::Violations;
 use crate::{Bucketing, Definition, Flag, Override, Rollout, validate};
@@ -73,7 +73,7 @@ pub(super) fn read_flag(
         // Earlier versions did not write the salt into the rule.
         let is_simple = [flag.salt.as_deref(), None]
             .into_iter()
-            .any(|salt| definition == simple(rollout, salt));
+            .any(|salt| definition == boolean_definition(rollout, salt));
         if definition != Definition::default() && !is_simple {
             let at = if in_metadata {
                 "/metadata/pennon.rolloutPercentage"

@@ -6,7 +6,7 @@ use crate::{Definition, Rollout};
 
 /// The boolean flag with the same percentage. flagd selects the users with its hash; they are the same users only with
 /// [`Bucketing::Fractional`](crate::Bucketing::Fractional).
-pub(super) fn simple(rollout: Rollout, salt: Option<&str>) -> Definition {
+pub(super) fn boolean_definition(rollout: Rollout, salt: Option<&str>) -> Definition {
     let percent = rollout.percent();
     let is_on = percent == 100;
     Definition {

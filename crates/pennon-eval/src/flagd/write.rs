@@ -9,7 +9,7 @@ use super::fields::{
     BUCKETING, DESCRIPTION, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT,
     META_SALT, OVERRIDES, ROLLOUT, SALT, STATE, UNREADABLE,
 };
-use super::simple::simple;
+use super::simple::boolean_definition;
 use crate::{Bucketing, Flag, FlagKey, FractionalVersion, Settings};
 
 /// The form of a written file.
@@ -74,7 +74,7 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
     let definition = match (&flag.definition, form) {
         (Some(definition), _) => Some(Cow::Borrowed(definition)),
         (None, Form::Exchange) => {
-            let simple = simple(flag.rollout_percentage, flag.salt.as_deref());
+            let simple = boolean_definition(flag.rollout_percentage, flag.salt.as_deref());
             Some(Cow::Owned(simple))
         }
         (None, Form::Local) => None,

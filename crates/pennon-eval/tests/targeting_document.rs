@@ -1,4 +1,4 @@
-//! Every example of docs/targeting.md is evaluated.
+//! Evaluates the examples of docs/targeting.md whose results the document states.
 
 #![expect(clippy::panic, reason = "a test may panic")]
 
@@ -6,7 +6,7 @@ use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{Context, EvaluationDefaults, Ruleset, Settings};
 use serde_json::{Value, json};
 
-const MANUAL: &str = include_str!("../../../docs/targeting.md");
+const DOCUMENT: &str = include_str!("../../../docs/targeting.md");
 const NOW: i64 = 1_700_000_000;
 
 /// The texts between backquotes.
@@ -27,7 +27,7 @@ fn compile(file: &Value) -> Ruleset {
 #[test]
 fn every_example_flag_has_the_documented_results() {
     let mut checked = 0;
-    for part in MANUAL.split("```json\n").skip(1) {
+    for part in DOCUMENT.split("```json\n").skip(1) {
         let (file, after) = part.split_once("```").expect("the end of a block");
         let file = parse(file);
         let rules = compile(&file);
@@ -56,7 +56,7 @@ fn every_example_flag_has_the_documented_results() {
 
 #[test]
 fn every_operator_has_the_documented_result() {
-    let (_, operators) = MANUAL.split_once("## Operators\n").expect("a chapter");
+    let (_, operators) = DOCUMENT.split_once("## Operators\n").expect("a chapter");
     let (operators, _) = operators.split_once("\n## ").expect("its end");
     let context = codes(operators)[0];
     let context = Context::parse(parse(context)).expect("a context");
