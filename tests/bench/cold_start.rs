@@ -99,7 +99,8 @@ impl Encrypted {
         }
     }
 
-    /// The variables of a function that finds both URLs in secrets, without those of the Secrets Manager.
+    /// The variables of a function that finds both URLs in secrets, without the endpoint and credentials of Secrets
+    /// Manager.
     async fn environment(&self, manager: &SecretsManager) -> Vec<(String, String)> {
         let authority = self.certificates.file("ca.pem");
         let redis = format!("rediss://:{PASSWORD}@127.0.0.1:{}", self.redis_port);
@@ -117,7 +118,8 @@ impl Encrypted {
     }
 }
 
-/// Lets functions with these variables read a recording of the secrets that the variables name.
+/// Lets functions with these variables read a recording of the secrets that the variables name, because the time that
+/// moto takes would count as theirs.
 async fn record_secrets(manager: &SecretsManager, all: [&mut Vec<(String, String)>; 2]) {
     let variables = all.iter().flat_map(|variables| variables.iter());
     let secrets = variables.filter(|(name, _)| name.ends_with("_SECRET_ARN"));

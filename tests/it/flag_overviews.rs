@@ -122,7 +122,7 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
 }
 
 #[tokio::test]
-async fn a_simple_flag_with_unreadable_settings_does_not_look_typed() {
+async fn the_list_shows_a_simple_flag_without_bucketing_if_the_settings_are_unreadable() {
     let api = Api::on_postgres().await;
     let statement = "insert into pennon_environment_settings (environment, settings)
                      values ('production', '[]')";

@@ -23,11 +23,11 @@ pub struct Admin(HttpClient);
 impl Api {
     /// A server on PostgreSQL and Redis, and one on a file. Both must behave the same.
     pub async fn of_both_kinds() -> [Self; 2] {
-        Self::of_both_kinds_with(&[]).await
+        Self::of_both_kinds_with_variables(&[]).await
     }
 
-    /// The same with more variables.
-    pub async fn of_both_kinds_with(more: &[(&str, &str)]) -> [Self; 2] {
+    /// The same two servers, with more environment variables.
+    pub async fn of_both_kinds_with_variables(more: &[(&str, &str)]) -> [Self; 2] {
         let stack = Stack::start().await;
         let on_postgres = Self {
             on: "PostgreSQL",

@@ -145,8 +145,8 @@ fn remove_at_exit(folder: &Path) {
     std::mem::forget(Process::start(&command, &log, Some(folder)));
 }
 
-/// The variable with the file to which an instrumented binary writes its coverage data, if we measure coverage.
-/// Programs under test inherit no other variable.
+/// The variable with the file to which an instrumented binary writes its coverage data, if we measure coverage. Callers
+/// start programs without inherited variables, so they must set this one.
 pub fn coverage() -> Option<(String, String)> {
     let name = "LLVM_PROFILE_FILE";
     std::env::var(name).ok().map(|file| (name.to_owned(), file))

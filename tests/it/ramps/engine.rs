@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::guards::Deployment;
 use super::{
     RAMP, create, edit_ramp, end_bakes, guarded, patch, percentage, plan, ramp, set_alarm, sql,
-    started,
+    start_ramp,
 };
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn an_unreadable_ramp_harms_only_itself() {
             .admin_if("*", "PATCH", "/api/admin/flags/search", &ready)
             .await;
         assert_eq!(ready.status, 200);
-        started(&api, &plan(&[60, 70])).await;
+        start_ramp(&api, &plan(&[60, 70])).await;
         edit_ramp(&mut api, "checkout", |ramp| {
             ramp["state"] = json!("melting");
         })
@@ -75,7 +75,7 @@ async fn reconcile_passes_over_an_unreadable_ramp() {
     let deployment = Deployment::start().await;
     deployment.stack.database.add_flag("other", true, 0).await;
     for key in ["checkout", "other"] {
-        deployment.started(key, &plan(&[60, 70])).await;
+        deployment.start_ramp(key, &plan(&[60, 70])).await;
     }
     end_bakes(&deployment.stack).await;
     let broken = "update pennon_ramps set ramp = '{\"id\": 1}' where flag_key = 'checkout'";
@@ -93,7 +93,7 @@ async fn reconcile_passes_over_an_unreadable_ramp() {
 async fn a_clock_that_was_set_back_bakes_the_step_again_and_hides_no_alarm() {
     for mut api in Api::of_both_kinds().await {
         set_alarm(&api, "errors", "OK").await;
-        let made = started(&api, &guarded(&[60, 70], "errors")).await;
+        let made = start_ramp(&api, &guarded(&[60, 70], "errors")).await;
         // As if the step had begun by a clock that was three hours ahead.
         edit_ramp(&mut api, "checkout", |ramp| {
             for (field, hours) in [("stepBeganAt", 3), ("checkedAt", 3), ("dueAt", 4)] {
@@ -133,7 +133,7 @@ async fn a_clock_that_was_set_back_bakes_the_step_again_and_hides_no_alarm() {
 #[tokio::test]
 async fn after_a_jump_of_the_clock_a_step_bakes_again() {
     for mut api in Api::of_both_kinds().await {
-        started(&api, &plan(&[60, 70])).await;
+        start_ramp(&api, &plan(&[60, 70])).await;
         // As if the clock had jumped three hours ahead since.
         edit_ramp(&mut api, "checkout", |ramp| {
             for (field, hours) in [("stepBeganAt", 3), ("checkedAt", 3), ("dueAt", 2)] {
@@ -163,7 +163,9 @@ async fn after_a_jump_of_the_clock_a_step_bakes_again() {
 #[tokio::test]
 async fn a_late_run_bakes_the_step_again_and_begins_one_step_at_a_time() {
     let deployment = Deployment::start().await;
-    deployment.started("checkout", &plan(&[60, 70, 80])).await;
+    deployment
+        .start_ramp("checkout", &plan(&[60, 70, 80]))
+        .await;
     let late = "update pennon_ramps set ramp = (ramp::jsonb || '{
         \"dueAt\": \"2026-01-01T01:00:00.000Z\", \"checkedAt\": \"2026-01-01T00:00:00.000Z\"
         }')::json";
@@ -189,7 +191,9 @@ async fn a_late_run_bakes_the_step_again_and_begins_one_step_at_a_time() {
 #[tokio::test]
 async fn the_run_after_a_killed_one_begins_the_step_once() {
     let mut deployment = Deployment::start().await;
-    deployment.started("checkout", &plan(&[60, 70, 80])).await;
+    deployment
+        .start_ramp("checkout", &plan(&[60, 70, 80]))
+        .await;
     end_bakes(&deployment.stack).await;
     let stack = &deployment.stack;
     let lock = pennon_tests::postgres::connect(&stack.database.url()).await;
@@ -313,7 +317,7 @@ async fn one_run_advances_five_hundred_ramps_and_the_next_run_the_others() {
     let stack = &deployment.stack;
     deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let body = guarded(&[60, 70], "errors");
-    deployment.started("checkout", &body).await;
+    deployment.start_ramp("checkout", &body).await;
     // The rows that 510 requests would create.
     let copies = format!(
         "insert into feature_flags (flag_key, enabled, rollout_percentage)

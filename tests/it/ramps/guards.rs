@@ -12,7 +12,9 @@ use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
-use super::{RAMP, act, create, end_bakes, guarded, percentage, plan, ramp, sql, started, steps};
+use super::{
+    RAMP, act, create, end_bakes, guarded, percentage, plan, ramp, sql, start_ramp, steps,
+};
 
 /// A stack with the functions of ramps.
 pub(super) struct Deployment {
@@ -52,7 +54,7 @@ impl Deployment {
         self.ramps.call(&event).await
     }
 
-    pub(super) async fn started(&self, key: &str, plan: &Value) {
+    pub(super) async fn start_ramp(&self, key: &str, plan: &Value) {
         let answer = self.create(key, plan).await;
         assert_eq!(answer.status, 201, "{answer:?}");
     }
@@ -193,7 +195,7 @@ async fn a_run_reads_the_alarms_of_more_than_a_hundred_names() {
         let guards = (0..7).map(|part| json!({"alarm": format!("alarm-{}", number * 7 + part)}));
         let guards: Vec<Value> = guards.collect();
         let body = json!({"steps": steps(&[10, 20]), "guards": guards});
-        deployment.started(&key, &body).await;
+        deployment.start_ramp(&key, &body).await;
     }
     for name in ["alarm-3", "alarm-104"] {
         deployment.alarms.set(name, "ALARM").await;
@@ -217,7 +219,7 @@ async fn guard_rolls_a_ramp_back_once_and_ignores_other_events() {
     deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let old = "2026-01-01T00:00:00.000+0000";
     let body = guarded(&[60, 70], "errors");
-    deployment.started("checkout", &body).await;
+    deployment.start_ramp("checkout", &body).await;
     let guard = &deployment.guard;
     let none = |state: &str| Ok(json!({"state": state, "rolledBack": 0}));
     for state in ["OK", "INSUFFICIENT_DATA"] {
@@ -263,8 +265,8 @@ async fn begin_steps_earlier(stack: &Stack, key: &str, minutes: u64) {
 #[tokio::test]
 async fn a_shared_alarm_rolls_back_only_ramps_that_advanced_within_its_evaluation_interval() {
     let deployment = Deployment::start().await;
-    // One alarm has an evaluation interval of 20 minutes from the beginning; that of the other is raised to 20 minutes
-    // while it guards ramps.
+    // One alarm is created with an evaluation interval of 20 minutes; that of the other is raised to 20 minutes while
+    // it guards ramps.
     deployment
         .alarms
         .put("errors", &[GUARD_FUNCTION_ARN], 20)
@@ -280,7 +282,7 @@ async fn a_shared_alarm_rolls_back_only_ramps_that_advanced_within_its_evaluatio
             let key = format!("{alarm}-{key}");
             deployment.stack.database.add_flag(&key, true, 0).await;
             let body = guarded(&[60, 70], alarm);
-            deployment.started(&key, &body).await;
+            deployment.start_ramp(&key, &body).await;
             begin_steps_earlier(&deployment.stack, &key, minutes).await;
         }
     }
@@ -322,7 +324,7 @@ async fn an_event_that_arrives_after_reconcile_has_seen_its_alarm_changes_nothin
     deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     let mut body = guarded(&[60, 70], "errors");
     body["onAlarm"] = json!("pause");
-    deployment.started("checkout", &body).await;
+    deployment.start_ramp("checkout", &body).await;
     let late = alarm_event("errors", "ALARM", &now());
     deployment.alarms.set("errors", "ALARM").await;
     deployment.run().await;
@@ -375,7 +377,7 @@ async fn a_forged_ramp_never_raises_a_share_when_it_is_rolled_back() {
         deployment.stack.database.add_flag(&key, true, 10).await;
         let mut body = guarded(&[20, 70], "errors");
         body["onAlarm"] = json!(on_alarm);
-        deployment.started(&key, &body).await;
+        deployment.start_ramp(&key, &body).await;
         let forge = format!(
             "update pennon_ramps set ramp = (ramp::jsonb || '{forged}')::json
              where flag_key = '{key}'"
@@ -476,7 +478,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
     let cases = ["hold", "rollback", "ignore"];
     let losses = [("no-data", "has no data"), ("deleted", "does not exist")];
     let every = || cases.iter().flat_map(|it| losses.map(|loss| (*it, loss)));
-    for (number, api) in Api::of_both_kinds_with(&borrowed(&environment))
+    for (number, api) in Api::of_both_kinds_with_variables(&borrowed(&environment))
         .await
         .into_iter()
         .enumerate()
@@ -551,7 +553,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
         alarms
             .add(&name("ignore", "steps"), &[GUARD_FUNCTION_ARN])
             .await;
-        started(&api, &body).await;
+        start_ramp(&api, &body).await;
         alarms.delete(&name("ignore", "steps")).await;
         eventually("the second step begins", async || {
             ramp(&api).await["step"] == 2
@@ -570,7 +572,7 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
     approval["steps"][0]["approval"] = json!(true);
     let baking = guarded(&[60, 70], "errors");
     for (key, body) in [("checkout", &baking), ("waiting", &approval)] {
-        deployment.started(key, body).await;
+        deployment.start_ramp(key, body).await;
     }
     for state in ["ALARM", "INSUFFICIENT_DATA", "deleted"] {
         if state == "deleted" {
@@ -600,7 +602,7 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
 
 #[tokio::test]
 async fn without_a_way_to_cloudwatch_a_ramp_with_guards_is_rejected() {
-    for api in Api::of_both_kinds_with(&[("CLOUDWATCH_ENDPOINT", "none")]).await {
+    for api in Api::of_both_kinds_with_variables(&[("CLOUDWATCH_ENDPOINT", "none")]).await {
         let refused = create(&api, &guarded(&[60, 70], "errors")).await;
         assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
         assert!(
@@ -608,7 +610,7 @@ async fn without_a_way_to_cloudwatch_a_ramp_with_guards_is_rejected() {
             "{refused:?}"
         );
         assert_eq!(api.read(RAMP).await.status, 404);
-        started(&api, &plan(&[60, 70])).await;
+        start_ramp(&api, &plan(&[60, 70])).await;
         let advanced = act(&api, "advance").await;
         assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.on);
         assert_eq!(percentage(&api).await, 70);

@@ -54,7 +54,7 @@ fn copy_of_flag() -> Value {
     json!({"from": "staging", "flags": [{"flagKey": "checkout", "ifMatch": "*"}]})
 }
 
-async fn started(api: &Api, plan: &Value) -> Value {
+async fn start_ramp(api: &Api, plan: &Value) -> Value {
     let answer = create(api, plan).await;
     assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
     answer.json()
@@ -144,7 +144,7 @@ async fn a_ramp_advances_by_itself_and_completes() {
         let steps = json!([
             {"percent": 60, "bakeSeconds": 1}, {"percent": 100, "bakeSeconds": 1},
         ]);
-        let first = started(&api, &json!({ "steps": steps })).await;
+        let first = start_ramp(&api, &json!({ "steps": steps })).await;
         assert_eq!(first["state"], "baking");
         assert_eq!(percentage(&api).await, 60);
         eventually("the ramp completes", async || {
@@ -214,7 +214,7 @@ async fn each_action_is_allowed_in_its_states_only() {
             for action in ACTIONS {
                 let reset = patch(&api, &json!({"rolloutPercentage": 50})).await;
                 assert_eq!(reset.status, 200);
-                started(&api, &plan(&[60, 70])).await;
+                start_ramp(&api, &plan(&[60, 70])).await;
                 for step in path {
                     assert_eq!(act(&api, step).await.status, 200, "{step} on {}", api.on);
                 }
@@ -243,7 +243,7 @@ async fn an_approval_holds_the_first_step_and_later_ones() {
             {"percent": 60, "bakeSeconds": 1, "approval": true},
             {"percent": 70, "bakeSeconds": 1, "approval": true},
         ]);
-        let first = started(&api, &json!({ "steps": steps })).await;
+        let first = start_ramp(&api, &json!({ "steps": steps })).await;
         assert_eq!(
             (&first["state"], first["step"].as_u64()),
             (&json!("pending"), Some(0))
@@ -402,7 +402,7 @@ async fn an_invalid_plan_is_rejected_with_its_field() {
             let answer = api.admin_if("*", "POST", &path, &body).await;
             assert_eq!(answer.status, status, "{key} {body}: {answer:?}");
         }
-        started(&api, &plan(&[60])).await;
+        start_ramp(&api, &plan(&[60])).await;
         assert_eq!(create(&api, &plan(&[70])).await.status, 409, "one is live");
         let path = format!("{RAMP}/pause");
         let answer = api.admin_if("*", "POST", &path, &json!({"a": 1})).await;
@@ -427,9 +427,9 @@ async fn a_ramp_starts_and_is_advanced_only_while_its_guards_are_ok() {
         set_alarm(&api, "slow", "OK").await;
         let mut unset = body.clone();
         unset["guards"][0]["alarm"] = json!("never-set");
-        started(&api, &unset).await;
+        start_ramp(&api, &unset).await;
         assert_eq!(act(&api, "rollback").await.status, 200);
-        started(&api, &body).await;
+        start_ramp(&api, &body).await;
         set_alarm(&api, "slow", "INSUFFICIENT_DATA").await;
         assert_eq!(act(&api, "advance").await.status, 200, "that is ignored");
         act(&api, "pause").await;
@@ -456,7 +456,7 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
             set_alarm(&api, "errors", "OK").await;
             let mut body = guarded(&[60, 70, 80], "errors");
             body["onAlarm"] = json!(on_alarm);
-            let id = started(&api, &body).await["id"].clone();
+            let id = start_ramp(&api, &body).await["id"].clone();
             assert_eq!(act(&api, "advance").await.status, 200);
             set_alarm(&api, "errors", "ALARM").await;
             let after = ramp(&api).await;
@@ -556,7 +556,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
             let made = api.admin_if("*", method, &path, &body).await;
             assert!(made.status < 300, "{method} {path}: {made:?} on {}", api.on);
         }
-        started(&api, &guarded(&[60], "errors")).await;
+        start_ramp(&api, &guarded(&[60], "errors")).await;
         assert_eq!(ramp(&api).await["guards"][0]["state"], "ok");
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
         assert_eq!(ramp(&api).await["guards"][0]["state"], "alarm");
@@ -609,7 +609,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
         let on = json!({"enabled": true});
         assert_eq!(patch(&api, &on).await.status, 200, "on {}", api.on);
         // An admin's own rollback needs nobody to acknowledge it.
-        started(&api, &plan(&[60])).await;
+        start_ramp(&api, &plan(&[60])).await;
         let back = act(&api, "rollback").await.json();
         assert_eq!(
             (&back["state"], back["percent"].as_u64()),
@@ -627,7 +627,7 @@ async fn a_rolled_back_flag_that_was_deleted_without_the_api_cannot_be_created_a
     let api = Api::on_postgres().await;
     set_alarm(&api, "errors", "OK").await;
     copyable(&api).await;
-    started(&api, &guarded(&[60], "errors")).await;
+    start_ramp(&api, &guarded(&[60], "errors")).await;
     assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
     let audit = api.read(&format!("{FLAG}/audit")).await.json();
     let entry = &audit["entries"][0];
@@ -740,7 +740,7 @@ async fn a_step_waits_for_evaluations_from_its_start_on() {
             {"percent": 60, "bakeSeconds": 1, "minEvaluations": 3},
             {"percent": 70, "bakeSeconds": 3600},
         ]);
-        started(&api, &json!({ "steps": steps })).await;
+        start_ramp(&api, &json!({ "steps": steps })).await;
         eventually("the ramp holds", async || {
             ramp(&api).await["reason"] == "the step needs 3 evaluations"
         })

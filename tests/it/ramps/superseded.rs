@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::guards::{Deployment, alarm_event, now};
 use super::{
     COPY, FLAG, act, copy_of_flag, copyable, end_bakes, guarded, patch, percentage, plan, ramp,
-    set_alarm, sql, started,
+    set_alarm, sql, start_ramp,
 };
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
             ("DELETE", FLAG, Value::Null, "flag.archive"),
         ] {
             for pause in [false, true] {
-                started(&api, &plan(&[60, 70])).await;
+                start_ramp(&api, &plan(&[60, 70])).await;
                 let mut body = body.clone();
                 if action == "flag.revert" {
                     let audit = api.read(&format!("{FLAG}/audit")).await.json();
@@ -127,7 +127,7 @@ async fn settled_schedule(api: &Api, key: &str, id: &str) -> Value {
 #[tokio::test]
 async fn a_due_schedule_supersedes_the_ramp_which_names_the_schedule() {
     for api in Api::of_both_kinds().await {
-        started(&api, &plan(&[60, 70])).await;
+        start_ramp(&api, &plan(&[60, 70])).await;
         let id = schedule(&api, "checkout", &json!({"rolloutPercentage": 52})).await;
         assert_eq!(
             settled_schedule(&api, "checkout", &id).await["status"],
@@ -145,7 +145,7 @@ async fn a_due_schedule_supersedes_the_ramp_which_names_the_schedule() {
 async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
     for api in Api::of_both_kinds().await {
         set_alarm(&api, "errors", "OK").await;
-        started(&api, &guarded(&[60], "errors")).await;
+        start_ramp(&api, &guarded(&[60], "errors")).await;
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
         let refused = schedule(&api, "checkout", &json!({"rolloutPercentage": 90})).await;
         let other = schedule(&api, "search", &json!({"rolloutPercentage": 9})).await;
@@ -192,8 +192,8 @@ async fn reconcile_does_not_fail_on_a_schedule_of_a_rolled_back_flag() {
     deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
     deployment.stack.database.add_flag("other", true, 0).await;
     let body = guarded(&[60], "errors");
-    deployment.started("checkout", &body).await;
-    deployment.started("other", &plan(&[10, 20])).await;
+    deployment.start_ramp("checkout", &body).await;
+    deployment.start_ramp("other", &plan(&[10, 20])).await;
     let event = alarm_event("errors", "ALARM", &now());
     let done = json!({"state": "ALARM", "rolledBack": 1});
     assert_eq!(deployment.guard.invoke(&event).await, Ok(done));
@@ -224,7 +224,7 @@ async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
     for api in Api::of_both_kinds().await {
         for pause in [false, true] {
             patch(&api, &json!({"rolloutPercentage": 50})).await;
-            started(&api, &plan(&[60, 70])).await;
+            start_ramp(&api, &plan(&[60, 70])).await;
             if pause {
                 assert_eq!(act(&api, "pause").await.status, 200);
             }
