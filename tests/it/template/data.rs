@@ -490,7 +490,7 @@ planted! {
         [Mistake("DatabaseParameters", "        max_connections: !FindInMap [DatabaseClasses, !Ref DatabaseInstanceClass, Connections]\n", "")]
         => "Database: another number of connections than its class is planned for";
     a_reader_with_the_login_of_writers:
-        [Mistake("GetFlagFunction", "      Role: !GetAtt ReadRole.Arn\n", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Role: !GetAtt ChangeRole.Arn\n")]
+        [Mistake("GetFlagFunction", "      Role: !GetAtt ReadRole.Arn\n", "      Environment: {Variables: {DATABASE_SECRET_ARN: !If [UseDatabaseRoles, !Ref DatabaseWriteSecret, !If [CreateDatabase, !Ref DatabaseSecretAttachment, !Ref ExternalDatabaseSecretArn]]}}\n      Role: !GetAtt ChangeRole.Arn\n")]
         => "GetFlagFunction: its login of the database is that of \"DatabaseWriteSecret\"",
             "GetFlagFunction: may not write to its log group",
            "GetFlagFunction: sends webhooks by null";
