@@ -18,7 +18,7 @@ export interface Resource<T> {
   etag: ReadonlySignal<string | undefined>;
   /** Of the last attempt. */
   error: ReadonlySignal<ApiError | undefined>;
-  /** Whether a request takes longer than `SPINNER_DELAY` while there is no data. The page then shows that it is loading. */
+  /** There is no data, and a request takes longer than `SPINNER_DELAY`: the page shows that it is loading. */
   slow: ReadonlySignal<boolean>;
   reload(): Promise<void>;
 }
