@@ -163,7 +163,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
 
     let mut common = vec![
         ("AWS_LAMBDA_LOG_LEVEL", TRACE),
-        ("HEALTH_TIME_LIMIT_MS", "0"),
+        ("PRE_TRAFFIC_RETRY_LIMIT_MS", "0"),
         ("AWS_SECRET_ACCESS_KEY", AWS_SECRET_KEY),
         ("AWS_SESSION_TOKEN", AWS_SESSION),
         ("CACHE_MAC_KEY", MAC_KEY),

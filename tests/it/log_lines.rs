@@ -18,7 +18,7 @@ const BAD_SETTINGS: [(&str, &str); 5] = [
     ("JWT_ISSUER", "https://issuer.example"),
     ("JWT_AUDIENCE", "app"),
     ("JWT_CA_FILE", "/nowhere.pem"),
-    ("HEALTH_TIME_LIMIT_MS", "0"),
+    ("PRE_TRAFFIC_RETRY_LIMIT_MS", "0"),
 ];
 
 /// Sends every event of a function once. A failing invocation writes log lines too.
@@ -49,7 +49,7 @@ async fn every_line_of_every_function_has_the_domain_config() {
     let mut seen = BTreeSet::new();
     let mut lines = 0;
     // `pre-traffic` tries once instead of for 35 s.
-    let quick = [("HEALTH_TIME_LIMIT_MS", "0")];
+    let quick = [("PRE_TRAFFIC_RETRY_LIMIT_MS", "0")];
     let invalid_redis = [("REDIS_URL", "redis//nowhere"), quick[0]];
     let names: Vec<String> = tidy::functions().into_iter().collect();
     // Most of the time is spent waiting for servers that are cut off, so several functions wait at the same time.

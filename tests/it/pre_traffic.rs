@@ -17,7 +17,7 @@ async fn plane(stack: &Stack) -> ControlPlane {
 /// Runs the hook once, and returns the function and its response.
 async fn run(plane: &ControlPlane, more: &[(&str, &str)]) -> (Function, Result<Value, Value>) {
     let mut environment = plane.environment();
-    environment.push(("HEALTH_TIME_LIMIT_MS", "0"));
+    environment.push(("PRE_TRAFFIC_RETRY_LIMIT_MS", "0"));
     environment.extend_from_slice(more);
     let hook = Function::start("pre-traffic", &environment).await;
     let outcome = hook.invoke(Event::load("pre-traffic").value()).await;
@@ -101,7 +101,7 @@ async fn the_check_of_a_version_that_is_not_ready_is_retried() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     plane.reject_once("pennon-health", 409);
-    let (_hook, outcome) = run(&plane, &[("HEALTH_TIME_LIMIT_MS", "20000")]).await;
+    let (_hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
     assert_eq!(plane.invocations().len(), 3);
     assert_eq!(status(&plane), ["Succeeded"]);
@@ -113,7 +113,7 @@ async fn a_migration_for_which_lambda_has_no_instance_is_retried() {
     for status in [429, 503, 409] {
         let plane = plane(&stack).await;
         plane.reject_once("pennon-migrate", status);
-        let (hook, outcome) = run(&plane, &[("HEALTH_TIME_LIMIT_MS", "20000")]).await;
+        let (hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
         assert_eq!(outcome.expect("an answer")["healthy"], true, "{status}");
         assert_eq!(plane.invocations().len(), 3, "{status}");
         assert!(hook.has_logged("not migrated yet"));
@@ -126,7 +126,7 @@ async fn an_unreachable_lambda_is_retried_until_the_time_limit() {
     let plane = plane(&stack).await;
     let nowhere = [
         ("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:1"),
-        ("HEALTH_TIME_LIMIT_MS", "3000"),
+        ("PRE_TRAFFIC_RETRY_LIMIT_MS", "3000"),
     ];
     let (hook, outcome) = run(&plane, &nowhere).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
@@ -139,7 +139,7 @@ async fn a_migration_that_may_not_be_invoked_is_not_retried() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     plane.reject_once("pennon-migrate", 403);
-    let (_hook, outcome) = run(&plane, &[("HEALTH_TIME_LIMIT_MS", "20000")]).await;
+    let (_hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(plane.invocations().len(), 1);
     assert_eq!(status(&plane), ["Failed"]);
@@ -174,7 +174,7 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
             Function::start("health", &url).await,
         );
         let plane = ControlPlane::start(migrate, health).await;
-        let (_hook, outcome) = run(&plane, &[("HEALTH_TIME_LIMIT_MS", "20000")]).await;
+        let (_hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
         assert!(outcome.is_ok(), "{outcome:?}");
         assert_eq!(status(&plane), [word]);
         // A migration that was run again would fail again.

@@ -98,7 +98,7 @@ impl Config {
             rollout: RolloutConfig {
                 migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
                 health_function: from.text("HEALTH_FUNCTION_ARN"),
-                retry_limit: from.millis("HEALTH_TIME_LIMIT_MS", 35_000, 0..=35_000),
+                retry_limit: from.millis("PRE_TRAFFIC_RETRY_LIMIT_MS", 35_000, 0..=35_000),
             },
             snapshot_max_age: from.millis("SNAPSHOT_MAX_AGE_MS", 0, 0..=3_600_000),
             installation: from.text("INSTALLATION_ID"),

@@ -177,8 +177,8 @@ pub struct RolloutConfig {
     pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` of this release.
     pub health_function: Option<String>,
-    /// `HEALTH_TIME_LIMIT_MS`: for how long `health` is retried after any failure, and `migrate` after a transient one.
-    /// A newly published version may have to wait for its network interface.
+    /// `PRE_TRAFFIC_RETRY_LIMIT_MS`: for how long `health` is retried after any failure, and `migrate` after a
+    /// transient one. A newly published version may have to wait for its network interface.
     pub retry_limit: Duration,
 }
 
