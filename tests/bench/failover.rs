@@ -128,7 +128,7 @@ async fn main() -> ExitCode {
     let mut verdict = Verdict::default();
     println!(
         "{:40} {:>8} {:>5} {:>6} {:>7} {:>11} {:>11} {:>8} {:>6}",
-        "event", "requests", "5xx", "stale", "failed", "promoted s", "back s", "longest", "hits"
+        "event", "requests", "5xx", "stale", "failed", "event s", "back s", "longest", "hits"
     );
     for scenario in Scenario::ALL {
         if is_wanted(&format!("{scenario:?}")) {
@@ -206,11 +206,11 @@ async fn run(scenario: Scenario, verdict: &mut Verdict) {
     let load = start_load(&deployment, Kind::OneByOne).await;
     let started = Instant::now();
     cause(scenario, &mut deployment.cluster).await;
-    let promoted = (started.elapsed(), SystemTime::now());
+    let event = (started.elapsed(), SystemTime::now());
     tokio::time::sleep(Duration::from_secs(4)).await;
     let record = load.finish().await;
     let failed = record.failed_cache_operations().len();
-    report(scenario.title(), &record, Some(promoted));
+    report(scenario.title(), &record, Some(event));
     check(scenario.title(), &record, verdict);
     verdict.require(
         scenario.may_fail(failed, record.samples.len()),
@@ -307,22 +307,22 @@ async fn wait_for_another_primary(cluster: &Cluster, old: usize) {
     .await;
 }
 
-fn report(title: &str, record: &Record, promoted: Option<(Duration, SystemTime)>) {
+fn report(title: &str, record: &Record, event: Option<(Duration, SystemTime)>) {
     let reads: Vec<&Sample> = record
         .samples
         .iter()
         .filter(|one| one.invalidated.is_none())
         .collect();
     let hits = reads.iter().filter(|sample| sample.hit).count();
-    let (after, back) = promoted.map_or((String::new(), String::new()), |(after, moment)| {
-        let back = record.recovered_after(moment);
+    let (event, back) = event.map_or((String::new(), String::new()), |(duration, end)| {
+        let back = record.recovered_after(end);
         (
-            format!("{:.2}", after.as_secs_f64()),
+            format!("{:.2}", duration.as_secs_f64()),
             format!("{:.2}", back.as_secs_f64()),
         )
     });
     println!(
-        "{title:40} {:8} {:5} {:6} {:7} {after:>11} {back:>11} {:5.0} ms {:4.1} %",
+        "{title:40} {:8} {:5} {:6} {:7} {event:>11} {back:>11} {:5.0} ms {:4.1} %",
         record.samples.len(),
         record.errors(),
         record.stale(),
