@@ -303,7 +303,7 @@ impl Sources<'_> {
                     };
                     format!("[\"Pennon\", \"{metric}\", \"Function\", \"${{{variable}}}\", {{\"label\": \"{label}\"}}],")
                 } else {
-                    let search = format!("${{By}} MetricName=\\\"{metric}\\\" Function=\\\"${{{variable}}}\\\"");
+                    let search = format!("${{Schema}} MetricName=\\\"{metric}\\\" Function=\\\"${{{variable}}}\\\"");
                     let stat = values.require("stat")?;
                     format!("[{{\"expression\": \"SEARCH('{search}', '{stat}', 60)\"}}],")
                 });

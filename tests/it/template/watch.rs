@@ -675,8 +675,8 @@ planted! {
         [Mistake("MissRateAlarm", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagsFunction}]", "MetricName: cache_misses,\n            Dimensions: [{Name: Function, Value: !Ref EvaluateFlagFunction}]")]
         => "MissRateAlarm: cache_misses without evaluate-flags";
     reads_by_which_the_miss_rate_does_not_divide:
-        [Mistake("MissRateAlarm", " + FILL(allreads, 0)", "")]
-        => "MissRateAlarm: allreads is in no expression";
+        [Mistake("MissRateAlarm", " + FILL(evaluateAllReads, 0)", "")]
+        => "MissRateAlarm: evaluateAllReads is in no expression";
     a_function_whose_redis_errors_are_not_counted:
         [Mistake("ConnectionErrorsAlarm", "Value: !Ref ManageKeysFunction", "Value: !Ref ManageFlagsFunction")]
         => "ConnectionErrorsAlarm: redis_connection_errors without manage-keys";
@@ -756,10 +756,10 @@ planted! {
         => "Dashboard: does not show server_errors by version, of get-flag",
            "Dashboard: stale_answers is not shown by version";
     a_read_that_the_dashboard_does_not_show:
-        [Mistake("Dashboard", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${All}\"", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${One}\"")]
+        [Mistake("Dashboard", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${EvaluateAll}\"", "[\"Pennon\", \"cache_hit_rate\", \"Function\", \"${EvaluateOne}\"")]
         => "Dashboard: does not show cache_hit_rate, Average, of evaluate-flags";
     a_read_that_the_dashboard_does_not_show_by_version:
-        [Mistake("Dashboard", "MetricName=\\\"response_latency\\\" Function=\\\"${One}\\\"", "MetricName=\\\"response_latency\\\" Function=\\\"${Get}\\\"")]
+        [Mistake("Dashboard", "MetricName=\\\"response_latency\\\" Function=\\\"${EvaluateOne}\\\"", "MetricName=\\\"response_latency\\\" Function=\\\"${Get}\\\"")]
         => "Dashboard: does not show response_latency by version, of evaluate-flag";
     a_dashboard_with_an_unused_placeholder:
         [Mistake("Dashboard", "\"label\": \"errors, get-flag\"", "\"label\": \"errors, ${Getter}\"")]
