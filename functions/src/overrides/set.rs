@@ -29,7 +29,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
 
 /// The override, and the names of ignored fields.
 fn parse(body: &[u8]) -> Result<(NewOverride, Vec<String>), Error> {
-    let mut fields = Fields::parse_existing_client(body, &["variant"])?;
+    let mut fields = Fields::parse_for_existing_clients(body, &["variant"])?;
     let wanted = take_override(&mut fields);
     let ignored = fields.take_rest().keys().cloned().collect();
     fields.finish()?;

@@ -38,7 +38,7 @@ struct Schedule {
 
 /// Parses `scheduledAt`, and `updates` with `enabled`, `rolloutPercentage` or both.
 fn parse(body: &[u8]) -> Result<Schedule, Error> {
-    let mut fields = Fields::parse_existing_client(body, &[])?;
+    let mut fields = Fields::parse_for_existing_clients(body, &[])?;
     let at = fields.text("scheduledAt", 0..=64);
     fields.require("scheduledAt", at.as_ref());
     let at = at.and_then(|text| {

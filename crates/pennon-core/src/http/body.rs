@@ -20,7 +20,7 @@ const NEWER: [&str; 4] = ["salt", "bucketing", "definition", "users"];
 /// body with only unknown fields.
 pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
     let [newer @ .., _users] = &NEWER;
-    parse_rest(Fields::parse_existing_client(body, newer)?, false)
+    parse_rest(Fields::parse_for_existing_clients(body, newer)?, false)
 }
 
 /// Parses a change, and the `users` whose values a dry run compares.
@@ -28,7 +28,7 @@ pub fn parse_change(body: &[u8]) -> Result<(Change, Vec<String>), Error> {
 /// # Errors
 /// As for [`parse_change`].
 pub fn parse_change_with_users(body: &[u8]) -> Result<(Change, Vec<String>, Vec<UserId>), Error> {
-    let mut fields = Fields::parse_existing_client(body, &NEWER)?;
+    let mut fields = Fields::parse_for_existing_clients(body, &NEWER)?;
     let count = fields.count();
     let users = take_users(&mut fields);
     let has_users = fields.count() < count;

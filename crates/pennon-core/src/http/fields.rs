@@ -82,7 +82,7 @@ impl Fields {
     ///
     /// # Errors
     /// As for [`Self::parse`].
-    pub fn parse_existing_client(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
+    pub fn parse_for_existing_clients(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
         check_value_count(body)?;
         let (value, duplicates) = json::read(body).map_err(|error| not_json(&error))?;
         let is_in = |at: &str, name: &str| {
@@ -229,10 +229,10 @@ mod tests {
         let names: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b/0/c~1d"]);
         let mut fields =
-            Fields::parse_existing_client(body, &["c", "bb"]).expect("the last counts");
+            Fields::parse_for_existing_clients(body, &["c", "bb"]).expect("the last counts");
         assert_eq!(fields.value("a"), Some(3.into()));
         for newer in ["a", "b"] {
-            let rejected = Fields::parse_existing_client(body, &[newer]);
+            let rejected = Fields::parse_for_existing_clients(body, &[newer]);
             assert!(matches!(rejected, Err(Error::Invalid(_))), "{newer}");
         }
     }

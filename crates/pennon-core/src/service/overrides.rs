@@ -415,7 +415,7 @@ pub(super) fn check_variant(flag: &Flag, kind: &Override) -> Result<(), Error> {
 /// Enforces the limit on changes. The flag is locked, so concurrent requests cannot exceed it.
 async fn check_change_rate(transaction: &mut Transaction, key: &FlagKey) -> Result<(), Error> {
     let wait = transaction
-        .wait_for_override_change(key, CHANGES, WINDOW)
+        .override_change_retry_after(key, CHANGES, WINDOW)
         .await?;
     match wait {
         // Rounded up: a retry after a rounded-down time would fail again.

@@ -65,7 +65,7 @@ impl FlagService {
     ) -> Result<StepStart, Error> {
         let at = SystemTime::now();
         let evaluations_before = if step.is_some_and(|step| step.min_evaluations.is_some()) {
-            self.store.evaluations_since(environment, key, at).await?
+            self.store.evaluation_counter(environment, key, at).await?
         } else {
             0
         };

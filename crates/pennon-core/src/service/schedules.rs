@@ -325,7 +325,7 @@ async fn still_due(
     transaction: &mut Transaction,
     due: &DueSchedule,
 ) -> Result<Option<ScheduleRecord>, Error> {
-    let found = transaction.claim_schedule(&due.key, &due.id).await?;
+    let found = transaction.try_lock_schedule(&due.key, &due.id).await?;
     Ok(found.filter(|schedule| schedule.is_due(SystemTime::now())))
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn reject_removal_of_used_variants(
     }
     let keys: Vec<&FlagKey> = after.keys().copied().collect();
     let mut conflicts = Vec::new();
-    for (key, variant, users) in transaction.named_variants(&keys).await? {
+    for (key, variant, users) in transaction.variants_in_overrides(&keys).await? {
         let kept = after.get(&key).copied().flatten();
         if kept.is_some_and(|kept| kept.variants.contains_key(&variant)) {
             continue;

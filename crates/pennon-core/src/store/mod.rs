@@ -279,13 +279,13 @@ impl Store {
 
     /// The number of evaluations of a flag since the beginning of the hour of `time`. A store without hourly counts
     /// returns all evaluations, so only the difference of two results is meaningful.
-    pub async fn evaluations_since(
+    pub async fn evaluation_counter(
         &self,
         environment: &Environment,
         key: &FlagKey,
         time: SystemTime,
     ) -> Result<u64, Error> {
-        dispatch!(self, store => store.evaluations_since(environment, key, time))
+        dispatch!(self, store => store.evaluation_counter(environment, key, time))
     }
 
     /// Due schedules up to a limit, the oldest first.

@@ -102,11 +102,11 @@ impl Transaction {
     }
 
     /// Reads, without locking them, the variants of these flags that overrides name, each with its number of users.
-    pub async fn named_variants(
+    pub async fn variants_in_overrides(
         &mut self,
         keys: &[&FlagKey],
     ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
-        dispatch!(self, open => open.named_variants(keys))
+        dispatch!(self, open => open.variants_in_overrides(keys))
     }
 
     /// Reads a flag's override for one user, without locking it.
@@ -153,13 +153,13 @@ impl Transaction {
 
     /// How long to wait until the audit has fewer than `limit` additions and changes of the flag's overrides within the
     /// window. The flag must be locked, so that concurrent requests cannot exceed the limit.
-    pub async fn wait_for_override_change(
+    pub async fn override_change_retry_after(
         &mut self,
         key: &FlagKey,
         limit: u32,
         window: Duration,
     ) -> Result<Option<Duration>, Error> {
-        dispatch!(self, open => open.wait_for_override_change(key, limit, window))
+        dispatch!(self, open => open.override_change_retry_after(key, limit, window))
     }
 
     /// Locks and reads the settings of the environment.
@@ -235,12 +235,12 @@ impl Transaction {
     }
 
     /// Locks and reads a schedule; `None` if another transaction has locked it.
-    pub async fn claim_schedule(
+    pub async fn try_lock_schedule(
         &mut self,
         key: &FlagKey,
         id: &str,
     ) -> Result<Option<ScheduleRecord>, Error> {
-        dispatch!(self, open => open.claim_schedule(key, id))
+        dispatch!(self, open => open.try_lock_schedule(key, id))
     }
 
     /// Writes a schedule.
@@ -270,8 +270,8 @@ impl Transaction {
     }
 
     /// Locks and reads a ramp; `None` if another transaction has locked it.
-    pub async fn claim_ramp(&mut self, key: &FlagKey, id: &str) -> Result<Option<Ramp>, Error> {
-        dispatch!(self, open => open.claim_ramp(key, id))
+    pub async fn try_lock_ramp(&mut self, key: &FlagKey, id: &str) -> Result<Option<Ramp>, Error> {
+        dispatch!(self, open => open.try_lock_ramp(key, id))
     }
 
     /// Adds a ramp, or replaces the one with its id.

@@ -220,7 +220,7 @@ impl FlagService {
         }
         let started = ramp.step_began_at.unwrap_or(ramp.created_at);
         self.store
-            .evaluations_since(environment, key, started)
+            .evaluation_counter(environment, key, started)
             .await
     }
 }
@@ -264,9 +264,9 @@ impl Check<'_> {
         } = self;
         let key = &place.key;
         let found = transaction.flag(key).await?;
-        let claimed = transaction.claim_ramp(key, &place.ramp.id).await?;
+        let locked = transaction.try_lock_ramp(key, &place.ramp.id).await?;
         // Another run has locked it, or an editor has paused or ended it.
-        let Some(mut ramp) = claimed.filter(|ramp| ramp.state.is_watched()) else {
+        let Some(mut ramp) = locked.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
         };
         // An editor may have resumed the ramp before a repeated event, or one that arrives after `reconcile` has seen

@@ -58,9 +58,9 @@ impl EmbeddedStore {
             .collect())
     }
 
-    /// The number of all evaluations, whatever the time, because the file counts by day. Callers compare it with the
-    /// number at an earlier time.
-    pub(in crate::store) fn evaluations_since(
+    /// The number of all evaluations, whatever the time, because the file counts by day. Callers use only the difference
+    /// of two results.
+    pub(in crate::store) fn evaluation_counter(
         &self,
         environment: &Environment,
         key: &FlagKey,

@@ -194,7 +194,7 @@ impl Transaction {
         Ok(self.data.overrides(self.environment.as_str(), key))
     }
 
-    pub(in crate::store) fn named_variants(
+    pub(in crate::store) fn variants_in_overrides(
         &mut self,
         keys: &[&FlagKey],
     ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
@@ -287,7 +287,7 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) fn wait_for_override_change(
+    pub(in crate::store) fn override_change_retry_after(
         &mut self,
         key: &FlagKey,
         limit: u32,

@@ -31,7 +31,7 @@ impl PostgresStore {
         key: &FlagKey,
         page: Page,
     ) -> Result<Option<OverridePage>, Error> {
-        // One row without a user if the page is empty; no row if the flag does not exist.
+        // One row without a user if the page is empty; no row if the flag does not exist or is archived.
         let statement = format!(
             "select counted.total, counted.revision, page.*
             from (
@@ -91,7 +91,7 @@ impl Transaction {
         Ok(rows.iter().map(record_of).collect())
     }
 
-    pub(in crate::store) async fn named_variants(
+    pub(in crate::store) async fn variants_in_overrides(
         &mut self,
         keys: &[&FlagKey],
     ) -> Result<Vec<(FlagKey, String, u64)>, Error> {
@@ -173,7 +173,7 @@ impl Transaction {
             .iter()
             .map(|one| match &one.kind {
                 Override::Include => ("include", None),
-                // `Unreadable` is never written: it represents a row with an unknown type.
+                // Callers never pass `Unreadable`: it represents a row with an unknown type.
                 Override::Exclude | Override::Unreadable => ("exclude", None),
                 Override::Variant(variant) => ("include", Some(variant.as_str())),
             })
@@ -213,7 +213,7 @@ impl Transaction {
         Ok(())
     }
 
-    pub(in crate::store) async fn wait_for_override_change(
+    pub(in crate::store) async fn override_change_retry_after(
         &mut self,
         key: &FlagKey,
         limit: u32,

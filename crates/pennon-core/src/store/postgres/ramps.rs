@@ -69,7 +69,7 @@ impl PostgresStore {
         Ok(rows.iter().map(ramp_of).collect())
     }
 
-    pub(in crate::store) async fn evaluations_since(
+    pub(in crate::store) async fn evaluation_counter(
         &self,
         environment: &Environment,
         key: &FlagKey,
@@ -109,7 +109,7 @@ impl Transaction {
         Ok(open.collect())
     }
 
-    pub(in crate::store) async fn claim_ramp(
+    pub(in crate::store) async fn try_lock_ramp(
         &mut self,
         key: &FlagKey,
         id: &str,

@@ -112,7 +112,7 @@ impl Transaction {
             .await
     }
 
-    pub(in crate::store) async fn claim_schedule(
+    pub(in crate::store) async fn try_lock_schedule(
         &mut self,
         key: &FlagKey,
         id: &str,

@@ -68,7 +68,7 @@ impl Transaction {
         Ok(of_these.cloned().collect())
     }
 
-    pub(in crate::store) fn claim_schedule(
+    pub(in crate::store) fn try_lock_schedule(
         &mut self,
         key: &FlagKey,
         id: &str,
@@ -98,7 +98,7 @@ impl Transaction {
         Ok(open.collect())
     }
 
-    pub(in crate::store) fn claim_ramp(
+    pub(in crate::store) fn try_lock_ramp(
         &mut self,
         key: &FlagKey,
         id: &str,
