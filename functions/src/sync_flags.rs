@@ -28,7 +28,7 @@ enum Format {
 }
 
 /// Takes counts, or returns the flags of the environment of the key, or 304 if the caller has this document. The tag
-/// needs only the revision, so nothing is loaded or serialised for a 304.
+/// depends on the revision and not on the flags, so no document is written for a 304.
 ///
 /// `If-Modified-Since` is ignored: it has whole seconds, and two changes can be in one second.
 ///
@@ -58,7 +58,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     };
     let tag = ETag::of_document(snapshot.revision, &environment, snapshot.defaults, name);
     let common = |response: Response| {
-        // A revision is the time of its commit in milliseconds, except after several commits within one millisecond.
+        // A revision is the time of the change in milliseconds, or one more than the last revision if that is higher.
         let modified = http::http_date(snapshot.revision.0 / 1_000);
         let response = http::with_header(response, "last-modified", &modified);
         let response = http::with_header(response, "vary", "Accept, Authorization, X-API-Key");

@@ -82,7 +82,7 @@ impl Instance {
         match found {
             Lookup::Hit(seen) => Lookup::Hit(seen.revision),
             Lookup::Miss => Lookup::Miss,
-            Lookup::Corrupt => Lookup::Corrupt,
+            Lookup::Unusable => Lookup::Unusable,
             Lookup::Unavailable => Lookup::Unavailable,
         }
     }

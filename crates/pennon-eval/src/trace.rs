@@ -30,7 +30,7 @@ pub enum Step {
         /// The switch.
         result: bool,
     },
-    /// Whether the stored data that the value depends on is readable.
+    /// The stored data that the value depends on is unreadable. If it is readable, this step is absent.
     Readable {
         /// Why it is not.
         reason: String,

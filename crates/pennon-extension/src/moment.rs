@@ -19,7 +19,7 @@ impl Moment {
     }
 
     /// How long ago this was: the longer one of the durations by the two clocks. [`Duration::MAX`] if the wall clock
-    /// was set back, so that nothing passes as younger than it is.
+    /// was set back to before this moment: the age is then unknown.
     pub(crate) fn age(self) -> Duration {
         self.age_at(Self::now())
     }

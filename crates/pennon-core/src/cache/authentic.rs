@@ -70,8 +70,8 @@ impl Cache {
     }
 
     /// Verifies the header of an entry. The revision alone is not enough: anyone may have written it, and
-    /// databases that were restored from the same backup have the same revisions. An invalid entry is reported
-    /// when it is fetched.
+    /// databases that were restored from the same backup have the same revisions. The read of the whole entry
+    /// reports an invalid one.
     pub(super) fn header_in(&self, reply: Reply, environment: &Environment) -> Lookup<EntryInfo> {
         let Reply::List(parts) = reply else {
             return Lookup::Miss;
@@ -114,7 +114,7 @@ impl Cache {
             }
             Err(
                 Unusable::Corrupt | Unusable::Unsigned | Unusable::Forged | Unusable::Expired(_),
-            ) => Lookup::Corrupt,
+            ) => Lookup::Unusable,
         }
     }
 
@@ -162,7 +162,7 @@ impl Cache {
     }
 
     /// Counts an entry that is not authentic, for the metric with the alarm. Not part of the trace of a request, because
-    /// other events, such as schedules, find forged entries too.
+    /// `reconcile` finds forged entries too, without a request.
     pub(crate) fn count_forged_entry(&self) {
         self.forged_entries.fetch_add(1, Ordering::Relaxed);
     }

@@ -164,7 +164,7 @@ impl Cache {
                 self.replicas
                     .record_primary(environment, info.revision, asked);
             }
-            Lookup::Miss | Lookup::Corrupt | Lookup::Unavailable => {
+            Lookup::Miss | Lookup::Unusable | Lookup::Unavailable => {
                 self.replicas.forget_primary(environment);
             }
         }

@@ -27,7 +27,7 @@ pub enum Lookup<T> {
     /// There is no entry.
     Miss,
     /// There is an entry that is forged, expired or invalid. A read of the whole entry reports and removes it.
-    Corrupt,
+    Unusable,
     /// Redis is unavailable.
     Unavailable,
 }

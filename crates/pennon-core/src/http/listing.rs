@@ -38,7 +38,7 @@ pub fn audit_page(page: Page, paged: &Paged<AuditEntry>) -> Value {
 /// Makes a list fit into a response: `{"omittedBytes": …}` replaces each of these fields that takes more than an equal
 /// share. A list that fits is not changed.
 pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
-    /// Upper bound of the other fields of an entry, and of the response around the list.
+    /// An estimate for the other fields of an entry, and for the response around the list.
     const OVERHEAD: usize = 500;
     let sizes = entries.iter().map(wire_size);
     if sizes.sum::<usize>() + OVERHEAD <= MAX_RESPONSE_SIZE {
@@ -97,11 +97,11 @@ mod tests {
     fn a_list_is_shortened_exactly_when_it_exceeds_the_limit() {
         let entry = |length: usize| json!({"name": "x", "text": "t".repeat(length)});
         let frame = wire_size(&entry(0)) + 1;
-        let (two, around) = (MAX_RESPONSE_SIZE / 2, MAX_RESPONSE_SIZE % 2);
-        let (kept, omitted) = take_fitting(vec![entry(two - frame), entry(two - frame)], around);
+        let (half, around) = (MAX_RESPONSE_SIZE / 2, MAX_RESPONSE_SIZE % 2);
+        let (kept, omitted) = take_fitting(vec![entry(half - frame), entry(half - frame)], around);
         assert_eq!((kept.len(), omitted), (2, 0));
         let (kept, omitted) =
-            take_fitting(vec![entry(two - frame), entry(two - frame + 1)], around);
+            take_fitting(vec![entry(half - frame), entry(half - frame + 1)], around);
         assert_eq!((kept.len(), omitted), (1, 1));
         assert_eq!(take_fitting(Vec::new(), 0), (Vec::new(), 0));
 

@@ -113,7 +113,7 @@ impl FlagService {
                 let outages = cache.outages();
                 match (lookup, &held) {
                     (Lookup::Unavailable, _) => Task::ReadStore,
-                    (Lookup::Miss | Lookup::Corrupt, held) => {
+                    (Lookup::Miss | Lookup::Unusable, held) => {
                         if held.as_ref().is_some_and(CachedSnapshot::entry_has_expired) {
                             context.trace.expired();
                         }

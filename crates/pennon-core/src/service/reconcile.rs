@@ -107,7 +107,7 @@ impl FlagService {
             Lookup::Hit(seen) => seen.revision,
             // Not fetched, because a read of a missing entry takes a lease.
             Lookup::Miss => return Ok(Compared::Absent),
-            Lookup::Corrupt => {
+            Lookup::Unusable => {
                 let found = cache.read(environment, context).await;
                 return Ok(match found {
                     Found::Corrupt { removed: true } => Compared::Removed,

@@ -1,12 +1,13 @@
-//! Verifies bearer tokens on public routes.
+//! Verifies bearer tokens on public routes, and those of people who sign in to a local server.
 //!
 //! A JWT authorizer cannot be optional: on a public route it would reject callers without a token. So a
 //! function that evaluates flags for a user verifies the token itself, with the same issuer and audience.
-//! Such a user has no role: admin routes rely on the gateway alone.
+//! Such a user has no role: admin routes rely on the gateway alone. The local server has no gateway, so it reads
+//! roles from the claims.
 //!
-//! The issuer's keys are fetched with the first token and cached. If a token is invalid, or the issuer cannot
-//! be reached, the caller is anonymous and the log line of the request states the reason. The reason has no line of
-//! its own, because anonymous callers choose how often they send an invalid token.
+//! The issuer's keys are fetched with the first token and cached. If a token is invalid, or its key is not cached and
+//! cannot be fetched, the caller of a public route is anonymous and the log line of the request states the reason. The
+//! reason has no line of its own there, because anonymous callers choose how often they send an invalid token.
 
 mod check;
 mod discovery;
@@ -134,23 +135,23 @@ impl Tokens {
             return cached.keys;
         }
         let fetched = self.fetch().await;
-        let mut now = CachedKeys {
+        let mut updated = CachedKeys {
             attempted: Some(Instant::now()),
             ..cached
         };
         match fetched {
             Ok(keys) => {
-                now.keys = Arc::new(keys);
-                now.fetched = now.attempted;
+                updated.keys = Arc::new(keys);
+                updated.fetched = updated.attempted;
             }
             Err(why) => {
                 let issuer = self.config.issuer.trim_end_matches('/');
                 trace.issuer_failed(why.strip_prefix(issuer).unwrap_or(&why));
-                now.drop_old_keys(Instant::now());
+                updated.drop_old_keys(Instant::now());
             }
         }
-        let keys = now.keys.clone();
-        *self.cached.write().unwrap_or_else(PoisonError::into_inner) = now;
+        let keys = updated.keys.clone();
+        *self.cached.write().unwrap_or_else(PoisonError::into_inner) = updated;
         keys
     }
 
