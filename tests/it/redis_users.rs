@@ -1,4 +1,4 @@
-//! The users of the caches have exactly the permissions that the functions need.
+//! The users of the caches have exactly the permissions that functions and operators need.
 
 use pennon_tests::cluster::{Cluster, Shape};
 use pennon_tests::event::Event;
@@ -51,8 +51,9 @@ fn login(url: &str, name: &str) -> String {
     url.replace("://", &format!("://{name}:{name}@"))
 }
 
-/// Runs every function with its own user, starting with an empty cache.
-async fn use_everything(url: &str, database: &str, fresh: &str) {
+/// Runs nine functions, each with the user that the template gives it, starting with an empty cache. Creates an
+/// environment whose name begins with `environment_prefix`.
+async fn use_functions(url: &str, database: &str, environment_prefix: &str) {
     let (reader, writer) = (login(url, "reader"), login(url, "writer"));
     let start = async |name: &str, url: &str| {
         let environment = [
@@ -105,7 +106,7 @@ async fn use_everything(url: &str, database: &str, fresh: &str) {
     }
     let environments = start("manage-environments", &writer).await;
     change_until_confirmed(&environments, |attempt| {
-        let body = json!({"environment": format!("{fresh}-{attempt}")}).to_string();
+        let body = json!({"environment": format!("{environment_prefix}-{attempt}")}).to_string();
         Event::admin("POST", "/api/admin/environments", &body)
     })
     .await;
@@ -115,11 +116,11 @@ async fn use_everything(url: &str, database: &str, fresh: &str) {
 }
 
 #[tokio::test]
-async fn every_function_works_with_its_user_on_a_single_redis() {
+async fn functions_work_with_their_users_on_a_single_redis() {
     let stack = Stack::start().await;
     let redis = Redis::start();
     create_users(&redis);
-    use_everything(&redis.url(), &stack.database_url(), "fresh").await;
+    use_functions(&redis.url(), &stack.database_url(), "fresh").await;
     assert_eq!(denied_commands(&redis), "");
     // A reader drops a value of another program and fills the entry.
     for (key, field) in [(KEY, "checkout"), (LIST, "__env")] {
@@ -151,14 +152,14 @@ async fn every_function_works_with_its_user_on_a_single_redis() {
 }
 
 #[tokio::test]
-async fn every_function_works_with_its_user_on_a_cluster() {
+async fn functions_work_with_their_users_on_a_cluster() {
     let stack = Stack::start().await;
-    for (shape, fresh) in [(Shape::ONE_SHARD, "one"), (Shape::SIX_NODES, "six")] {
+    for (shape, environment_prefix) in [(Shape::ONE_SHARD, "one"), (Shape::SIX_NODES, "six")] {
         let cluster = Cluster::start_and_wait(shape).await;
         for node in &cluster.nodes {
             create_users(node);
         }
-        use_everything(&cluster.url(), &stack.database_url(), fresh).await;
+        use_functions(&cluster.url(), &stack.database_url(), environment_prefix).await;
         for node in &cluster.nodes {
             assert_eq!(denied_commands(node), "");
         }

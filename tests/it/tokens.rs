@@ -1,7 +1,8 @@
 //! A valid token identifies the caller of a public route; with any other token the caller is anonymous.
 //!
-//! The flag `checkout` is on for 50 %. user-118 has bucket 99 and does not get it; user-18 has bucket 0 and gets it,
-//! and so does every anonymous caller. So `false` for user-118 shows that the function has accepted the token.
+//! The flag `checkout` is on for 50 %. user-118 has bucket 99 and does not get it; user-18 has bucket 0 and gets it.
+//! Anonymous callers get it too, because the test database has `anonymousRollout: true`. So `false` for user-118 shows
+//! that the function has accepted the token.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ impl Fixture {
         }
     }
 
-    async fn list(&self) -> Function {
+    async fn list_flags(&self) -> Function {
         let environment = self.issuer.environment();
         self.stack.function_with("list-flags", &environment).await
     }
@@ -56,9 +57,9 @@ impl Fixture {
 }
 
 /// Whether the function has accepted the token. The status is always 200: an invalid token does not reject the request.
-async fn is_known(list: &Function, token: &str) -> bool {
+async fn is_known(list_flags: &Function, token: &str) -> bool {
     let event = Event::list().header("authorization", &format!("Bearer {token}"));
-    let answer = list.call(&event).await;
+    let answer = list_flags.call(&event).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["checkout"] == false
 }
@@ -67,13 +68,17 @@ async fn is_known(list: &Function, token: &str) -> bool {
 async fn a_token_signed_with_rsa_or_p256_names_the_caller() {
     for key in [SigningKey::rsa(), SigningKey::p256()] {
         let fixture = Fixture::start(key).await;
-        let list = fixture.list().await;
-        assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
-        assert!(!is_known(&list, "").await);
-        let anonymous = list.call(&Event::list()).await;
+        let list_flags = fixture.list_flags().await;
+        assert!(
+            is_known(&list_flags, &fixture.good()).await,
+            "{}",
+            list_flags.log()
+        );
+        assert!(!is_known(&list_flags, "").await);
+        let anonymous = list_flags.call(&Event::list()).await;
         assert_eq!(anonymous.json()["checkout"], true);
         let event = Event::list().header("authorization", &format!("bearer {}", fixture.good()));
-        assert_eq!(list.call(&event).await.json()["checkout"], false);
+        assert_eq!(list_flags.call(&event).await.json()["checkout"], false);
         // One fetch for all tokens, and none before the first.
         assert_eq!(fixture.issuer.fetches(), 1);
     }
@@ -125,8 +130,12 @@ fn with_wrong_purposes_key_ids_or_types(fixture: &Fixture) -> Vec<(&'static str,
 #[tokio::test]
 async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
-    let list = fixture.list().await;
-    assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
+    let list_flags = fixture.list_flags().await;
+    assert!(
+        is_known(&list_flags, &fixture.good()).await,
+        "{}",
+        list_flags.log()
+    );
     let wrong: Vec<(&str, String)> = vec![
         (
             "expired",
@@ -177,7 +186,7 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             fixture.token(|_, it| it["sub"] = json!(118)),
         ),
         (
-            "an extension",
+            "a critical extension",
             fixture.token(|it, _| it["crit"] = json!(["exp"])),
         ),
         (
@@ -202,14 +211,14 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
         .into_iter()
         .chain(with_wrong_purposes_key_ids_or_types(&fixture))
     {
-        assert!(!is_known(&list, &token).await, "{what}: {token}");
-        let line = list.last_request();
+        assert!(!is_known(&list_flags, &token).await, "{what}: {token}");
+        let line = list_flags.last_request();
         assert!(line["token_error"].is_string(), "{what}: {line}");
     }
-    assert!(is_known(&list, &fixture.good()).await);
-    let line = list.last_request();
+    assert!(is_known(&list_flags, &fixture.good()).await);
+    let line = list_flags.last_request();
     assert_eq!(line.get("token_error"), None, "{line}");
-    // A token that is invalid regardless of its key causes no fetch. The one with an unknown key comes too soon after
+    // A token that is invalid regardless of its key causes no fetch. Those with an unknown key id come too soon after
     // the first fetch.
     assert_eq!(fixture.issuer.fetches(), 1);
 }
@@ -217,13 +226,13 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
 #[tokio::test]
 async fn a_token_cannot_choose_how_it_is_checked() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
-    let list = fixture.list().await;
+    let list_flags = fixture.list_flags().await;
     let claims = encode(fixture.issuer.claims(USER).to_string().as_bytes());
     // Without a signature, in every spelling.
     for name in ["none", "None", "NONE", ""] {
         let header = encode(json!({ "alg": name, "kid": "k1" }).to_string().as_bytes());
         for token in [format!("{header}.{claims}."), format!("{header}.{claims}")] {
-            assert!(!is_known(&list, &token).await, "{name:?}");
+            assert!(!is_known(&list_flags, &token).await, "{name:?}");
         }
     }
     // With the public key as the secret of an HMAC.
@@ -236,27 +245,49 @@ async fn a_token_cannot_choose_how_it_is_checked() {
     let text = format!("{header}.{claims}");
     let secret = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, public.as_bytes());
     let signature = encode(ring::hmac::sign(&secret, text.as_bytes()).as_ref());
-    assert!(!is_known(&list, &format!("{text}.{signature}")).await);
+    assert!(!is_known(&list_flags, &format!("{text}.{signature}")).await);
     // With a valid signature under another algorithm's name, and with claims changed after signing.
-    assert!(!is_known(&list, &fixture.token(|it, _| it["alg"] = json!("ES256"))).await);
-    assert!(!is_known(&list, &fixture.token(|it, _| it["alg"] = json!("RS384"))).await);
+    assert!(
+        !is_known(
+            &list_flags,
+            &fixture.token(|it, _| it["alg"] = json!("ES256"))
+        )
+        .await
+    );
+    assert!(
+        !is_known(
+            &list_flags,
+            &fixture.token(|it, _| it["alg"] = json!("RS384"))
+        )
+        .await
+    );
     let good = fixture.token(|_, it| it["sub"] = json!("user-18"));
     let mut parts: Vec<&str> = good.split('.').collect();
     parts[1] = &claims;
-    assert!(!is_known(&list, &parts.join(".")).await);
+    assert!(!is_known(&list_flags, &parts.join(".")).await);
     // With a key in the token itself.
     let own = SigningKey::rsa();
     let mut header = fixture.header();
     header["jwk"] = own.public("k1");
     header["jku"] = json!("http://127.0.0.1:1/keys");
-    assert!(!is_known(&list, &own.sign(&header, &fixture.issuer.claims(USER))).await);
-    assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
+    assert!(
+        !is_known(
+            &list_flags,
+            &own.sign(&header, &fixture.issuer.claims(USER))
+        )
+        .await
+    );
+    assert!(
+        is_known(&list_flags, &fixture.good()).await,
+        "{}",
+        list_flags.log()
+    );
 }
 
 #[tokio::test]
 async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_client_id() {
     let fixture = Fixture::start(SigningKey::p256()).await;
-    let list = fixture.list().await;
+    let list_flags = fixture.list_flags().await;
     for token in [
         fixture.token(|_, it| it["exp"] = json!(now() - 15)),
         fixture.token(|_, it| it["nbf"] = json!(now() + 15)),
@@ -271,7 +302,7 @@ async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_c
             it["token_use"] = json!("access");
         }),
     ] {
-        assert!(is_known(&list, &token).await, "{}", list.log());
+        assert!(is_known(&list_flags, &token).await, "{}", list_flags.log());
     }
 }
 
@@ -291,10 +322,10 @@ async fn a_token_that_a_function_checks_itself_never_grants_admin_rights() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
+async fn a_new_key_is_accepted_and_unknown_key_ids_cause_a_fetch_every_ten_seconds_at_most() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
-    let list = fixture.list().await;
-    assert!(is_known(&list, &fixture.good()).await);
+    let list_flags = fixture.list_flags().await;
+    assert!(is_known(&list_flags, &fixture.good()).await);
     let new = SigningKey::p256();
     fixture
         .issuer
@@ -304,8 +335,8 @@ async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
     let started = Instant::now();
     eventually("the new key is accepted", async || {
         let invented = fixture.token(|it, _| it["kid"] = json!("invented"));
-        assert!(!is_known(&list, &invented).await);
-        is_known(&list, &rotated).await
+        assert!(!is_known(&list_flags, &invented).await);
+        is_known(&list_flags, &rotated).await
     })
     .await;
     // At least ten seconds pass between two fetches.
@@ -315,7 +346,7 @@ async fn a_new_key_is_fetched_at_once_and_invented_key_ids_are_rate_limited() {
         "{}",
         fixture.issuer.fetches()
     );
-    assert!(is_known(&list, &fixture.good()).await);
+    assert!(is_known(&list_flags, &fixture.good()).await);
 }
 
 #[tokio::test]
@@ -332,19 +363,19 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
         Fault::Moved,
     ] {
         fixture.issuer.set_fault(Some(broken));
-        let list = fixture.list().await;
+        let list_flags = fixture.list_flags().await;
         let started = Instant::now();
-        assert!(!is_known(&list, &fixture.good()).await, "{broken:?}");
+        assert!(!is_known(&list_flags, &fixture.good()).await, "{broken:?}");
         // The limit is 1.5 seconds; the rest is for a slow machine.
         assert!(started.elapsed() < Duration::from_secs(5), "{broken:?}");
         let before = fixture.issuer.fetches();
-        assert!(!is_known(&list, &fixture.good()).await, "{broken:?}");
+        assert!(!is_known(&list_flags, &fixture.good()).await, "{broken:?}");
         assert_eq!(
             fixture.issuer.fetches(),
             before,
             "{broken:?} was called again immediately"
         );
-        let lines = list.requests();
+        let lines = list_flags.requests();
         let failed = lines.iter().filter(|it| it["issuer_error"].is_string());
         assert_eq!(failed.count(), 1, "{broken:?}: {lines:?}");
     }
@@ -353,12 +384,15 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
         ("JWT_ISSUER", "http://127.0.0.1:1"),
         ("JWT_AUDIENCE", AUDIENCE),
     ];
-    let list = fixture
+    let list_flags = fixture
         .stack
         .function_with("list-flags", &environment)
         .await;
     let token = fixture.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
-    assert!(!is_known(&list, &token).await, "the issuer is unavailable");
+    assert!(
+        !is_known(&list_flags, &token).await,
+        "the issuer is unavailable"
+    );
 }
 
 #[tokio::test]
@@ -385,11 +419,11 @@ async fn an_issuer_may_name_only_trusted_addresses() {
         (String::new(), false),
     ] {
         fixture.issuer.set_metadata("jwks_uri", json!(address));
-        let list = fixture.list().await;
-        let found = is_known(&list, &fixture.good()).await;
-        assert_eq!(found, good, "{address}: {}", list.log());
+        let list_flags = fixture.list_flags().await;
+        let found = is_known(&list_flags, &fixture.good()).await;
+        assert_eq!(found, good, "{address}: {}", list_flags.log());
         if !good {
-            let line = list.last_request();
+            let line = list_flags.last_request();
             let why = line["issuer_error"].as_str().unwrap_or_default();
             assert!(why.contains("jwks_uri"), "{address}: {line}");
         }
@@ -418,13 +452,13 @@ async fn an_issuer_that_imitates_localhost_is_not_contacted() {
         ("http://localhost.issuer.example".to_owned(), "https://"),
     ] {
         let environment = [("JWT_ISSUER", issuer.as_str()), ("JWT_AUDIENCE", AUDIENCE)];
-        let list = fixture
+        let list_flags = fixture
             .stack
             .function_with("list-flags", &environment)
             .await;
         let token = fixture.token(|_, it| it["iss"] = json!(issuer));
-        assert!(!is_known(&list, &token).await, "{issuer}");
-        let log = list.log();
+        assert!(!is_known(&list_flags, &token).await, "{issuer}");
+        let log = list_flags.log();
         assert!(
             log.contains("JWT_ISSUER is not a valid issuer URL"),
             "{issuer}: {log}"
@@ -442,11 +476,15 @@ async fn among_keys_with_the_same_id_the_one_that_signed_the_token_is_used() {
     fixture
         .issuer
         .set_keys(&[other.public("k1"), fixture.key.public("k1")]);
-    let list = fixture.list().await;
-    assert!(is_known(&list, &fixture.good()).await, "{}", list.log());
+    let list_flags = fixture.list_flags().await;
+    assert!(
+        is_known(&list_flags, &fixture.good()).await,
+        "{}",
+        list_flags.log()
+    );
     let header = json!({ "alg": "ES256", "kid": "k1" });
     let second = other.sign(&header, &fixture.issuer.claims(USER));
-    assert!(is_known(&list, &second).await, "{}", list.log());
+    assert!(is_known(&list_flags, &second).await, "{}", list_flags.log());
 
     for (name, value) in [
         ("use", json!("enc")),
@@ -458,18 +496,21 @@ async fn among_keys_with_the_same_id_the_one_that_signed_the_token_is_used() {
         let mut key = fixture.key.public("k1");
         key[name] = value.clone();
         fixture.issuer.set_keys(&[key]);
-        let list = fixture.list().await;
-        assert!(!is_known(&list, &fixture.good()).await, "{name}: {value}");
+        let list_flags = fixture.list_flags().await;
+        assert!(
+            !is_known(&list_flags, &fixture.good()).await,
+            "{name}: {value}"
+        );
     }
 }
 
 #[tokio::test]
 async fn keys_that_are_known_stay_known_while_the_issuer_is_down() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
-    let list = fixture.list().await;
-    assert!(is_known(&list, &fixture.good()).await);
+    let list_flags = fixture.list_flags().await;
+    assert!(is_known(&list_flags, &fixture.good()).await);
     fixture.issuer.set_fault(Some(Fault::Failing));
-    assert!(is_known(&list, &fixture.good()).await);
+    assert!(is_known(&list_flags, &fixture.good()).await);
 }
 
 #[tokio::test]
@@ -478,18 +519,18 @@ async fn requests_that_come_together_share_one_fetch() {
     let issuer = fixture.issuer.environment();
     let mut environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY", "8")];
     environment.extend(issuer);
-    let list = fixture
+    let list_flags = fixture
         .stack
         .function_with("list-flags", &environment)
         .await;
     let token = fixture.good();
-    let outcomes = join_all((0..8).map(|_| is_known(&list, &token))).await;
+    let outcomes = join_all((0..8).map(|_| is_known(&list_flags, &token))).await;
     assert_eq!(outcomes, [true; 8]);
     assert_eq!(fixture.issuer.fetches(), 1);
 }
 
 #[tokio::test]
-async fn without_an_issuer_or_an_audience_tokens_are_ignored() {
+async fn without_a_valid_issuer_and_an_audience_tokens_are_ignored() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
     let name = fixture.issuer.name().to_owned();
     for environment in [
@@ -500,11 +541,14 @@ async fn without_an_issuer_or_an_audience_tokens_are_ignored() {
             ("JWT_AUDIENCE", AUDIENCE),
         ],
     ] {
-        let list = fixture
+        let list_flags = fixture
             .stack
             .function_with("list-flags", &environment)
             .await;
-        assert!(!is_known(&list, &fixture.good()).await, "{environment:?}");
+        assert!(
+            !is_known(&list_flags, &fixture.good()).await,
+            "{environment:?}"
+        );
     }
     assert_eq!(fixture.issuer.fetches(), 0);
 }
@@ -547,12 +591,12 @@ async fn an_issuer_needs_a_certificate_for_its_name_from_a_trusted_authority() {
             ("JWT_AUDIENCE", AUDIENCE),
             ("JWT_CA_FILE", file.as_str()),
         ];
-        let list = stack.function_with("list-flags", &environment).await;
+        let list_flags = stack.function_with("list-flags", &environment).await;
         assert_eq!(
-            is_known(&list, &token).await,
+            is_known(&list_flags, &token).await,
             known,
             "{file}: {}",
-            list.log()
+            list_flags.log()
         );
     }
 }

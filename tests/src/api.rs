@@ -12,7 +12,7 @@ pub struct Api {
     /// The kind of store, for failure messages.
     pub on: &'static str,
     local: Local,
-    /// Redis and PostgreSQL, if this value owns them. `None` on a file, and for another instance.
+    /// Redis and PostgreSQL, if this value owns them. `None` on a file, and in a result of [`Self::another_instance`].
     pub stack: Option<Stack>,
 }
 
@@ -34,7 +34,10 @@ impl Api {
             local: instance(&stack, more).await,
             stack: Some(stack),
         };
-        [on_postgres, Self::on_file_in(&three_flags(), more).await]
+        [
+            on_postgres,
+            Self::on_file_with_variables(&three_flags(), more).await,
+        ]
     }
 
     /// Starts a server on PostgreSQL and Redis.
@@ -58,10 +61,10 @@ impl Api {
 
     /// Starts a server on a file with this content.
     pub async fn on_file_with(flags: &Value) -> Self {
-        Self::on_file_in(flags, &[]).await
+        Self::on_file_with_variables(flags, &[]).await
     }
 
-    async fn on_file_in(flags: &Value, more: &[(&str, &str)]) -> Self {
+    async fn on_file_with_variables(flags: &Value, more: &[(&str, &str)]) -> Self {
         let folder = new_folder("api");
         std::fs::write(folder.join("flags.json"), flags.to_string()).expect("a file");
         Self {

@@ -145,8 +145,8 @@ fn check_subnets(stack: &Stack, problems: &mut Problems) {
         .collect();
     let mut zones = BTreeSet::new();
     for (id, subnet) in stack.of_type("AWS::EC2::Subnet") {
-        let addresses = subnet["MapPublicIpOnLaunch"] == false;
-        problems.unless(addresses, id, "hands out public addresses");
+        let assigns_none = subnet["MapPublicIpOnLaunch"] == false;
+        problems.unless(assigns_none, id, "hands out public addresses");
         let tables: Vec<&str> = stack
             .of_type("AWS::EC2::SubnetRouteTableAssociation")
             .filter(|(_, it)| target(&it["SubnetId"]) == id)
