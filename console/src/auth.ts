@@ -1,5 +1,6 @@
-// Sign-in: the token of a local server, or the authorization code flow with PKCE. An access token is kept in memory
-// only; the refresh token, which the issuer replaces at each use, survives a reload in sessionStorage.
+// Sign-in: a token that is entered or part of the address, kept in sessionStorage; or the authorization code flow with
+// PKCE, whose access token is kept in memory only. Its refresh token, which the issuer replaces at each use, survives a
+// reload in sessionStorage.
 import { signal } from '@preact/signals-core';
 import { consolePath } from './base.ts';
 import { config, type OidcConfig } from './config.ts';
@@ -18,7 +19,8 @@ export const loginError = signal<string | null>(null);
 
 let token: string | null = null;
 let idToken: string | null = null;
-let accepted = false;
+/** The last token that the API has accepted. Without one, the page has no contents to keep. */
+let accepted: string | null = null;
 
 export function accessToken(): string | null {
   return token;
@@ -50,7 +52,7 @@ export function useLocalToken(value: string): void {
 
 /** The API has accepted the token. */
 export function tokenAccepted(): void {
-  accepted = true;
+  accepted = token ?? accepted;
 }
 
 /**
@@ -59,7 +61,7 @@ export function tokenAccepted(): void {
  */
 export function sessionEnded(rejected: string | null): void {
   if (rejected !== token) return;
-  if (!accepted) loginError.value = texts.login.rejected;
+  if (token !== null && accepted !== token) loginError.value = texts.login.rejected;
   if (session.value === 'in') session.value = accepted ? 'ended' : 'out';
   token = null;
   sessionStorage.removeItem(LOCAL);
@@ -108,10 +110,10 @@ async function finishLogin(oidc: OidcConfig): Promise<void> {
       redirect_uri: location.origin + redirectPath(),
       code_verifier: verifier,
     });
-    const reason = tokens === null ? texts.login.errors.code
+    const reason = !tokens ? texts.login.errors.code
       : rejectIdToken(claimsOf(tokens.id_token), { issuer: oidc.issuer, clientId: oidc.clientId, nonce });
     if (reason !== null) loginError.value = reason;
-    else if (tokens !== null) {
+    else if (tokens) {
       keep(tokens);
       history.replaceState(null, '', back);
     }
@@ -124,7 +126,8 @@ interface Tokens {
   refresh_token?: string;
 }
 
-async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null> {
+/** Returns the tokens; null if the issuer rejects the grant, and undefined if another attempt may succeed. */
+async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null | undefined> {
   try {
     const response = await fetch(oidc.tokenEndpoint, {
       method: 'POST',
@@ -132,9 +135,10 @@ async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): P
       credentials: 'omit',
     });
     const tokens = (await response.json()) as Tokens;
-    return response.ok && typeof tokens.access_token === 'string' ? tokens : null;
+    if (response.ok && typeof tokens.access_token === 'string') return tokens;
+    return response.status >= 400 && response.status < 500 && response.status !== 429 ? null : undefined;
   } catch {
-    return null;
+    return undefined;
   }
 }
 
@@ -159,10 +163,9 @@ async function renew(): Promise<boolean> {
   const refresh = sessionStorage.getItem(REFRESH);
   if (config.mode !== 'oidc' || refresh === null) return false;
   const tokens = await requestTokens(config, { grant_type: 'refresh_token', refresh_token: refresh });
-  if (tokens === null) {
-    sessionStorage.removeItem(REFRESH);
-    return false;
-  }
+  // After a failure of the network or the issuer, the next request tries again.
+  if (tokens === null) sessionStorage.removeItem(REFRESH);
+  if (!tokens) return false;
   keep(tokens);
   return true;
 }
@@ -170,7 +173,7 @@ async function renew(): Promise<boolean> {
 export function logout(): void {
   for (const name of [LOCAL, REFRESH, LOGIN]) sessionStorage.removeItem(name);
   token = null;
-  accepted = false;
+  accepted = null;
   session.value = 'out';
   if (config.mode !== 'oidc' || !config.endSessionEndpoint) return;
   // Cognito reads client_id and logout_uri, other issuers the rest.
