@@ -35,7 +35,7 @@ export function stepSentence(step: ExplanationStep): string {
   }
 }
 
-/** The text of a field with this value. */
+/** The text of an input field from which `valueOf` reads this value. */
 export function textOf(value: unknown): string {
   return typeof value === 'string' && valueOf(value) === value && value !== '' ? value : json(value);
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { errorOf, errorsAt } from './error.ts';
+import { errorOf, errorsShownAt } from './error.ts';
 
 test('the message of an error is shown as it is', () => {
   const error = errorOf(412, { error: 'PRECONDITION_FAILED', message: 'The flag has changed' });
@@ -14,18 +14,18 @@ test('messages are found at their pointer and at the pointers above', () => {
     error: 'Validation failed',
     details: { formErrors: [], fieldErrors: { [pointer]: ['is not a variant'] } },
   });
-  assert.deepEqual(errorsAt(error, pointer), ['is not a variant']);
-  assert.deepEqual(errorsAt(error, 'definition/targeting'), ['if/1: is not a variant']);
-  assert.deepEqual(errorsAt(error, 'definition/variants'), []);
+  assert.deepEqual(errorsShownAt(error, pointer), ['is not a variant']);
+  assert.deepEqual(errorsShownAt(error, 'definition/targeting'), ['if/1: is not a variant']);
+  assert.deepEqual(errorsShownAt(error, 'definition/variants'), []);
   assert.match(error.message, /definition\/targeting\/if\/1: is not a variant/);
 });
 
 test('a form shows an error as a whole unless fields show all of it', () => {
   const error = errorOf(400, { error: 'Validation failed', details: { formErrors: [], fieldErrors: { key: ['is taken'], 'steps/0/percent': ['is over 100'] } } });
-  errorsAt(error, 'key');
-  errorsAt(error, 'step');
+  errorsShownAt(error, 'key');
+  errorsShownAt(error, 'step');
   assert.equal(error.isAtFields, false);
-  errorsAt(error, 'steps/0');
+  errorsShownAt(error, 'steps/0');
   assert.equal(error.isAtFields, true);
   assert.equal(errorOf(403, { error: 'Forbidden' }).isAtFields, false);
 });

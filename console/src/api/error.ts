@@ -25,7 +25,7 @@ export class ApiError extends Error {
     return this.shown.size > 0 && Object.keys(this.fields).every((field) => this.shown.has(field));
   }
 
-  /** Whether the service or the network is at fault, so that the same request may succeed later. */
+  /** Whether there was no response or the service was unavailable (503), so that the same request may succeed later. */
   get transient(): boolean {
     return this.status === 0 || this.status === 503;
   }
@@ -45,8 +45,8 @@ export function errorOf(status: number, body: unknown): ApiError {
 
 const listOf = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
 
-/** The messages at a field or a JSON pointer, and below it, for a form that shows them there. */
-export function errorsAt(error: ApiError | null | undefined, field: string): string[] {
+/** The messages at a field or a JSON pointer, and below it. Records in `error.shown` that a form shows them there. */
+export function errorsShownAt(error: ApiError | null | undefined, field: string): string[] {
   if (!error) return [];
   return Object.entries(error.fields).flatMap(([name, messages]) => {
     const below = name.startsWith(`${field}/`);

@@ -1,6 +1,6 @@
 // The form for a new flag.
 import { useState } from 'preact/hooks';
-import { errorsAt } from '../api/error.ts';
+import { errorsShownAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Check, SelectField, TextField } from '../components/controls.tsx';
 import { SidePanel } from '../components/overlays.tsx';
@@ -45,11 +45,11 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
       <ActionForm
         action={action} submit={create} label={createTexts.submit} why={whyNotEdit(env)} curl={creating.curl}
       >
-        <TextField class="fill" label={createTexts.key} hint={createTexts.keyHint} value={key} onInput={setKey} errors={errorsAt(action.error, 'key')} spellcheck={false} />
-        <TextField class="fill" label={createTexts.description} value={description} onInput={setDescription} errors={errorsAt(action.error, 'description')} />
+        <TextField class="fill" label={createTexts.key} hint={createTexts.keyHint} value={key} onInput={setKey} errors={errorsShownAt(action.error, 'key')} spellcheck={false} />
+        <TextField class="fill" label={createTexts.description} value={description} onInput={setDescription} errors={errorsShownAt(action.error, 'description')} />
         <SelectField label={createTexts.kind} value={kind} onChange={setKind} options={Object.entries(flagKinds) as [Kind, string][]} />
         {kind === 'simple' && (
-          <TextField type="number" label={createTexts.percentage} value={percentage} onInput={setPercentage} errors={errorsAt(action.error, 'rolloutPercentage')} />
+          <TextField type="number" label={createTexts.percentage} value={percentage} onInput={setPercentage} errors={errorsShownAt(action.error, 'rolloutPercentage')} />
         )}
         <Check label={createTexts.enabled} checked={enabled} onChange={setEnabled} />
       </ActionForm>

@@ -1,7 +1,7 @@
 // The API keys of an environment. A new key is shown once, and is in neither the address nor any storage.
 import { useState } from 'preact/hooks';
 import { curlOf, type Schemas } from '../api/client.ts';
-import { errorsAt } from '../api/error.ts';
+import { errorsShownAt } from '../api/error.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CopyButton, CurlButton, SelectField, Tag, TextField } from '../components/controls.tsx';
 import { Banner, EmptyList, Loaded } from '../components/feedback.tsx';
@@ -112,7 +112,7 @@ function CreatePanel({ env, onClose }: { env: string; onClose: () => void }) {
         action={action} submit={create} label={keysTexts.create} why={whyNotAdmin()} curl={creating.curl}
         more={<Button onClick={onClose}>{texts.cancel}</Button>}
       >
-        <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsAt(action.error, 'name')} />
+        <TextField class="fill" label={keysTexts.columns.name} hint={keysTexts.nameHint} value={name} onInput={setName} errors={errorsShownAt(action.error, 'name')} />
         <SelectField
           label={keysTexts.columns.kind} value={kind} onChange={setKind}
           options={[['server', keysTexts.kinds.server], ['client', keysTexts.kinds.client], ['sync', keysTexts.kinds.sync]]}

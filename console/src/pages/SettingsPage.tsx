@@ -1,7 +1,7 @@
 // An environment as a whole: settings, file, cache; and creating another one.
 import { useState } from 'preact/hooks';
 import { request, type Schemas } from '../api/client.ts';
-import { errorsAt } from '../api/error.ts';
+import { errorsShownAt } from '../api/error.ts';
 import { pretty, tryJson } from '../api/json.ts';
 import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Button, CurlButton, SelectField, TextField } from '../components/controls.tsx';
@@ -103,8 +103,8 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
         <SelectField label={t.anonymous} value={draft.anonymousRollout} options={[inherit(settings.anonymousRollout), 'true', 'false']} onChange={(anonymousRollout) => set({ anonymousRollout })} />
       </div>
       <p class="hint">{t.rebuckets}</p>
-      <TextField class="fill" label={t.evaluators} rows={8} spellcheck={false} value={draft.evaluators} onInput={(evaluators) => set({ evaluators })} errors={[...bad(body.evaluators), ...errorsAt(error, 'evaluators')]} />
-      <TextField class="fill" label={t.metadata} rows={3} spellcheck={false} value={draft.metadata} onInput={(metadata) => set({ metadata })} errors={[...bad(body.metadata), ...errorsAt(error, 'metadata')]} />
+      <TextField class="fill" label={t.evaluators} rows={8} spellcheck={false} value={draft.evaluators} onInput={(evaluators) => set({ evaluators })} errors={[...bad(body.evaluators), ...errorsShownAt(error, 'evaluators')]} />
+      <TextField class="fill" label={t.metadata} rows={3} spellcheck={false} value={draft.metadata} onInput={(metadata) => set({ metadata })} errors={[...bad(body.metadata), ...errorsShownAt(error, 'metadata')]} />
     </ActionForm>
   );
 }
@@ -189,7 +189,7 @@ function Create() {
   return (
     <ActionForm class="card" action={action} submit={create} label={t.create} why={whyNotAdmin()} curl={creating.curl}>
       <h2>{t.create}</h2>
-      <TextField label={t.name} value={name} onInput={setName} errors={errorsAt(action.error, 'environment')} />
+      <TextField label={t.name} value={name} onInput={setName} errors={errorsShownAt(action.error, 'environment')} />
     </ActionForm>
   );
 }

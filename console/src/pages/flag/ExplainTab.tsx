@@ -2,7 +2,7 @@
 // The page does not write a context into its address; only the link that the copy button makes contains one.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { request } from '../../api/client.ts';
-import { errorsAt } from '../../api/error.ts';
+import { errorsShownAt } from '../../api/error.ts';
 import type { Explanation } from '../../api/explanation.ts';
 import { isObject, pretty, valueOf } from '../../api/json.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
@@ -60,7 +60,7 @@ export function ExplainTab({ env, flag }: TabProps) {
     const text = JSON.stringify(context);
     localStorage.setItem(RECENT, JSON.stringify([text, ...recentContexts().filter((other) => other !== text)].slice(0, KEPT)));
   });
-  const invalid = context ? errorsAt(action.error, 'context') : [explainTexts.badJson];
+  const invalid = context ? errorsShownAt(action.error, 'context') : [explainTexts.badJson];
   const recent = recentContexts();
   return (
     <>

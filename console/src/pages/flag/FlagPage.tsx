@@ -17,7 +17,7 @@ import { stateSentence, type FlagSummary } from '../../sentences.ts';
 import { environments, whyNotEdit } from '../../session.ts';
 import { useCommands } from '../../shortcuts.ts';
 import { flagTexts, texts, toggleTexts } from '../../strings.ts';
-import { errorsAt } from '../../api/error.ts';
+import { errorsShownAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, SaveConflict, withReport, useBase, useSaving, type Flag } from './save.tsx';
@@ -112,7 +112,7 @@ function Summary({ env, flag: latest, etag: latestEtag, children }: SummaryProps
             curl={() => changeCurl(env, flag.key, change, etag)} more={<Button onClick={() => setDraft(null)}>{texts.cancel}</Button>}
             conflict={<SaveConflict saving={saving} flag={latest} etag={latestEtag} discard={() => setDraft(null)} />}
           >
-            <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsAt(saving.error, 'description')} />
+            <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsShownAt(saving.error, 'description')} />
           </ActionForm>
         )}
       <p>

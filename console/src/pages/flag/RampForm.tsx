@@ -1,6 +1,6 @@
 // Starting a ramp: steps from a template, guards, and what an alarm does.
 import { useState } from 'preact/hooks';
-import { errorsAt } from '../../api/error.ts';
+import { errorsShownAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { AddButton, Button, Check, SelectField, TextField } from '../../components/controls.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
@@ -68,8 +68,8 @@ export function RampForm({ env, flag, etag, started }: TabProps & { started?: ()
       <SelectField label={rampTexts.template} value={template} options={entries(rampTemplates)} onChange={(name) => { setTemplate(name); setSteps(above(TEMPLATES[name])); }} />
       {variants.length > 0 && (
         <div class="form-row">
-          <SelectField label={rampTexts.from} value={pair[0] ?? ''} options={variants} onChange={(name) => setPair([name, pair[1] ?? ''])} errors={errorsAt(error, 'from')} />
-          <SelectField label={rampTexts.to} value={pair[1] ?? ''} options={variants} onChange={(name) => setPair([pair[0] ?? '', name])} errors={errorsAt(error, 'to')} />
+          <SelectField label={rampTexts.from} value={pair[0] ?? ''} options={variants} onChange={(name) => setPair([name, pair[1] ?? ''])} errors={errorsShownAt(error, 'from')} />
+          <SelectField label={rampTexts.to} value={pair[1] ?? ''} options={variants} onChange={(name) => setPair([pair[0] ?? '', name])} errors={errorsShownAt(error, 'to')} />
         </div>
       )}
       {steps.map((item, index) => {
@@ -77,9 +77,9 @@ export function RampForm({ env, flag, etag, started }: TabProps & { started?: ()
         const at = `steps/${index}`;
         return (
           <div key={index} class="form-row">
-            <TextField type="number" label={rampTexts.percent(index + 1)} value={item.percent} onInput={(percent) => change({ percent })} errors={errorsAt(error, `${at}/percent`)} />
-            <TextField inputMode="numeric" label={rampTexts.bake} value={item.minutes} onInput={(minutes) => change({ minutes })} errors={errorsAt(error, `${at}/bakeSeconds`)} />
-            <TextField inputMode="numeric" label={rampTexts.evaluations} value={item.evaluations} onInput={(evaluations) => change({ evaluations })} errors={errorsAt(error, `${at}/minEvaluations`)} />
+            <TextField type="number" label={rampTexts.percent(index + 1)} value={item.percent} onInput={(percent) => change({ percent })} errors={errorsShownAt(error, `${at}/percent`)} />
+            <TextField inputMode="numeric" label={rampTexts.bake} value={item.minutes} onInput={(minutes) => change({ minutes })} errors={errorsShownAt(error, `${at}/bakeSeconds`)} />
+            <TextField inputMode="numeric" label={rampTexts.evaluations} value={item.evaluations} onInput={(evaluations) => change({ evaluations })} errors={errorsShownAt(error, `${at}/minEvaluations`)} />
             <Check label={rampTexts.approval} checked={item.approval} onChange={(approval) => change({ approval })} />
             {removing(rampTexts.percent(index + 1), () => setSteps(withItem(steps, index, undefined)))}
           </div>
@@ -88,13 +88,13 @@ export function RampForm({ env, flag, etag, started }: TabProps & { started?: ()
       <div><AddButton onClick={() => setSteps([...steps, step(100, 60)])}>{rampTexts.addStep}</AddButton></div>
       {guards.map((guard, index) => (
         <div key={index} class="form-row">
-          <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(withItem(guards, index, { ...guard, alarm }))} errors={errorsAt(error, `guards/${index}`)} />
+          <TextField class="grow" label={rampTexts.alarm} value={guard.alarm} onInput={(alarm) => setGuards(withItem(guards, index, { ...guard, alarm }))} errors={errorsShownAt(error, `guards/${index}`)} />
           <SelectField label={rampTexts.onMissing} value={guard.onMissing} options={entries(missingActions)} onChange={(onMissing) => setGuards(withItem(guards, index, { ...guard, onMissing }))} />
           {removing(guard.alarm || rampTexts.alarm, () => setGuards(withItem(guards, index, undefined)))}
         </div>
       ))}
       {guards.length > 0 && <p class="hint">{rampTexts.alarmHint}</p>}
-      {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(alarmActions)} onChange={setOnAlarm} errors={errorsAt(error, 'onAlarm')} />}
+      {guards.length > 0 && <SelectField label={rampTexts.onAlarm} value={onAlarm} options={entries(alarmActions)} onChange={setOnAlarm} errors={errorsShownAt(error, 'onAlarm')} />}
       <div><AddButton onClick={() => setGuards([...guards, { alarm: '', onMissing: 'hold' }])}>{rampTexts.addGuard}</AddButton></div>
     </ActionForm>
   );

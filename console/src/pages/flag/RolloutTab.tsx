@@ -1,6 +1,6 @@
 // The share of users that get a simple flag, and which known users a change moves.
 import { useEffect, useId, useState } from 'preact/hooks';
-import { errorsAt } from '../../api/error.ts';
+import { errorsShownAt } from '../../api/error.ts';
 import { bucketOf } from '../../bucketing.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
 import { Button, SelectField, TextField } from '../../components/controls.tsx';
@@ -81,10 +81,10 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
           id={slider} type="range" min={0} max={100} value={to} disabled={why !== undefined} aria-valuetext={`${to} %`}
           onInput={(event) => set('percent')(event.currentTarget.value)}
         />
-        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={set('percent')} errors={errorsAt(saving.error, 'rolloutPercentage')} />
+        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={set('percent')} errors={errorsShownAt(saving.error, 'rolloutPercentage')} />
         <p role="status">{sentence} {effect}</p>
         <TextField
-          label={rolloutTexts.salt} value={salt ?? ''} onInput={set('salt')} errors={errorsAt(saving.error, 'salt')}
+          label={rolloutTexts.salt} value={salt ?? ''} onInput={set('salt')} errors={errorsShownAt(saving.error, 'salt')}
           hint={rolloutTexts.saltHint}
         />
         <SelectField

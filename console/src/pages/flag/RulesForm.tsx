@@ -1,6 +1,6 @@
 // The rules of a flag as a form.
 import { useState } from 'preact/hooks';
-import { errorsAt, type ApiError } from '../../api/error.ts';
+import { errorsShownAt, type ApiError } from '../../api/error.ts';
 import { isObject, sameJson, type Json } from '../../api/json.ts';
 import { SplitBar } from '../../components/SplitBar.tsx';
 import { AddButton, Button, Check, Errors, Select } from '../../components/controls.tsx';
@@ -68,7 +68,7 @@ export function RulesForm({ form, onChange, ...context }: Context & { form: Rule
 }
 
 function TargetingErrors({ error, at }: { error: ApiError | null; at: string }) {
-  return <Errors errors={errorsAt(error, `definition/targeting/${at}`)} />;
+  return <Errors errors={errorsShownAt(error, `definition/targeting/${at}`)} />;
 }
 
 function GroupFields({ group, segments, onChange }: { group: Group; segments: readonly string[]; onChange: (group: Group) => void }) {

@@ -1,7 +1,7 @@
 // Variants and rules: a form and the JSON beside it. The JSON text is what both edit, so nothing gets lost between them.
 import { useMemo } from 'preact/hooks';
 import { parseJson, pretty, sameJson, type Json } from '../../api/json.ts';
-import { errorsAt, type ApiError } from '../../api/error.ts';
+import { errorsShownAt, type ApiError } from '../../api/error.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
 import { AddButton, Button, Check, Errors, SelectField, TextField } from '../../components/controls.tsx';
 import { Diff } from '../../components/Diff.tsx';
@@ -99,8 +99,8 @@ export function RulesTab({ env, flag: latest, etag: latestEtag }: TabProps) {
       }
     >
       {work && changed && <Banner actions={<Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}>{rulesTexts.unsaved}</Banner>}
-      <Variants draft={draft} problem={'problem' in result ? result.problem : null} errors={[...errorsAt(error, 'definition/variants'), ...errorsAt(error, 'definition/defaultVariant')]} onChange={edit} />
-      <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} errors={errorsAt(error, 'definition/targeting')} onChange={(targeting) => edit({ targeting })} />
+      <Variants draft={draft} problem={'problem' in result ? result.problem : null} errors={[...errorsShownAt(error, 'definition/variants'), ...errorsShownAt(error, 'definition/defaultVariant')]} onChange={edit} />
+      <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} errors={errorsShownAt(error, 'definition/targeting')} onChange={(targeting) => edit({ targeting })} />
       <Check label={rulesTexts.serverOnly} checked={draft.serverOnly} onChange={(serverOnly) => edit({ serverOnly })} />
     </ActionForm>
   );

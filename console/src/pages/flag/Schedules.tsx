@@ -1,7 +1,7 @@
 // Changes of a flag at a time: list, add, cancel.
 import { useState } from 'preact/hooks';
 import { send, urlOf, type Schemas } from '../../api/client.ts';
-import { errorsAt } from '../../api/error.ts';
+import { errorsShownAt } from '../../api/error.ts';
 import { updateSentence } from '../../audit.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, SelectField, Tag, TextField } from '../../components/controls.tsx';
@@ -107,10 +107,10 @@ function Form({ env, flag }: { env: string; flag: TabProps['flag'] }) {
           value={kind}
           options={[['on', rampTexts.on], ['off', rampTexts.off], ...(flag.definition ? [] : [['share', rampTexts.share] as const])]}
           onChange={setKind}
-          errors={errorsAt(action.error, 'updates/enabled')}
+          errors={errorsShownAt(action.error, 'updates/enabled')}
         />
-        {kind === 'share' && <TextField type="number" label="%" value={percent} onInput={setPercent} errors={errorsAt(action.error, 'updates/rolloutPercentage')} />}
-        <TextField type="datetime-local" label={rampTexts.at} value={at} onInput={setAt} errors={errorsAt(action.error, 'scheduledAt')} />
+        {kind === 'share' && <TextField type="number" label="%" value={percent} onInput={setPercent} errors={errorsShownAt(action.error, 'updates/rolloutPercentage')} />}
+        <TextField type="datetime-local" label={rampTexts.at} value={at} onInput={setAt} errors={errorsShownAt(action.error, 'scheduledAt')} />
       </div>
       <p class="hint">{rampTexts.zone(zone(Number.isNaN(date.getTime()) ? undefined : date))}</p>
     </ActionForm>

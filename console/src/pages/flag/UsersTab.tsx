@@ -1,7 +1,7 @@
 // Overrides: users whose value is set by name.
 import { useMemo, useState } from 'preact/hooks';
 import { curlOf } from '../../api/client.ts';
-import { errorsAt } from '../../api/error.ts';
+import { errorsShownAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, Check, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
 import { EmptyList, Loaded } from '../../components/feedback.tsx';
@@ -152,9 +152,9 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
       <ActionForm
         action={action} submit={save} label={texts.save} why={whyNotEdit(env)} curl={adding.curl}
       >
-        <TextField class="fill" label={usersTexts.user} value={user} onInput={setUser} errors={errorsAt(action.error, 'userId')} spellcheck={false} />
-        <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} errors={errorsAt(action.error, 'variant')} />
-        <TextField class="fill" label={usersTexts.reason} value={reason} onInput={setReason} errors={errorsAt(action.error, 'reason')} />
+        <TextField class="fill" label={usersTexts.user} value={user} onInput={setUser} errors={errorsShownAt(action.error, 'userId')} spellcheck={false} />
+        <SelectField label={usersTexts.value} value={value} options={values} onChange={setValue} errors={errorsShownAt(action.error, 'variant')} />
+        <TextField class="fill" label={usersTexts.reason} value={reason} onInput={setReason} errors={errorsShownAt(action.error, 'reason')} />
       </ActionForm>
     </SidePanel>
   );
