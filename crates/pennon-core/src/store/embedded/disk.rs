@@ -345,13 +345,15 @@ impl Files {
         let temporary = self.beside(&format!("{STATE}{TEMPORARY}{}", unique_id()));
         let written = write_new(&temporary, text.as_bytes(), None).and_then(|()| {
             self.give_to_owner(&temporary);
-            std::fs::rename(&temporary, &path)?;
-            self.sync_folder()
+            std::fs::rename(&temporary, &path)
         });
         written.map_err(|error| {
             let _not_there = std::fs::remove_file(&temporary);
             cannot("write", &path, &error)
-        })
+        })?;
+        // The replacement has happened, even if it is not durable: an error would say that the file has its old length.
+        let _not_durable = self.sync_folder();
+        Ok(())
     }
 
     /// Gives a file to the owner of `flags.json`. Otherwise a server that root has started would create files that

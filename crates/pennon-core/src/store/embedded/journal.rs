@@ -165,8 +165,14 @@ impl Journal {
             history.apply(record);
         }
         self.superseded += 1;
-        if self.superseded > MAX_SUPERSEDED {
-            self.compact(state, history)?;
+        if self.superseded > MAX_SUPERSEDED
+            && let Err(error) = self.compact(state, history)
+        {
+            // The record is stored: an error here would make the caller store it again.
+            tracing::warn!(
+                error,
+                "the state file was not compacted; the next counts try again"
+            );
         }
         Ok(())
     }
@@ -407,6 +413,28 @@ mod tests {
             .expect("the edit");
         assert_eq!(std::fs::read_to_string(kept).expect("a file"), "edited");
         assert_eq!((text(&files).as_str(), found(&files)), ("new", vec![1]));
+        remove(&files);
+    }
+
+    #[test]
+    fn counts_are_stored_even_if_the_file_cannot_be_compacted() {
+        let short = files("{}");
+        Journal::open(&short).expect("creates the state file");
+        // Only the name of the temporary file of a compaction exceeds the 255 bytes that file systems allow.
+        let name = format!("{}.json", "f".repeat(220));
+        let long = short.flags().with_file_name(&name);
+        std::fs::rename(short.flags(), &long).expect("renamed");
+        let files = Files::find(&long).expect("a path");
+        std::fs::rename(short.state(), files.state()).expect("renamed");
+        let (mut journal, state, mut history) = Journal::open(&files).expect("opens");
+        journal.superseded = MAX_SUPERSEDED;
+        for id in 1..=2 {
+            journal
+                .append_unsynced(audit(id), &state, &mut history)
+                .expect("stores");
+        }
+        assert_eq!(journal.superseded, MAX_SUPERSEDED + 2);
+        assert_eq!(found(&files), [1, 2]);
         remove(&files);
     }
 
