@@ -43,11 +43,11 @@
 //!
 //! # Versions
 //!
-//! Two versions of Pennon share entries during a deployment. A version that does not know a field of flags reads the
-//! database without it, and would hide a committed change of that field in the entry that it fills. `__fmt` is raised
-//! with every such field, together with [`INDEX_DOMAIN`], so that the newer version rejects that entry, reads the
-//! database and fills the entry again. The older version uses entries of the newer one; it ignores the field in the
-//! database, too.
+//! Two versions of Pennon share entries during a deployment. A version that does not know a property of flags
+//! (such as `bucketing`) does not read it from the database, so the entry that it fills would hide a committed change
+//! of that property. `__fmt` is raised with every new property, together with [`INDEX_DOMAIN`], so that the newer
+//! version rejects that entry, reads the database and fills the entry again. The older version uses entries of the
+//! newer one; it ignores the property in the database, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +68,8 @@ const MAC: &str = "__mac";
 /// The fields that identify and authenticate an entry. A warm read fetches only these.
 pub(super) const HEADER: [&str; 5] = [REVISION, INSTALLATION, EXPIRY, DIGEST, MAC];
 const COMMON: &str = "__env";
+/// The field of a list of environments that contains their names, as JSON.
+const NAMES: &str = COMMON;
 const INDEX: &str = "__idx";
 const INDEX_MAC: &str = "__imac";
 const FORMAT: &str = "__fmt";
@@ -256,7 +258,7 @@ fn is_content(name: &str) -> bool {
         && !of_scripts.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Encodes a snapshot as alternating fields and values, the header first.
+/// Encodes a snapshot as alternating fields and values, the header first, and stores the digests in the snapshot.
 pub(super) fn encode(
     snapshot: &Snapshot,
     signer: &Signer<'_>,
@@ -408,7 +410,7 @@ pub(super) fn encode_names(
     expires: u64,
 ) -> Result<Vec<String>, serde_json::Error> {
     let names: Vec<&str> = names.iter().map(Environment::as_str).collect();
-    let fields = vec![COMMON.to_owned(), serde_json::to_string(&names)?];
+    let fields = vec![NAMES.to_owned(), serde_json::to_string(&names)?];
     Ok(signer.sign(LIST_REVISION, expires, fields))
 }
 
@@ -422,8 +424,8 @@ pub(super) fn decode_names(
     now: u64,
 ) -> Result<(Vec<Environment>, Header), Unusable> {
     let header = signer.check_all(fields, now)?;
-    let common = fields.iter().find(|(field, _)| *field == COMMON);
-    let (_, text) = common.ok_or(Unusable::Corrupt)?;
+    let names = fields.iter().find(|(field, _)| *field == NAMES);
+    let (_, text) = names.ok_or(Unusable::Corrupt)?;
     let names: Vec<String> = serde_json::from_str(text).map_err(|_| Unusable::Corrupt)?;
     let names = names.iter().map(|name| Environment::parse(name));
     let names: Result<Vec<Environment>, _> = names.collect();
@@ -475,7 +477,7 @@ fn snapshot_in(fields: &[(&str, &str)], revision: Revision) -> Option<Snapshot> 
     }
     let snapshot = snapshot_of(revision, common?, flags);
     if let Some(index) = index {
-        // With another digest, the next reader of changes would keep a flag that has changed.
+        // If the index had a wrong digest, a reader that fetches only changes could keep a flag that has changed.
         if index != digests {
             return None;
         }
@@ -792,7 +794,7 @@ mod tests {
         // The result is the base of the next fetch.
         let (again, names) = fetched(&found, &encoded(&next)).expect("changes");
         assert_eq!((again, names), (next.clone(), Vec::new()));
-        // The reader that has filled the entry can be the next one that fetches.
+        // Encoding `next` has stored its digests, so the instance that fills the entry can fetch only changes too.
         let (found, names) = fetched(&next, &encoded(&earlier)).expect("changes");
         assert_eq!(found, earlier);
         assert_eq!(names, ["b", "c"]);
@@ -976,7 +978,7 @@ mod fuzz {
             .map(|pair| json!([pair[0], pair[1]]))
             .collect();
         assert!(decode(&borrowed(&pairs(&signed)), &signer(&keys), NOW).is_ok());
-        // A reader that lacks one flag.
+        // A reader that lacks one flag; `encode` stores the digests in its snapshot.
         let earlier =
             snapshot_in(&borrowed(&pairs(&fields())[1..]), Revision(6)).expect("a snapshot");
         encode(&earlier, &signer(&keys), NOW + 1_000).expect("encodes");

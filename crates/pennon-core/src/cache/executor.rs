@@ -48,6 +48,7 @@ pub(super) struct Executor {
     replicas_cool_down_until: Mutex<Option<Instant>>,
     /// The replica to ask next.
     next_replica: AtomicUsize,
+    /// See [`Self::outages`].
     outages: AtomicU64,
 }
 
@@ -56,8 +57,8 @@ pub(super) struct Executor {
 pub(super) struct Outcome {
     /// The reply; `None` when Redis is unavailable.
     pub(super) reply: Option<Reply>,
-    /// The number of attempts without a reply. Redis may still execute such an attempt later.
-    pub(super) lost_replies: u32,
+    /// The number of failed attempts. Redis may still execute one that got no reply.
+    pub(super) failed_attempts: u32,
 }
 
 /// The attempts of one command.
@@ -65,7 +66,7 @@ struct Attempts {
     /// The node of the last attempt.
     node: Arc<Node>,
     result: Result<Reply, Failure>,
-    lost_replies: u32,
+    failed_attempts: u32,
 }
 
 impl Executor {
@@ -137,7 +138,7 @@ impl Executor {
     pub(super) async fn execute(&self, command: &Command<'_>, context: &RequestContext) -> Outcome {
         const NOT_TRIED: Outcome = Outcome {
             reply: None,
-            lost_replies: 0,
+            failed_attempts: 0,
         };
         let remaining = context.budget.remaining();
         if remaining < MIN_ATTEMPT {
@@ -152,9 +153,9 @@ impl Executor {
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
                 if let Some(topology) = &self.topology {
-                    let relies_on_replicas = command.ends_a_write();
+                    let needs_confirmation = command.ends_a_write();
                     topology
-                        .refresh_if_due(known.as_ref(), relies_on_replicas, probe_deadline)
+                        .refresh_if_due(known.as_ref(), needs_confirmation, probe_deadline)
                         .await;
                 }
                 let deadline = started + remaining;
@@ -175,13 +176,13 @@ impl Executor {
         let Attempts {
             node,
             result,
-            lost_replies,
+            failed_attempts,
         } = attempts;
         context.trace.node(node.name().clone());
         let reply = match result {
             Ok(reply) => {
-                let of_node = breaker_of(&node, command).succeeded();
-                if breaker.succeeded() || of_node {
+                let was_open = breaker_of(&node, command).succeeded();
+                if breaker.succeeded() || was_open {
                     info!(domain = "config", node_id = %node.address(), "Redis answers again");
                 }
                 self.answered(&node, slot);
@@ -199,7 +200,7 @@ impl Executor {
         };
         Outcome {
             reply,
-            lost_replies,
+            failed_attempts,
         }
     }
 
@@ -274,8 +275,8 @@ impl Executor {
         }
     }
 
-    /// The number of events that may have lost an invalidation: a failed command, or a new primary. When it changes,
-    /// a reader compares its entry with the store before it uses the entry.
+    /// The number of events that may have lost an invalidation: a failed connection at the start, a failed command, or
+    /// a new primary. When it changes, a reader compares its entry with the store before it uses the entry.
     pub(super) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
@@ -299,8 +300,8 @@ impl Executor {
             .is_open()
     }
 
-    /// Makes one attempt, to find out whether an outage is over. In a cluster, first asks other nodes whether one
-    /// of them has taken over, which is faster than waiting for the failed one.
+    /// Makes one attempt, and another after a recovery, to find out whether an outage is over. In a cluster, first asks
+    /// other nodes whether one of them has taken over, which is faster than waiting for the failed one.
     async fn probe(
         &self,
         command: &Command<'_>,
@@ -315,7 +316,7 @@ impl Executor {
         self.attempt(command, slot, deadline, 0, trace).await
     }
 
-    /// Makes up to 1 + `retries` attempts until the deadline.
+    /// Makes up to 1 + `retries` attempts until the deadline. Without retries, makes a second attempt after a recovery.
     async fn attempt(
         &self,
         command: &Command<'_>,
@@ -324,9 +325,8 @@ impl Executor {
         retries: usize,
         trace: &Trace,
     ) -> Attempts {
-        // Even without retries, another attempt is made after a recovery.
         let allowed = retries.max(1);
-        let mut lost_replies = 0;
+        let mut failed_attempts = 0;
         let mut retried = 0;
         let mut redirected = 0;
         let mut detour = None;
@@ -340,7 +340,7 @@ impl Executor {
                     }
                     let Some(owner) = self.owner(slot) else {
                         let why = self.no_owner_failure(deadline).await;
-                        return ended(self.seed.clone(), Err(why), lost_replies);
+                        return ended(self.seed.clone(), Err(why), failed_attempts);
                     };
                     (owner, Before::Nothing)
                 }
@@ -352,7 +352,7 @@ impl Executor {
                 within += REPLICATION_MARGIN;
             }
             let (failure, connections) = match node.send(command, options, within, deadline).await {
-                Ok(reply) => return ended(node, Ok(reply), lost_replies),
+                Ok(reply) => return ended(node, Ok(reply), failed_attempts),
                 Err(failed) => failed,
             };
             if let (Failure::Moved(to) | Failure::Ask(to), Some(topology)) =
@@ -372,12 +372,12 @@ impl Executor {
                 continue;
             }
             trace.connection_error();
-            lost_replies += 1;
+            failed_attempts += 1;
             let recovered = self
                 .recover(&node, connections.as_ref(), &failure, slot, deadline)
                 .await;
             if retried >= allowed || (retries == 0 && !recovered) {
-                return ended(node, Err(failure), lost_replies);
+                return ended(node, Err(failure), failed_attempts);
             }
             let pause = if recovered {
                 (left(deadline) >= MIN_ATTEMPT).then_some(Duration::ZERO)
@@ -401,7 +401,7 @@ impl Executor {
                     budget_left_ms = millis(left(deadline)),
                     "Redis retries stopped by the time budget"
                 );
-                return ended(node, Err(failure), lost_replies);
+                return ended(node, Err(failure), failed_attempts);
             }
             retried += 1;
             trace.retried();
@@ -437,7 +437,7 @@ impl Executor {
         if !is_recoverable {
             return false;
         }
-        // The next request opens a new connection instead of waiting for this one.
+        // No other command must wait for these connections.
         node.give_up(connections);
         if let Some(topology) = &self.topology {
             topology.refresh(Some(node), deadline).await;
@@ -465,7 +465,8 @@ impl Executor {
         }
     }
 
-    /// Whether the command must wait for a replica: an invalidation does, unless the node has no replicas.
+    /// Whether the command must wait for a replica: the invalidation after a commit does, unless the node has no
+    /// replicas.
     fn waits_for_replica(&self, command: &Command<'_>, node: &Node) -> bool {
         let topology = self.topology.as_ref().filter(|_| command.ends_a_write());
         topology.is_some_and(|topology| {
@@ -562,11 +563,11 @@ fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     }
 }
 
-fn ended(node: Arc<Node>, result: Result<Reply, Failure>, lost_replies: u32) -> Attempts {
+fn ended(node: Arc<Node>, result: Result<Reply, Failure>, failed_attempts: u32) -> Attempts {
     Attempts {
         node,
         result,
-        lost_replies,
+        failed_attempts,
     }
 }
 

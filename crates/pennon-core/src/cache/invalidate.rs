@@ -12,8 +12,8 @@ use crate::request_context::RequestContext;
 pub(super) struct Invalidation {
     /// Whether every Redis has confirmed it.
     pub(super) confirmed: bool,
-    /// The number of attempts without a reply.
-    pub(super) lost_replies: u32,
+    /// The number of failed attempts, over every Redis.
+    pub(super) failed_attempts: u32,
 }
 
 impl Cache {
@@ -29,7 +29,7 @@ impl Cache {
         let Some(target) = self.source.current() else {
             return Invalidation {
                 confirmed: false,
-                lost_replies: 0,
+                failed_attempts: 0,
             };
         };
         let key = self.key(environment);
@@ -68,14 +68,14 @@ impl Cache {
                 )
                 | None => false,
             };
-            (confirmed, outcome.lost_replies)
+            (confirmed, outcome.failed_attempts)
         };
         let executors = std::iter::once(&target.read).chain(&target.mirrors);
         let outcomes = futures_util::future::join_all(executors.map(invalidate)).await;
         context.budget.spend(started.elapsed());
         Invalidation {
             confirmed: outcomes.iter().all(|(confirmed, _)| *confirmed),
-            lost_replies: outcomes.iter().map(|(_, lost)| lost).sum(),
+            failed_attempts: outcomes.iter().map(|(_, failed)| failed).sum(),
         }
     }
 }

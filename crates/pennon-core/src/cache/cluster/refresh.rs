@@ -37,17 +37,17 @@ struct Answer {
 impl Topology {
     /// Refreshes the slot map before a request to `owner` if the map is too old. Other nodes are asked first,
     /// because a partitioned primary does not know that it was replaced; only right after a redirection is the
-    /// owner asked itself. For a caller that relies on replicas, a map without replicas is refreshed at once.
+    /// owner asked itself. For a command that a replica must confirm, a map without replicas is refreshed at once.
     pub(in crate::cache) async fn refresh_if_due(
         &self,
         owner: Option<&Arc<Node>>,
-        relies_on_replicas: bool,
+        needs_confirmation: bool,
         deadline: Instant,
     ) {
         let (max_age, suspect) = match owner.map(|owner| self.shard_of(owner)) {
             Some(None | Some(Shard { replicas: None, .. })) => (MIN_REFRESH_INTERVAL, None),
             Some(Some(shard)) if !shard.is_alone() => (MAX_AGE, owner),
-            Some(Some(_)) if relies_on_replicas => (MIN_REFRESH_INTERVAL, owner),
+            Some(Some(_)) if needs_confirmation => (MIN_REFRESH_INTERVAL, owner),
             Some(Some(_)) => (MAX_AGE_WITHOUT_REPLICAS, owner),
             None => (MAX_AGE, None),
         };
