@@ -35,7 +35,8 @@ impl FlagService {
             return;
         }
         let mut published = Published::default();
-        // The last third is for the database. So a call that hangs ends here and opens the breaker.
+        // The last third is for the database. So a call that hangs reaches its own time limit, and the breaker of the
+        // bus opens.
         let calls_end = Instant::now() + within * 2 / 3;
         let run = self.deliver(bus, calls_end, &mut published);
         match tokio::time::timeout(within, run).await {
@@ -53,8 +54,8 @@ impl FlagService {
         }
     }
 
-    /// Removes expired events, then delivers waiting ones for at most `within`. Without a bus all events for it are
-    /// removed.
+    /// Removes expired events, then delivers waiting ones for at most `within`. Without a bus, all events
+    /// for EventBridge count as expired.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not answer. A failure of EventBridge is logged, and visible in the
@@ -87,7 +88,7 @@ impl FlagService {
         Ok(published)
     }
 
-    /// Makes calls until no event can be sent now, a call fails, or the time is over.
+    /// Makes calls until no event can be sent now, a call fails or delivers no event, or the time is over.
     async fn deliver(
         &self,
         bus: &EventBus,

@@ -99,8 +99,8 @@ impl FlagService {
             }
             (RampAction::RollBack, state) if state.is_live() => {
                 flag_changes = ramp.step > 0;
-                let (before, to) = (require_in_use(found, key)?, OnAlarm::Start);
-                roll_back(&mut transaction, key, &mut ramp, &before, to, None, who).await?;
+                let (before, target) = (require_in_use(found, key)?, OnAlarm::Start);
+                roll_back(&mut transaction, key, &mut ramp, &before, target, None, who).await?;
                 ramp.acknowledged_by = Some(who.clone());
             }
             // Also if the flag was archived since, or deleted without the API.

@@ -42,8 +42,8 @@ pub(in crate::service) async fn supersede_ramps(
     Ok(())
 }
 
-/// Rejects a request that would give users flags that a ramp has rolled back, until an editor acknowledges the
-/// rollback: by overrides, or by a new flag with the same key. Therefore the flag cannot be deleted permanently either.
+/// Until an editor acknowledges a rollback, rejects requests that would give users the flag again: by overrides, or by
+/// a new flag with the same key. Also rejects a permanent deletion, which would free the key.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
@@ -161,7 +161,7 @@ pub(super) fn is_changed_by_others(ramp: &Ramp, found: Option<&FlagRecord>) -> b
     found.is_none_or(|it| it.archived_at.is_some() || it.revision != ramp.flag_revision)
 }
 
-/// Begins the next step.
+/// Begins the next step, or completes the ramp after the last one.
 pub(super) async fn advance(
     transaction: &mut Transaction,
     key: &FlagKey,
@@ -191,12 +191,12 @@ pub(super) async fn roll_back(
     key: &FlagKey,
     ramp: &mut Ramp,
     before: &FlagRecord,
-    to: OnAlarm,
+    target: OnAlarm,
     why: Option<String>,
     actor: &str,
 ) -> Result<(), Error> {
     if ramp.step > 0 {
-        let flag = lowered(ramp, &before.flag, to)?;
+        let flag = lowered(ramp, &before.flag, target)?;
         let after = write(transaction, key, before, &flag, Action::RampRollback).await?;
         ramp.flag_revision = after.revision;
         if let Ok(share) = Share::of(&after.flag, ramp.plan.variants.as_ref()) {
@@ -226,11 +226,11 @@ async fn write(
 /// The flag after a rollback. Whatever the stored ramp says, no user gets the flag who did not have it before.
 ///
 /// # Errors
-/// [`Error::Internal`] if it would raise the share, switch the flag on, or move users of a variant outside of the
+/// [`Error::Internal`] if it would raise the share, switch the flag on, or move users whose variant is not part of the
 /// ramp.
-fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
+fn lowered(ramp: &Ramp, before: &Flag, target: OnAlarm) -> Result<Flag, Error> {
     let mut after = before.clone();
-    match to {
+    match target {
         OnAlarm::Off => after.enabled = false,
         OnAlarm::Previous if ramp.step > 1 => {
             let share =
@@ -249,6 +249,7 @@ fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
                 definition.targeting = rule;
             }
         }
+        // Never the target of a rollback.
         OnAlarm::Pause => {}
     }
     let pair = ramp.plan.variants.as_ref();
@@ -261,7 +262,8 @@ fn lowered(ramp: &Ramp, before: &Flag, to: OnAlarm) -> Result<Flag, Error> {
         Ok(after)
     } else {
         Err(Error::Internal(
-            "a rollback of a ramp would raise the share of its flag".to_owned(),
+            "a rollback of a ramp would raise the share of its flag, switch it on, or move users of other variants"
+                .to_owned(),
         ))
     }
 }

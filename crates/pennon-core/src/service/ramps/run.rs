@@ -323,9 +323,9 @@ impl Check<'_> {
             Decision::Advance => {
                 advance(transaction, key, &mut ramp, &before, next_start, actor).await?;
             }
-            Decision::RollBack(to, why) => {
+            Decision::RollBack(target, why) => {
                 let why = Some(why.clone());
-                roll_back(transaction, key, &mut ramp, &before, *to, why, actor).await?;
+                roll_back(transaction, key, &mut ramp, &before, *target, why, actor).await?;
             }
             Decision::Bake | Decision::Hold(_) | Decision::BakeAgain(_) | Decision::Pause(_) => {
                 if is_change {
