@@ -44,9 +44,9 @@ pub(crate) struct Flags {
 
 /// The answer to a request for flags. `confirmed` is false if the service answered from memory, without its database.
 pub(crate) enum Fetched {
-    /// The flags are those with this tag.
+    /// The flags still have the tag of the request.
     Unchanged { confirmed: bool },
-    /// Other flags, and the document as received.
+    /// Other flags, and their document, decompressed.
     Changed {
         flags: Flags,
         document: Vec<u8>,
@@ -180,7 +180,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the service responded with content type '{found}', not {}; PENNON_URL must be that of the service",
+        "PENNON_URL responded with content type '{found}', not {}: it is not the service's URL, or the service is too old",
         Document::CONTENT_TYPE
     ))
 }

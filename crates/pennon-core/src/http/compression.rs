@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_compressed_response_is_the_same_text_with_a_tag_of_its_own() {
-        // The second one fills the output of the compressor more than once.
+        // `noise` fills the output of the compressor more than once.
         let numbers = (0..40_000_u32).map(|number| number.wrapping_mul(2_654_435_761));
         let noise = numbers
             .map(|number| format!("{number:x}"))

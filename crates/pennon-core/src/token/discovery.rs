@@ -82,13 +82,13 @@ impl Tokens {
                 "the sign-in endpoints cannot be read from the issuer's metadata"
             );
         }
-        let now = before.after(fetched, Instant::now());
-        let endpoints = now.endpoints.clone();
+        let after = before.after(fetched, Instant::now());
+        let endpoints = after.endpoints.clone();
         *self
             .endpoints
             .state
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = now;
+            .unwrap_or_else(PoisonError::into_inner) = after;
         endpoints
     }
 }

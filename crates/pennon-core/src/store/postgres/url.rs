@@ -57,8 +57,8 @@ impl DatabaseUrl {
     ///
     /// Every part of the URL may be percent-encoded. A `+` is a plus, not a space.
     ///
-    /// Only `sslmode=disable` gives an unencrypted connection; every other mode, or no mode, means `verify-full`.
-    /// `sslrootcert` names a PEM file with the authorities.
+    /// Only `sslmode=disable` gives an unencrypted connection. `prefer`, `require` and `verify-ca` mean `verify-full`,
+    /// as does no mode; other modes are rejected. `sslrootcert` names a PEM file with the authorities.
     ///
     /// # Errors
     /// [`InvalidDatabaseUrl`] with the invalid part.

@@ -1,8 +1,8 @@
 -- Every environment has a revision. Triggers raise it in the transaction of every change that evaluation depends on, so
 -- changes by SQL and by an existing service are included.
 
--- Locks both tables at once, because the existing service keeps running. `migrate` retries if transactions of that
--- service hold conflicting locks for longer than this.
+-- Locks both tables together, before any change, because the existing service keeps running. `migrate` retries if
+-- transactions of that service hold conflicting locks for longer than this.
 set local lock_timeout = '5s';
 lock table feature_flags, feature_flag_user_overrides in share row exclusive mode;
 
@@ -12,8 +12,8 @@ create table pennon_environments (
   changed_at timestamptz not null default now()
 );
 
--- The revision is the clock in milliseconds, or the previous revision plus one if that is higher. So the revisions of a
--- database that was restored from a backup are above all revisions in a cache.
+-- The revision is the clock in milliseconds, or the previous revision plus one if that is higher. So the first
+-- change of an environment after a restore from a backup raises its revision above those in caches.
 -- The rows stay locked until the commit, so revisions become visible in the order of commits. They are locked in the
 -- order of their names, so that concurrent statements cannot deadlock.
 create function pennon_raise_revisions(changed text[]) returns void
@@ -50,7 +50,6 @@ begin
 end
 $$;
 
--- An override that is deleted with its flag finds no flag here; the trigger of the flag raises the revision.
 create function pennon_overrides_inserted() returns trigger language plpgsql security definer as $$
 begin
   perform pennon_raise_revisions(
@@ -72,6 +71,7 @@ begin
 end
 $$;
 
+-- For an override that is deleted with its flag, this finds no flag; the trigger of the flag raises the revision.
 create function pennon_overrides_deleted() returns trigger language plpgsql security definer as $$
 begin
   perform pennon_raise_revisions(
@@ -88,8 +88,8 @@ begin
 end
 $$;
 
--- SECURITY DEFINER, so that the role of an existing service needs no privileges on this table. Therefore the search path
--- is fixed, so that no other role can add objects to it, and only triggers may call the functions.
+-- SECURITY DEFINER, so that the role of an existing service needs no privileges on `pennon_environments`. Therefore the
+-- search path is fixed, so that no other role can add objects to it, and only triggers may call the functions.
 do $$
 declare
   function_name text;
