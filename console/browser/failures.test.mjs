@@ -1,4 +1,4 @@
-// Journeys during which something ends: a session, Redis, PostgreSQL.
+// Journeys with failures: Redis or PostgreSQL is down, a session ends, a role is missing.
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Person, startBrowser } from './browser.mjs';
@@ -11,7 +11,7 @@ describe('failures', () => {
   });
   after(() => browser?.close());
 
-  it('says what works while Redis and PostgreSQL are down, and recovers', async () => {
+  it('saves without Redis, says that PostgreSQL is down, and saves when it runs again', async () => {
     const installation = await new Installation().start();
     try {
       await installation.createFlag('production', { key: 'outage', enabled: true, rolloutPercentage: 5 });
@@ -44,17 +44,17 @@ describe('failures', () => {
     }
   });
 
-  it('signs in through the issuer, renews an expired token, and keeps the work when the session ends', async () => {
+  it('signs in through the issuer, renews an expired token, and says when the session has ended', async () => {
     const installation = await new Installation().start({ issuer: true });
     try {
       await installation.createFlag('production', { key: 'sessions', enabled: true, rolloutPercentage: 5 });
       await installation.issuer.command({ subject: 'ada', groups: ['admin'] });
-      await installation.issuer.command({ seconds: 2 });
+      await installation.issuer.command({ tokenSeconds: 2 });
       const expected = [/^401 /, /^400 POST \/token$/];
       const person = await Person.open(browser, installation, '/production/flags/sessions?tab=rollout', { token: null, expected });
       await person.press('button', 'Sign in');
       await person.by('spinbutton', 'Percent').fill('30');
-      // The access token is in no storage, where scripts of a later page could read it.
+      // The access token is in neither localStorage nor a cookie, where scripts of a later page could read it.
       const stored = await person.page.evaluate(() => JSON.stringify({ ...localStorage }) + document.cookie);
       assert.ok(!stored.includes('eyJ'), stored);
 
@@ -78,7 +78,7 @@ describe('failures', () => {
     }
   });
 
-  it('offers a viewer and an editor exactly what the API accepts', async () => {
+  it('lets an editor of staging change flags there, and only view them in production', async () => {
     const installation = await new Installation().start({ issuer: true });
     try {
       await installation.environment('staging');
@@ -87,7 +87,7 @@ describe('failures', () => {
       const person = await Person.open(browser, installation, '/production/flags/roles?tab=rollout', { token: null });
       await person.press('button', 'Sign in');
       await person.by('button', 'Save rollout').and(person.page.locator('[aria-disabled=true]')).waitFor();
-      // Only the missing role disables this button, in contrast to "Save rollout", which nothing has changed yet.
+      // Only the missing role disables this button; "Save rollout" is also disabled because the rollout is unchanged.
       const refused = person.page.locator('[aria-disabled=true][title="Needs the role editor:production"]');
       await person.by('button', 'Turn off: roles').and(refused).waitFor();
       await person.sees(/needs the role editor:production/);

@@ -174,7 +174,7 @@ fn rule() -> Value {
     })
 }
 
-/// Starts Edge with the same flags in its own format.
+/// Starts Edge with boolean flags of the same names. With rules, they have the conditions of [`rule`], but no variants.
 async fn start_edge(program: &str, has_rules: bool) -> (Process, HttpClient) {
     let constraints = if has_rules {
         json!([

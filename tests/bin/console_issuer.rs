@@ -7,7 +7,7 @@
 //! | Field | Effect |
 //! |---|---|
 //! | `subject`, `groups` | who signs in from now on; the default is `admin-1` in the group `admins` |
-//! | `seconds` | for how long new access tokens are accepted |
+//! | `tokenSeconds` | for how long new access tokens are accepted |
 //! | `endSessions` | `true` revokes all refresh tokens |
 //! | `fault` | `failing`: metadata and token requests get 500; `denied`: the user denies a sign-in; `null`: none |
 
@@ -50,7 +50,7 @@ fn apply(issuer: &Issuer, command: &Map<String, Value>) -> Result<(), String> {
                 let groups = groups.collect::<Option<_>>().ok_or_else(invalid)?;
                 issuer.sign_in(|it| it.groups = Some(groups));
             }
-            ("seconds", Value::Number(seconds)) => {
+            ("tokenSeconds", Value::Number(seconds)) => {
                 let seconds = seconds.as_u64().ok_or_else(invalid)?;
                 issuer.sign_in(|it| it.seconds = seconds);
             }

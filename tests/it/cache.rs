@@ -3,7 +3,7 @@
 use pennon_tests::event::Event;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{
-    Stack, change_until_confirmed, database_loads, percentage, set_confirmed_percentage,
+    Stack, change_until_confirmed, database_loads, percentage, raise_percentage_until_confirmed,
     set_percentage,
 };
 use pennon_tests::topology::Topology;
@@ -360,7 +360,7 @@ async fn an_update_is_seen_by_the_next_read_of_every_instance(on: Topology) {
     ];
     let mut percent = 0;
     for _ in 0..20 {
-        percent = set_confirmed_percentage(&update, "checkout", percent + 1).await;
+        percent = raise_percentage_until_confirmed(&update, "checkout", percent + 1).await;
         assert!(!stack.redis.has_entry(), "deleted before the answer");
         assert_eq!(update.last_request()["cache_invalidated"], 1);
         for reader in &readers {

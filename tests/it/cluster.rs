@@ -10,7 +10,7 @@ use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Redis, Resp};
-use pennon_tests::stack::{Stack, percentage, set_confirmed_percentage, set_percentage};
+use pennon_tests::stack::{Stack, percentage, raise_percentage_until_confirmed, set_percentage};
 
 const REPLICAS: &[(&str, &str)] = &[("REDIS_REPLICA_READS", "true")];
 
@@ -188,7 +188,7 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
             assert_eq!(percentage(&get.call(&event).await), 50);
         }
     }
-    let changed = set_confirmed_percentage(&update, "checkout", 1).await;
+    let changed = raise_percentage_until_confirmed(&update, "checkout", 1).await;
     let invalidated = Instant::now();
     let mut stale = 0;
     let mut seen = [false; 2];
@@ -423,7 +423,7 @@ async fn a_new_replica_confirms_the_next_change() {
     assert_eq!(confirmations(&deployment.cluster), 0, "no node confirms");
     deployment.cluster.nodes[replica].restart();
     deployment.cluster.wait().await;
-    let attempts = set_confirmed_percentage(&update, "checkout", 2).await - 1;
+    let attempts = raise_percentage_until_confirmed(&update, "checkout", 2).await - 1;
     let waits = i64::try_from(confirmations(&deployment.cluster)).expect("few");
     assert!(waits >= attempts, "{waits} for {attempts} changes");
 }

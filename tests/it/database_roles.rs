@@ -47,8 +47,8 @@ const FUNCTIONS: [(&str, &str); 18] = [
 struct Installation {
     server: Server,
     manager: SecretsManager,
-    owner: String,
-    roles: Vec<String>,
+    owner_arn: String,
+    role_arns: Vec<String>,
 }
 
 impl Installation {
@@ -71,16 +71,16 @@ impl Installation {
         }
         let manager = SecretsManager::start().await;
         let url = url_of(&server, &format!("owner:{OWNER_PASSWORD}"));
-        let owner = manager.create("database", &url).await;
-        let mut roles = Vec::new();
+        let owner_arn = manager.create("database", &url).await;
+        let mut role_arns = Vec::new();
         for role in ROLES {
-            roles.push(manager.create_empty(&format!("database-{role}")).await);
+            role_arns.push(manager.create_empty(&format!("database-{role}")).await);
         }
         Self {
             server,
             manager,
-            owner,
-            roles,
+            owner_arn,
+            role_arns,
         }
     }
 
@@ -90,12 +90,12 @@ impl Installation {
 
     fn arn(&self, role: &str) -> &str {
         let at = ROLES.iter().position(|name| *name == role);
-        at.map_or(&self.owner, |at| &self.roles[at])
+        at.map_or(&self.owner_arn, |at| &self.role_arns[at])
     }
 
     async fn start_migrate(&self, more: &[(&str, &str)]) -> Function {
         let mut environment = vec![
-            ("DATABASE_SECRET_ARN", self.owner.as_str()),
+            ("DATABASE_SECRET_ARN", self.owner_arn.as_str()),
             ("DATABASE_READ_SECRET_ARN", self.arn("read")),
             ("DATABASE_WRITE_SECRET_ARN", self.arn("write")),
             ("DATABASE_COUNT_SECRET_ARN", self.arn("count")),
@@ -308,7 +308,7 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The next run restores rights that were added or removed by SQL.
+    // The next `migrate` undoes changes of rights by SQL.
     let sql = installation.sql().await;
     sql.batch_execute(
         "grant delete on pennon_audit to pennon_flags_write;
@@ -334,8 +334,11 @@ async fn only_the_owner_keeps_the_right_to_change_audit_entries() {
     )
     .await
     .expect("default privileges");
-    let one_login = [("DATABASE_SECRET_ARN", installation.owner.as_str())];
-    let migrate = installation.manager.function("migrate", &one_login).await;
+    let shared_login = [("DATABASE_SECRET_ARN", installation.owner_arn.as_str())];
+    let migrate = installation
+        .manager
+        .function("migrate", &shared_login)
+        .await;
     migrate.invoke(&json!({})).await.expect("migrates");
     let rights = "select role || ': ' || string_agg(lower(name), ' ' order by name)
          from unnest(array['reporting', 'helper']) as role,
@@ -350,6 +353,7 @@ async fn only_the_owner_keeps_the_right_to_change_audit_entries() {
     let kept = ["helper: insert select", "reporting: insert select"];
     let log = migrate.log();
     assert_eq!(found().await, kept, "{log}");
+    // Each revoked privilege, and from whom.
     assert!(
         log.contains("DELETE from public, DELETE from reporting"),
         "{log}"
@@ -516,7 +520,7 @@ async fn a_rotation_while_functions_run_fails_no_request() {
 }
 
 #[tokio::test]
-async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_one_login_keeps_working()
+async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_the_shared_login_keeps_working()
  {
     let installation = Installation::start("").await;
     let answer = installation.migrate().await;
@@ -525,7 +529,10 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_on
     sql.batch_execute("insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50)")
         .await
         .expect("a flag");
-    let fallback = [("DATABASE_FALLBACK_SECRET_ARN", installation.owner.as_str())];
+    let fallback = [(
+        "DATABASE_FALLBACK_SECRET_ARN",
+        installation.owner_arn.as_str(),
+    )];
     let get = installation.function("get-flag", &fallback).await;
     for _ in 0..3 {
         assert_eq!(

@@ -8,7 +8,7 @@ use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::load::{Load, Reader, Record};
 use pennon_tests::redis::{Redis, Resp};
-use pennon_tests::stack::{percentage, set_confirmed_percentage};
+use pennon_tests::stack::{percentage, raise_percentage_until_confirmed};
 
 /// How much later a change may be visible through a replica.
 const LAG: Duration = Duration::from_millis(500);
@@ -115,7 +115,7 @@ async fn a_killed_primary_is_replaced_by_its_replica() {
         back < Duration::from_secs(2),
         "{back:?} after the promotion"
     );
-    // The old primary returns as a replica and overwrites nothing.
+    // The cluster works again after the old primary returns.
     deployment.cluster.nodes[old].restart();
     deployment.cluster.wait().await;
 }
@@ -171,9 +171,9 @@ async fn reads_succeed_while_all_nodes_are_down_and_use_them_again_later() {
         &record,
         "Redis Cluster unavailable, falling back to database",
     );
-    let down = record.failed_cache_operations();
-    let reads = down.iter().find(|line| line["cache_unavailable"] == 1);
-    let line = reads.expect("a read without a cache");
+    let failed = record.failed_cache_operations();
+    let read = failed.iter().find(|line| line["cache_unavailable"] == 1);
+    let line = read.expect("a read without a cache");
     assert_eq!(
         (&line["status"], &line["cluster_unavailable"]),
         (&200.into(), &1.into())
@@ -243,8 +243,7 @@ async fn a_minority_refuses_commands_and_the_database_answers() {
 async fn after_a_split_brain_each_shard_has_one_primary_and_no_read_is_stale() {
     let deployment = Deployment::on_cluster(Shape::SIX_NODES).await;
     let old = deployment.cluster.primary();
-    // This function connects to the old primary before that is cut off, and gets no request until the partition has
-    // ended.
+    // This function connects to the old primary now, and gets its next request after the partition.
     let idle = deployment.function("get-flag", &[]).await;
     deployment.wait_for_cache(&idle).await;
     let load = load(&deployment).await;
@@ -259,7 +258,7 @@ async fn after_a_split_brain_each_shard_has_one_primary_and_no_read_is_stale() {
     // The old primary resumes with the old entry, and still considers itself the primary for a moment.
     deployment.cluster.nodes[old].thaw();
     deployment.cluster.wait().await;
-    let percent = set_confirmed_percentage(&update, "checkout", 9).await;
+    let percent = raise_percentage_until_confirmed(&update, "checkout", 9).await;
     assert_eq!(
         percentage(&idle.call(&Event::get("checkout")).await),
         percent

@@ -15,12 +15,12 @@ async fn sql(api: &Api, text: &str) {
 }
 
 /// The size of a body as a JSON string, which is how Lambda receives it.
-fn size_in_event(answer: &Response) -> usize {
+fn size_for_lambda(answer: &Response) -> usize {
     Value::from(answer.body.as_str()).to_string().len() - 2
 }
 
 fn assert_fits(answer: &Response) {
-    let size = size_in_event(answer);
+    let size = size_for_lambda(answer);
     assert!(size <= MAX_RESPONSE_SIZE, "{size}");
 }
 
@@ -40,7 +40,7 @@ async fn read(api: &Api, path: &str) -> Response {
 #[tokio::test]
 async fn a_list_of_large_flags_omits_definitions_that_a_smaller_page_contains() {
     let api = Api::on_postgres().await;
-    // Lambda's limit counts a quotation mark as two bytes.
+    // Each quotation mark takes four bytes: it is escaped in the body, and the body is escaped for Lambda.
     sql(
         &api,
         "insert into feature_flags (flag_key, environment, enabled, definition)
@@ -73,7 +73,7 @@ async fn a_list_of_large_flags_omits_definitions_that_a_smaller_page_contains() 
 async fn a_flag_too_large_for_a_response_is_read_changed_and_archived() {
     for column in [
         "json_build_object('variants', json_build_object('a', repeat('x', 7000000)))",
-        // An unreadable text, which is part of the response.
+        // A definition that cannot be parsed; a response usually contains its text.
         "to_json(repeat('\"', 2000000))",
     ] {
         let api = Api::on_postgres().await;
@@ -127,7 +127,7 @@ async fn old_schedules_are_omitted_from_a_list_that_would_be_too_large() {
     let all = listed.json();
     let all = all.as_array().expect("a list");
     assert_eq!(all.len() + omitted, 10_001);
-    assert!(omitted > 100 && size_in_event(&listed) > MAX_RESPONSE_SIZE - 2_000);
+    assert!(omitted > 100 && size_for_lambda(&listed) > MAX_RESPONSE_SIZE - 2_000);
     assert_eq!(all.last().expect("one")["status"], "pending");
     let times: Vec<&str> = all
         .iter()
@@ -220,7 +220,7 @@ async fn settings_too_large_for_a_response_can_be_replaced() {
     assert_eq!(read(&api, "/api/admin/environments").await.status, 200);
     let replaced = api.admin_if("*", "PUT", SETTINGS, &json!({})).await;
     assert_eq!(
-        (replaced.status, size_in_event(&replaced) < 1_000),
+        (replaced.status, size_for_lambda(&replaced) < 1_000),
         (200, true)
     );
     assert_eq!(read(&api, SETTINGS).await.status, 200);

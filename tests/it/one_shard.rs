@@ -7,7 +7,7 @@ use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::response::Response;
-use pennon_tests::stack::{percentage, set_confirmed_percentage, set_percentage};
+use pennon_tests::stack::{percentage, raise_percentage_until_confirmed, set_percentage};
 
 #[tokio::test]
 async fn a_promoted_replica_that_was_behind_is_not_trusted() {
@@ -22,7 +22,7 @@ async fn a_promoted_replica_that_was_behind_is_not_trusted() {
     })
     .await;
     deployment.cluster.stop_replication_to(1).await;
-    let changed = set_confirmed_percentage(&update, "checkout", 7).await;
+    let changed = raise_percentage_until_confirmed(&update, "checkout", 7).await;
     assert!(has_entry(&deployment, 1), "the old entry");
     deployment.cluster.nodes[0].kill();
     deployment.cluster.take_over_by(1);

@@ -5,7 +5,7 @@ use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::{KEY, Redis, Resp};
 use pennon_tests::stack::{
-    Stack, change_until_confirmed, percentage, set_confirmed_percentage, set_percentage,
+    Stack, change_until_confirmed, percentage, raise_percentage_until_confirmed, set_percentage,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ async fn use_functions(url: &str, database: &str, environment_prefix: &str) {
     let update = start("update-flag", &writer).await;
     let mut percent = 10;
     for _ in 0..2 {
-        percent = set_confirmed_percentage(&update, "checkout", percent + 1).await;
+        percent = raise_percentage_until_confirmed(&update, "checkout", percent + 1).await;
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(
             (percentage(&answer), answer.source()),

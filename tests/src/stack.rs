@@ -145,7 +145,7 @@ pub async fn set_percentage(update: &Function, key: &str, percentage: i64) -> Re
 }
 
 /// Sets percentages from `first` upwards until Redis has confirmed one, and returns it.
-pub async fn set_confirmed_percentage(update: &Function, key: &str, first: i64) -> i64 {
+pub async fn raise_percentage_until_confirmed(update: &Function, key: &str, first: i64) -> i64 {
     let body = |percentage| serde_json::json!({ "rolloutPercentage": percentage });
     let (attempts, _) = change_until_confirmed(update, |attempt| {
         Event::update(key, &body(first - 1 + attempt))
