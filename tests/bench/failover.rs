@@ -135,7 +135,7 @@ async fn main() -> ExitCode {
             run(scenario, &mut verdict).await;
         }
     }
-    if is_wanted("migration") {
+    if is_wanted("move") {
         migrate(&mut verdict).await;
     }
     if is_wanted("wait") {
@@ -417,7 +417,7 @@ async fn measure_confirmation() {
             assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
         }
         println!(
-            "an update with {replicas} replicas to wait for: median {:.2} ms, 95 % below {:.2} ms",
+            "an update of a shard with {replicas} replicas: median {:.2} ms, 95 % below {:.2} ms",
             times.percentile(50),
             times.percentile(95)
         );
