@@ -12,10 +12,10 @@ use pennon_core::ofrep::{self, ApiClient};
 /// Returns the configuration of the flag, not an evaluation.
 ///
 /// # Errors
-/// Those of [`ofrep::admit_to_config`]; [`Error::FlagNotFound`], also for a flag that the caller may not
+/// Those of [`ofrep::admit_to_config_routes`]; [`Error::FlagNotFound`], also for a flag that the caller may not
 /// see; [`Error::Invalid`] for an invalid key.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let ApiClient { kind, reading, .. } = ofrep::admit_to_config(&app, &request).await?;
+    let ApiClient { kind, reading, .. } = ofrep::admit_to_config_routes(&app, &request).await?;
     let key = request.flag_key_in_path()?;
     let snapshot = &reading.snapshot;
     // Checked before the ETag: a 304 would disclose that the flag exists.

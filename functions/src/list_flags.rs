@@ -12,9 +12,9 @@ use pennon_core::ofrep;
 /// An unknown environment has no flags.
 ///
 /// # Errors
-/// Those of [`ofrep::admit_to_config`].
+/// Those of [`ofrep::admit_to_config_routes`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let client = ofrep::admit_to_config(&app, &request).await?;
+    let client = ofrep::admit_to_config_routes(&app, &request).await?;
     let user = request.user(&app).await;
     let snapshot = &client.reading.snapshot;
     let tag = ETag::for_user(snapshot.revision, client.kind, user.as_ref());

@@ -93,7 +93,7 @@ async fn authenticate(
 /// # Errors
 /// Those of [`admit`] if a key is required; [`Error::Invalid`] for an invalid environment name;
 /// [`Error::RouteNotFound`] if the routes are off.
-pub async fn admit_to_config(app: &App, request: &Request) -> Result<ApiClient, Error> {
+pub async fn admit_to_config_routes(app: &App, request: &Request) -> Result<ApiClient, Error> {
     match app.config.auth.public_config {
         PublicConfigRoutes::Open => {
             let environment = request.environment()?;

@@ -13,7 +13,7 @@ mod bulk;
 mod error_reply;
 mod request;
 
-pub use api_client::{ApiClient, admit, admit_to_config, admit_to_sync, key_of};
+pub use api_client::{ApiClient, admit, admit_to_config_routes, admit_to_sync, key_of};
 pub use request::{ContextDigest, MAX_BODY_SIZE, parse, parse_with_digest};
 
 pub use error_reply::error_reply;
