@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pennon_core::config::Config;
 use serde_json::{Value, json};
@@ -189,7 +190,7 @@ fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
 }
 
 /// Checks that a function has a log group of its own, with the name that Lambda would choose and a retention time.
-fn check_logs(stack: &Stack, all: &[Function], function: &Function, problems: &mut Problems) {
+fn check_logs(stack: &Stack, all: &[Arc<Function>], function: &Function, problems: &mut Problems) {
     let logging = &function.properties["LoggingConfig"];
     let group = target(&logging["LogGroup"]);
     let properties = &stack.get(group)["Properties"];
@@ -240,7 +241,9 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
 /// Checks that the code reads every variable, and accepts every value that a parameter allows.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
     let environment = environment(function);
-    if !problems.begin_check(format!("{} {environment:?}", function.id)) {
+    if stack.has_mistake_elsewhere(function)
+        || !problems.begin_check(format!("{} {environment:?}", function.id))
+    {
         return;
     }
     let known = RefCell::new(BTreeSet::from(OF_AWS.map(str::to_owned)));

@@ -27,7 +27,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::path::Path;
 
-use stack::Stack;
+use stack::{Mistaken, Stack};
 
 /// Problems: a resource, and a description. The same problem with several choices of parameters counts once.
 #[derive(Default)]
@@ -65,8 +65,9 @@ fn read(path: &str) -> String {
 fn problems(text: &str) -> Vec<String> {
     let template = yaml::parse(text);
     let mut problems = Problems::default();
+    let mistaken = Mistaken::of(&template);
     for profile in stack::profiles() {
-        let stack = Stack::of(&template, profile);
+        let stack = Stack::of_mistake(&template, profile, &mistaken);
         functions::check(&stack, &mut problems);
         routes::check(&stack, &mut problems);
         rollout::check(&stack, &mut problems);

@@ -1,7 +1,8 @@
 //! The template under one choice of parameters: with conditions evaluated, and functions merged with their globals.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::{Map, Value, json};
 
@@ -93,8 +94,10 @@ pub(super) fn profiles() -> Vec<Profile> {
 pub(super) struct Stack {
     pub(super) profile: Profile,
     pub(super) parameters: Value,
-    resources: Map<String, Value>,
-    functions: Vec<Function>,
+    resources: BTreeMap<String, Arc<Value>>,
+    functions: Vec<Arc<Function>>,
+    /// Resources that are as in the committed template, if this is another template.
+    unchanged: BTreeSet<String>,
 }
 
 /// A function, merged with the globals.
@@ -110,39 +113,54 @@ pub(super) struct Function {
 
 impl Stack {
     pub(super) fn of(template: &Value, profile: Profile) -> Self {
+        Self::of_mistake(template, profile, &Mistaken::default())
+    }
+
+    /// The same, but takes the resources that the mistake does not affect from the committed template.
+    pub(super) fn of_mistake(template: &Value, profile: Profile, mistaken: &Mistaken) -> Self {
+        let committed = mistaken.0.as_ref().map(|_| committed(&profile));
         let decide = Conditions::of(template, &profile);
-        let mut resources = Map::new();
+        let mut resources = BTreeMap::new();
+        let mut functions: Vec<Arc<Function>> = Vec::new();
+        let mut unchanged = BTreeSet::new();
+        let shared = decide.resolve(&template["Globals"]["Function"]);
+        let shared = shared.expect("globals");
         for (id, resource) in template["Resources"].as_object().expect("resources") {
+            if let (Some(ids), Some(committed)) = (&mistaken.0, &committed)
+                && !ids.contains(id)
+            {
+                let resource = committed.resources.get(id);
+                resources.extend(resource.map(|resource| (id.clone(), resource.clone())));
+                let function = committed.functions.iter().find(|one| one.id == *id);
+                functions.extend(function.cloned());
+                unchanged.insert(id.clone());
+                continue;
+            }
             let exists = resource["Condition"]
                 .as_str()
                 .is_none_or(|name| decide.holds(name));
-            if exists {
-                let resolved = decide.resolve(resource).expect("a resource");
-                resources.insert(id.clone(), resolved);
+            if !exists {
+                continue;
             }
+            let resolved = decide.resolve(resource).expect("a resource");
+            if resolved["Type"] == "AWS::Serverless::Function" {
+                functions.push(Arc::new(Function::of(id, &resolved["Properties"], &shared)));
+            }
+            resources.insert(id.clone(), Arc::new(resolved));
         }
-        let shared = decide.resolve(&template["Globals"]["Function"]);
-        let shared = shared.expect("globals");
-        let functions = resources
-            .iter()
-            .filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function")
-            .map(|(id, resource)| {
-                let own = &resource["Properties"];
-                let mut events = own["Events"].as_object().into_iter().flatten();
-                Function {
-                    id: id.clone(),
-                    handler: text(&own["Handler"]).to_owned(),
-                    properties: merge(&shared, own),
-                    has_route: events.any(|(_, event)| event["Type"] == "HttpApi"),
-                }
-            })
-            .collect();
         Self {
             parameters: template["Parameters"].clone(),
             functions,
             resources,
             profile,
+            unchanged,
         }
+    }
+
+    /// Whether this is a template with a mistake in another place than this function. Checks that read nothing but the
+    /// function and the parameters found no problem in the committed template, and would find none here.
+    pub(super) fn has_mistake_elsewhere(&self, function: &Function) -> bool {
+        self.unchanged.contains(&function.id)
     }
 
     /// Whether a parameter has this value.
@@ -157,13 +175,13 @@ impl Stack {
     }
 
     pub(super) fn get(&self, id: &str) -> &Value {
-        self.resources.get(id).unwrap_or(&Value::Null)
+        self.resources.get(id).map_or(&Value::Null, Arc::as_ref)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.resources
             .iter()
-            .map(|(id, resource)| (id.as_str(), resource))
+            .map(|(id, resource)| (id.as_str(), resource.as_ref()))
     }
 
     /// Every resource of a type, with its properties.
@@ -176,9 +194,58 @@ impl Stack {
             .map(|(id, resource)| (id, &resource["Properties"]))
     }
 
-    pub(super) fn functions(&self) -> &[Function] {
+    pub(super) fn functions(&self) -> &[Arc<Function>] {
         &self.functions
     }
+}
+
+impl Function {
+    fn of(id: &str, properties: &Value, shared: &Value) -> Self {
+        let mut events = properties["Events"].as_object().into_iter().flatten();
+        Self {
+            id: id.to_owned(),
+            handler: text(&properties["Handler"]).to_owned(),
+            properties: merge(shared, properties),
+            has_route: events.any(|(_, event)| event["Type"] == "HttpApi"),
+        }
+    }
+}
+
+/// The resources that a planted mistake affects; `None` if it may affect all of them.
+#[derive(Default)]
+pub(super) struct Mistaken(Option<BTreeSet<String>>);
+
+impl Mistaken {
+    /// Compares a template with the committed one.
+    pub(super) fn of(template: &Value) -> Self {
+        let committed = &*COMMITTED;
+        let settings = ["Conditions", "Parameters", "Globals", "Mappings"];
+        if settings
+            .iter()
+            .any(|section| committed[*section] != template[*section])
+        {
+            return Self(None);
+        }
+        let resources = template["Resources"].as_object().expect("resources");
+        let changed = resources
+            .iter()
+            .filter(|(id, resource)| committed["Resources"][id.as_str()] != **resource);
+        let changed: BTreeSet<String> = changed.map(|(id, _)| id.clone()).collect();
+        // Without a mistake, nothing may be taken from elsewhere.
+        Self(Some(changed).filter(|_| committed != template))
+    }
+}
+
+static COMMITTED: LazyLock<Value> = LazyLock::new(|| super::parse(&super::read("template.yaml")));
+
+/// The committed template with a profile, which is resolved once for all mistakes.
+fn committed(profile: &Profile) -> Arc<Stack> {
+    static KNOWN: Mutex<BTreeMap<Profile, Arc<Stack>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().expect("no test fails here");
+    let stack = known
+        .entry(profile.clone())
+        .or_insert_with(|| Arc::new(Stack::of(&COMMITTED, profile.clone())));
+    stack.clone()
 }
 
 /// Whether the rules of a template accept these parameters.

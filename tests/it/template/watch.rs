@@ -291,7 +291,7 @@ fn check_alarm(stack: &Stack, id: &str, alarm: &Value, problems: &mut Problems) 
 
 /// The functions that write a metric.
 fn writers_of<'a>(stack: &'a Stack, metric: &str) -> Vec<&'a Function> {
-    let mut functions: Vec<&Function> = stack.functions().iter().collect();
+    let mut functions: Vec<&Function> = stack.functions().iter().map(AsRef::as_ref).collect();
     functions.retain(|function| {
         let uses_redis = function.has_route
             && function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"] != ""
