@@ -175,7 +175,9 @@ impl Database {
             .await
             .expect("connects");
         admin
-            .batch_execute(&format!("create database {name} template {template}"))
+            .batch_execute(&format!(
+                "create database {name} template {template} strategy file_copy"
+            ))
             .await
             .expect("a database");
         let client = connect(&url(shared.port, &name)).await.expect("connects");
