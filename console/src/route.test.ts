@@ -23,7 +23,7 @@ test('empty query parameters are left out', () => {
   assert.equal(withQuery('/flags', { q: '', state: null, page: 2, on: true }), '/flags?page=2&on=true');
 });
 
-test('keys that a server could take for a path or a file are in the query', () => {
+test('a key is in the query if it could change the path, ends like a file or is the placeholder', () => {
   assert.equal(flagPath('production', 'new-checkout'), '/production/flags/new-checkout');
   assert.equal(flagPath('production', 'checkout.v2'), '/production/flags/checkout.v2');
   assert.equal(flagPath('production', 'a/b', { tab: 'rules' }), '/production/flags/-?tab=rules&key=a%2Fb');

@@ -40,18 +40,23 @@ test('parts of other shapes are kept as JSON inside the form', () => {
   assert.deepEqual(form && writeRules(form), shape);
 });
 
-test('a comparison with a default, a reversed one, or one with a third operand is kept as JSON', () => {
+test('a comparison is kept as JSON if it has a default, or does not compare an attribute with a value of a field', () => {
   for (const condition of [
     { '==': [{ var: ['plan', 'free'] }, 'pro'] },
     { '==': ['pro', { var: 'plan' }] },
-    { '<': [{ var: 'n' }, 1, 2] },
     { '==': [{ var: 'a' }, { var: 'b' }] },
     { in: [{ var: 'a' }, [['nested']]] },
-    { '==': [{ var: 'a' }, 1], '!=': [{ var: 'a' }, 2] },
   ] as Json[]) {
     const shape: Json = { if: [condition, 'a'] };
     const form = parseRules(shape);
-    if (form) assert.deepEqual(writeRules(form), shape);
+    assert.equal(form?.rules[0]?.when.conditions[0]?.kind, 'json');
+    assert.deepEqual(form && writeRules(form), shape);
+  }
+});
+
+test('a rule has no form if a comparison has a third operand or a second operator', () => {
+  for (const condition of [{ '<': [{ var: 'n' }, 1, 2] }, { '==': [{ var: 'a' }, 1], '!=': [{ var: 'a' }, 2] }] as Json[]) {
+    assert.equal(parseRules({ if: [condition, 'a'] }), null);
   }
 });
 
