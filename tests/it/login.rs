@@ -166,7 +166,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
     let machine = Machine::new().await;
     let first = machine.sign_in(&[]).await;
     assert!(first.success, "{}", first.errors);
-    assert_eq!(first.output, "export PENNON_ADMIN_TOKEN=access-2\n");
+    assert_eq!(first.output, "export PENNON_ADMIN_TOKEN='access-2'\n");
     assert_eq!(
         (mode(&machine.file()), machine.session()["subject"].as_str()),
         (0o600, Some("admin-1"))
@@ -181,7 +181,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
     assert_eq!(asked, ["authorization_code"]);
     let id = machine.sign_in(&["--token", "id"]).await;
     assert!(
-        id.output.starts_with("export PENNON_ADMIN_TOKEN=ey"),
+        id.output.starts_with("export PENNON_ADMIN_TOKEN='ey"),
         "{}",
         id.output
     );
@@ -198,7 +198,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
         let token = kept["accessToken"].as_str().expect("text");
         assert_eq!(
             refreshed.output,
-            format!("export PENNON_ADMIN_TOKEN={token}\n")
+            format!("export PENNON_ADMIN_TOKEN='{token}'\n")
         );
         before = kept["refreshToken"].clone();
         assert_eq!(mode(&machine.file()), 0o600);

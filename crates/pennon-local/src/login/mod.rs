@@ -100,7 +100,7 @@ fn open(url: &str) {
     } else {
         return;
     };
-    let _not_there = Command::new(program)
+    let _may_not_exist = Command::new(program)
         .arg(url)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -40,13 +40,13 @@ impl Session {
         self.refresh_token.is_some()
     }
 
-    /// The line that sets the token in a shell. [`is_token`] rejects tokens that would need quotes.
+    /// The line that sets the token in a shell. The quotes prevent the expansion of a leading `~`.
     pub(super) fn export(&self, kind: TokenKind) -> String {
         let token = match kind {
             TokenKind::Access => &self.access_token,
             TokenKind::Id => &self.id_token,
         };
-        format!("export PENNON_ADMIN_TOKEN={}", token.expose())
+        format!("export PENNON_ADMIN_TOKEN='{}'", token.expose())
     }
 
     fn to_json(&self) -> Value {
@@ -76,7 +76,7 @@ impl Session {
     }
 }
 
-/// Whether a text has the form of a bearer token (RFC 6750), which is safe in a shell without quotes.
+/// Whether a text has only characters of bearer tokens (RFC 6750), which end no quoted text in a shell.
 pub(super) fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !text.is_empty() && text.len() <= 16_384 && text.bytes().all(plain)
@@ -152,7 +152,7 @@ impl SessionFile {
             })
             .and_then(|()| std::fs::rename(&temporary, &self.path));
         written.map_err(|error| {
-            let _not_there = std::fs::remove_file(&temporary);
+            let _may_not_exist = std::fs::remove_file(&temporary);
             format!("cannot write {}: {error}", self.path.display())
         })
     }
@@ -164,6 +164,39 @@ impl SessionFile {
                 Err(format!("cannot remove {}: {error}", self.path.display()))
             }
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_sets_every_token_unchanged() {
+        for token in ["~root/x", "=ls", "a-b._~+/=="] {
+            assert!(is_token(token));
+            let session = Session {
+                issuer: "https://issuer.example".to_owned(),
+                client_id: "c-1".to_owned(),
+                subject: "u-1".to_owned(),
+                access_token: Secret::new(token),
+                id_token: Secret::new("other"),
+                refresh_token: None,
+                expires_at: 0,
+            };
+            let line = session.export(TokenKind::Access);
+            let printed = Command::new("bash")
+                .arg("-c")
+                .arg(format!("{line}; printf %s \"$PENNON_ADMIN_TOKEN\""))
+                .output()
+                .expect("a shell");
+            assert_eq!(printed.stdout, token.as_bytes());
+        }
+        for text in ["", "a'b", "a b", "a\n"] {
+            assert!(!is_token(text), "{text:?}");
         }
     }
 }

@@ -178,7 +178,7 @@ impl Files {
         let path = self.beside(&format!("{TEMPORARY}{}", unique_id()));
         let like = std::fs::metadata(&self.flags).ok();
         write_new(&path, text.as_bytes(), like.as_ref()).map_err(|error| {
-            let _not_there = std::fs::remove_file(&path);
+            let _may_not_exist = std::fs::remove_file(&path);
             cannot("write", &self.flags, &error)
         })?;
         Ok(path)
@@ -192,7 +192,7 @@ impl Files {
         let temporary = self.write_temporary(text)?;
         let created = std::fs::rename(&temporary, &self.flags).and_then(|()| self.sync_folder());
         created.map_err(|error| {
-            let _not_there = std::fs::remove_file(&temporary);
+            let _may_not_exist = std::fs::remove_file(&temporary);
             cannot("write", &self.flags, &error)
         })
     }
@@ -348,7 +348,7 @@ impl Files {
             std::fs::rename(&temporary, &path)
         });
         written.map_err(|error| {
-            let _not_there = std::fs::remove_file(&temporary);
+            let _may_not_exist = std::fs::remove_file(&temporary);
             cannot("write", &path, &error)
         })?;
         // The replacement has happened, even if it is not durable: an error would say that the file has its old length.
