@@ -102,7 +102,7 @@ const SIMPLE: &str = "
     insert into feature_flags (flag_key, enabled, rollout_percentage, description)
     select 'flag-' || n, true, n % 101, rpad('The new checkout for customers', 40, '.')
     from generate_series(4, $1::int) as n";
-/// Flags with variants and a targeting rule: about 400 bytes of definition.
+/// Flags with variants and a targeting rule: a definition of about 330 bytes.
 const TYPED: &str = r#"
     insert into feature_flags (flag_key, enabled, rollout_percentage, description, definition)
     select 'flag-' || n, true, 0, rpad('The new checkout for customers', 40, '.'), json_build_object(

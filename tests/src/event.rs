@@ -10,8 +10,9 @@ pub const EXAMPLE_KEY: &str =
 /// The API key in the event files of `sync-flags`. It is valid if a test has added it to the database.
 pub const SYNC_KEY: &str = "pennon_sync_production_this-key-is-an-example-and-opens-nothing-00";
 
-/// Every request file in `events/`: its name, its function, and the status of the response if the flag
-/// `new-checkout` exists and [`EXAMPLE_KEY`] and [`SYNC_KEY`] are valid for production.
+/// Every request file in `events/`: its name, its function, and the status of the response if the files are sent in
+/// this order to a new database with the flag `new-checkout`, in which [`EXAMPLE_KEY`] and [`SYNC_KEY`] are valid for
+/// production.
 pub const REQUEST_FILES: [(&str, &str, u16); 58] = [
     ("list-flags", "list-flags", 200),
     ("get-flag", "get-flag", 200),
@@ -63,7 +64,7 @@ pub const REQUEST_FILES: [(&str, &str, u16); 58] = [
     ("manage-environments-audit", "manage-environments", 200),
     ("manage-environments-purge", "manage-environments", 200),
     ("manage-keys-webhooks", "manage-keys", 200),
-    // Rejected without `SEND_WEBHOOKS_FUNCTION_ARN`.
+    // 409 without `SEND_WEBHOOKS_FUNCTION_ARN`.
     ("manage-keys-webhook-create", "manage-keys", 409),
     ("manage-keys-webhook-enable", "manage-keys", 404),
     ("manage-keys-webhook-delete", "manage-keys", 404),
@@ -147,7 +148,7 @@ impl Event {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    /// Adds a path parameter that the gateway extracted.
+    /// Sets this as the only path parameter that the gateway extracted.
     pub fn parameter(mut self, name: &str, value: &str) -> Self {
         self.0["pathParameters"] = json!({ name: value });
         self
@@ -293,7 +294,7 @@ impl Event {
         self
     }
 
-    /// Removes all identity.
+    /// Removes the user that the authorizer has verified. Tokens and API keys in headers stay.
     pub fn anonymous(mut self) -> Self {
         let context = self.0["requestContext"].as_object_mut().expect("an object");
         context.remove("authorizer");

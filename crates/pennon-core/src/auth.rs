@@ -161,8 +161,8 @@ impl Claims {
         let Some(rest) = text.strip_prefix('[') else {
             return Ok(vec![text.to_owned()]);
         };
-        // REST APIs write lists without brackets, so a bracket is part of a name.
         let list = rest.strip_suffix(']').ok_or(GroupsError::AmbiguousText)?;
+        // Only HTTP APIs always write lists like this, and only names of Cognito groups contain no spaces.
         if claim != COGNITO_GROUPS || self.verifier != Verifier::HttpApi {
             return Err(GroupsError::AmbiguousText);
         }
@@ -257,7 +257,7 @@ fn whole_seconds(value: &Value) -> Option<i64> {
     let seconds = value.as_f64()?;
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "whole and within ±1e15 by the check before"
+        reason = "only used if whole and within ±1e15; otherwise the cast saturates"
     )]
     let whole = (seconds.fract() == 0.0 && seconds.abs() < 1e15).then_some(seconds as i64);
     whole
@@ -277,7 +277,7 @@ fn date(seconds: i64) -> Option<String> {
     ))
 }
 
-/// A person with a role, whom the gateway has verified. [`Actor::verify`] is the only constructor.
+/// A person with a role, whom the gateway has verified. Create one only with [`Actor::verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The token's `sub`.
@@ -308,7 +308,7 @@ impl Actor {
             tracing::warn!(
                 domain = "config",
                 length,
-                "the verified sub is blank, longer than 255 characters or holds a control or format character"
+                "the verified sub is blank, longer than 255 characters or has a control, format or invisible character"
             );
             return Err(Error::Unauthenticated);
         }
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_another_claim_makes_an_admin_only_if_it_is_a_single_name() {
+    fn without_a_token_only_cognito_groups_of_an_http_api_are_read_as_a_list() {
         assert!(verify("roles", "admin", Verifier::HttpApi).is_ok());
         assert!(verify("roles", "admin", Verifier::RestApi).is_ok());
         for groups in ["[admin]", "[site admin]", "[admin users]", "site admin"] {
@@ -450,7 +450,7 @@ mod tests {
                 assert_eq!(verified, Err(Error::Forbidden(Role::Viewer)), "{groups}");
             }
         }
-        // REST APIs separate groups by commas, which a name may contain too, and write no brackets.
+        // REST APIs write lists in more than one way, and a name may also contain commas and brackets.
         for groups in ["[admin]", "users,admin", "admin,users"] {
             let verified = verify(COGNITO_GROUPS, groups, Verifier::RestApi);
             assert_eq!(verified, Err(Error::Forbidden(Role::Viewer)), "{groups}");
@@ -841,8 +841,8 @@ mod fuzz {
                     BTreeSet::new()
                 }
             };
-            // Only an object that can be parsed, which excludes deep nesting, is a token; otherwise the claim must be
-            // a single name.
+            // Only an object that can be parsed, which excludes deep nesting, is a token. Without a token, the groups
+            // come from the verified claim.
             let parsed = serde_json::from_str::<Value>(&payload.to_string());
             let is_token = parsed.is_ok_and(|payload| payload.is_object());
             let source = if is_token { payload } else { &pair[0] };

@@ -21,7 +21,7 @@ const PATH_CHARACTERS: [char; 5] = ['/', '\\', '?', '#', '%'];
 /// The general categories Cf (format), Zl and Zp (line and paragraph separators) of Unicode 16.0, from
 /// `DerivedGeneralCategory.txt`, and the property `Default_Ignorable_Code_Point`, from
 /// `DerivedCoreProperties.txt`: direction overrides, zero-width characters, fillers, variation selectors,
-/// tags. Two keys that differ only in such characters look the same.
+/// tags. Most are invisible, so keys that differ only in them look the same.
 const INVISIBLE: [(char, char); 26] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -90,7 +90,9 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
         ));
     }
     if RESERVED.contains(&text) {
-        return Err("Must not be stale, . or .., which mean something else in a path".to_owned());
+        return Err(
+            r#"Must not be "stale", "." or "..", which mean something else in a path"#.to_owned(),
+        );
     }
     FlagKey::parse(text).map_err(|error| error.to_string())
 }
