@@ -131,7 +131,7 @@ async fn an_environment_without_flags_is_an_entry_too(on: Topology) {
     assert_eq!((answer.body.as_str(), answer.source()), ("{}", "redis"));
 }
 
-async fn unknown_environments_create_no_keys_and_share_one_query(on: Topology) {
+async fn unknown_environments_create_no_keys_of_their_own_and_share_queries(on: Topology) {
     let stack = Stack::start_on(on).await;
     let list = stack.function("list-flags").await;
     list.call(&Event::list()).await;
@@ -153,7 +153,7 @@ async fn unknown_environments_create_no_keys_and_share_one_query(on: Topology) {
     );
 }
 
-async fn an_unknown_environment_opens_no_database_connection(on: Topology) {
+async fn an_unknown_environment_opens_no_database_connection_if_redis_has_the_list(on: Topology) {
     let stack = Stack::start_on(on).await;
     let event = Event::list().query("environment=zz");
     let first = stack.function("list-flags").await;
@@ -304,7 +304,7 @@ async fn every_key_has_a_ttl(on: Topology) {
     assert!(time_to_live(&stack) > 295_000);
 }
 
-async fn a_string_of_the_existing_service_is_a_miss_and_is_replaced(on: Topology) {
+async fn a_redis_string_of_the_existing_service_is_a_miss_and_is_replaced(on: Topology) {
     let stack = Stack::start_on(on).await;
     stack
         .redis
@@ -588,13 +588,13 @@ on_every_redis!(
     a_warm_cache_never_opens_a_database_connection,
     the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags,
     an_environment_without_flags_is_an_entry_too,
-    unknown_environments_create_no_keys_and_share_one_query,
-    an_unknown_environment_opens_no_database_connection,
+    unknown_environments_create_no_keys_of_their_own_and_share_queries,
+    an_unknown_environment_opens_no_database_connection_if_redis_has_the_list,
     an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance,
     an_environment_created_by_sql_becomes_visible,
     an_entry_expires_and_is_filled_again,
     every_key_has_a_ttl,
-    a_string_of_the_existing_service_is_a_miss_and_is_replaced,
+    a_redis_string_of_the_existing_service_is_a_miss_and_is_replaced,
     a_hash_of_another_program_is_a_miss,
     a_corrupt_entry_is_dropped_and_the_database_answers,
     an_update_is_seen_by_the_next_read_of_every_instance,
