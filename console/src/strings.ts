@@ -75,7 +75,7 @@ export const texts = {
   },
   saved: {
     confirmed: 'Every instance sees the change.',
-    unconfirmed: 'Redis did not confirm the change: other instances may see it up to a minute later.',
+    unconfirmed: 'Redis did not confirm the change: other instances may see it up to five minutes later.',
     withoutRedis: 'Other instances see the change within seconds.',
   },
   undone: 'Undone.',
