@@ -69,7 +69,8 @@ async fn cold(stack: &Stack) -> Function {
     get
 }
 
-/// Whether a function has reported a forged entry, in a log line and in the metric of the alarm.
+/// Whether a function has reported a forged entry, in a log line and in the metric of the alarm, which never has a
+/// unit.
 fn has_reported(function: &Function) -> bool {
     let lines = function.lines();
     let logged = lines
@@ -79,7 +80,7 @@ fn has_reported(function: &Function) -> bool {
         let directives = line["_aws"]["CloudWatchMetrics"].as_array();
         directives.into_iter().flatten().any(|directive| {
             directive["Dimensions"] == json!([["Installation"]])
-                && directive["Metrics"][0]["Name"] == "forged_entries"
+                && directive["Metrics"] == json!([{ "Name": "forged_entries" }])
                 && line["Installation"].is_string()
         })
     });

@@ -18,7 +18,7 @@ use crate::key_uses::KeyUses;
 use crate::secrets::Secrets;
 use crate::service::FlagService;
 use crate::store::{PostgresStore, Store};
-use crate::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
+use crate::telemetry::{LogStyle, LogWriter, ReportedConnections, start_logging};
 use crate::token::Tokens;
 use crate::webhooks::{Sender, Transport};
 
@@ -33,7 +33,7 @@ pub struct App {
     /// Reads and changes flags.
     pub service: FlagService,
     /// Writes log lines of requests.
-    pub instance: Instance,
+    pub log_writer: LogWriter,
     /// Evaluations that have not been logged yet.
     pub tally: Tally,
     /// Uses of API keys that have not been logged yet.
@@ -49,7 +49,7 @@ pub struct App {
 impl App {
     /// Creates an app from its parts.
     #[must_use]
-    pub fn new(config: Config, service: FlagService, instance: Instance) -> Self {
+    pub fn new(config: Config, service: FlagService, log_writer: LogWriter) -> Self {
         let tokens = config.tokens.clone().and_then(|tokens| {
             Tokens::new(tokens)
                 .inspect_err(
@@ -60,7 +60,7 @@ impl App {
         Self {
             config,
             service,
-            instance,
+            log_writer,
             tally: Tally::default(),
             key_uses: KeyUses::default(),
             tokens,
@@ -86,7 +86,7 @@ impl App {
             warn!(domain = "config", "{text}");
         }
         let name = |variable: &str| process_environment(variable).unwrap_or_default();
-        let instance = Instance {
+        let log_writer = LogWriter {
             style,
             function: name("AWS_LAMBDA_FUNCTION_NAME"),
             version: name("AWS_LAMBDA_FUNCTION_VERSION"),
@@ -103,14 +103,14 @@ impl App {
             open_store(&config.database, &secrets, &installation)
         );
         let service = FlagService::new(cache, store, &config);
-        Self::new(config, service, instance)
+        Self::new(config, service, log_writer)
     }
 
     /// Writes the metric of forged cache entries, if any were found since the last line of a request.
     pub fn report_forged_entries(&self) {
         let found = self.service.cache().map_or(0, Cache::take_forged_entries);
         if found > 0 {
-            self.instance.write_forged_entries(found);
+            self.log_writer.write_forged_entries(found);
         }
     }
 

@@ -108,7 +108,7 @@ pub async fn answer(
     };
 
     let cache = app.service.cache();
-    let reports_counts = app.instance.reports_counts();
+    let reports_counts = app.log_writer.reports_counts();
     let evaluations = (reports_counts && facts.posted.is_none())
         .then(|| app.tally.due(Instant::now()))
         .flatten();
@@ -117,7 +117,7 @@ pub async fn answer(
     } else {
         LastUses::new()
     };
-    app.instance.write(&RequestLine {
+    app.log_writer.write(&RequestLine {
         method: method.as_str(),
         reported_method: (!is_only_method).then_some(method.as_str()),
         path: &path_template,

@@ -31,7 +31,7 @@ use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
 use pennon_core::store::{EmbeddedStore, SnapshotUpdate, Store, Waiting};
-use pennon_core::telemetry::{Instance, LogStyle, ReportedConnections, start_logging};
+use pennon_core::telemetry::{LogStyle, LogWriter, ReportedConnections, start_logging};
 use pennon_core::webhooks::Sender;
 
 use arguments::Command;
@@ -141,7 +141,7 @@ async fn run() -> Result<(), String> {
     let example = example_flag(&store).await;
     welcome::greet(address, &settings, &credentials, &config, &example);
 
-    let instance = Instance {
+    let log_writer = LogWriter {
         style: LogStyle::Human,
         function: "local".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,7 +150,7 @@ async fn run() -> Result<(), String> {
     };
     let service = FlagService::new(cache, store, &config);
     let has_cloud_watch = config.cloudwatch_endpoint.is_some();
-    let mut app = App::new(config, service, instance);
+    let mut app = App::new(config, service, log_writer);
     if !has_cloud_watch {
         app = app.with_alarms(Alarms::Local(Mutex::default()));
     }

@@ -50,7 +50,7 @@ pub(super) async fn handle(app: Arc<App>, request: Request) -> Result<Response, 
     let evaluations = counts.total();
     if counts.is_empty() {
         // The database need not remember the id.
-    } else if app.instance.reports_counts() {
+    } else if app.log_writer.reports_counts() {
         let posted = PostedCounts { batch, counts };
         request.context().trace.posted(posted);
     } else {

@@ -85,13 +85,13 @@ impl Metric {
         }
     }
 
-    /// The unit in CloudWatch.
+    /// The unit in CloudWatch. Counts have none, because it would cost bytes of every line.
     #[must_use]
-    pub fn unit(self) -> &'static str {
+    pub fn unit(self) -> Option<&'static str> {
         match self {
-            Self::ResponseLatency => "Milliseconds",
-            Self::CacheHitRate => "None",
-            Self::CacheMisses
+            Self::ResponseLatency => Some("Milliseconds"),
+            Self::CacheHitRate
+            | Self::CacheMisses
             | Self::CacheUnavailable
             | Self::RedisConnectionErrors
             | Self::RedisRetries
@@ -102,7 +102,7 @@ impl Metric {
             | Self::FillsRefused
             | Self::UnreadableRows
             | Self::ForgedEntries
-            | Self::ServerErrors => "Count",
+            | Self::ServerErrors => None,
         }
     }
 }

@@ -12,6 +12,6 @@ mod trace;
 
 pub use logging::{LogStyle, start_logging};
 pub use metrics::Metric;
-pub use request_line::{Instance, ReportedConnections, RequestLine};
+pub use request_line::{LogWriter, ReportedConnections, RequestLine};
 pub use text::MAX_TEXT_LENGTH;
 pub use trace::{CacheOutcome, Facts, Trace};

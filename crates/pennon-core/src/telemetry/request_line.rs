@@ -19,7 +19,7 @@ use crate::key_uses::LastUses;
 const MAX_ID_LENGTH: usize = 64;
 /// The dimension of the metric of forged entries: any function of the installation may find one.
 const INSTALLATION: &str = "Installation";
-/// Minimum time before an instance logs an unchanged number of connections again.
+/// Minimum time before an instance declares an unchanged number of connections as a metric again.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
 
 thread_local! {
@@ -29,7 +29,7 @@ thread_local! {
 
 /// Writes the log lines of an instance.
 #[derive(Debug, Clone)]
-pub struct Instance {
+pub struct LogWriter {
     /// The format of the lines.
     pub style: LogStyle,
     /// The function's name, a dimension of every metric.
@@ -38,25 +38,26 @@ pub struct Instance {
     pub version: String,
     /// `INSTALLATION_ID`, the dimension of the metric of forged entries.
     pub installation: String,
-    /// Limits how often the number of connections is logged.
+    /// Limits how often the number of connections is declared as a metric.
     pub reported_connections: ReportedConnections,
 }
 
-/// The number of connections that was logged last, and when. The number rarely changes, and every metric costs bytes
-/// of each line.
+/// The number of connections that was last declared as a metric, and when. The number rarely changes, and every
+/// declaration costs bytes.
 #[derive(Debug, Clone, Default)]
 pub struct ReportedConnections(Arc<Mutex<Option<(usize, Instant)>>>);
 
 impl ReportedConnections {
-    /// Whether to log the number now: it has changed, or was last logged a minute ago. If so, records it as logged.
+    /// Whether to declare the number now: it has changed, or was last declared a minute ago. If so, records it as
+    /// declared.
     fn is_due(&self, connections: usize) -> bool {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut declared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let is_recent = logged.is_some_and(|(number, at)| {
+        let is_recent = declared.is_some_and(|(number, at)| {
             number == connections && now.duration_since(at) < GAUGE_INTERVAL
         });
         if !is_recent {
-            *logged = Some((connections, now));
+            *declared = Some((connections, now));
         }
         !is_recent
     }
@@ -95,7 +96,7 @@ pub struct RequestLine<'a> {
     pub forged_entries: u32,
 }
 
-impl Instance {
+impl LogWriter {
     /// Whether evaluations are counted from the log. Lines for people do not contain the counts.
     #[must_use]
     pub fn reports_counts(&self) -> bool {
@@ -119,7 +120,8 @@ impl Instance {
         });
     }
 
-    /// Writes the metric of forged entries outside of a request, such as in a scheduled run.
+    /// Writes the metric of forged entries outside of a request, such as in a scheduled run. It has no unit, as in the
+    /// lines of requests: the behaviour of an alarm on a metric with several units is undefined.
     pub fn write_forged_entries(&self, value: u32) {
         let metric = Metric::ForgedEntries;
         let mut line = json!({
@@ -133,7 +135,7 @@ impl Instance {
                 "CloudWatchMetrics": [{
                     "Namespace": Metric::NAMESPACE,
                     "Dimensions": [[INSTALLATION]],
-                    "Metrics": [{ "Name": metric.name(), "Unit": metric.unit() }],
+                    "Metrics": [{ "Name": metric.name() }],
                 }],
             },
         });
@@ -275,9 +277,8 @@ fn write_directives(metrics: &[(Metric, MetricValue)], facts: &Facts, output: &m
         while let Some(metric) = selected.next() {
             let mut definition = Object::begin(output);
             definition.text("Name", metric.name());
-            // Without a unit, the metric is a count.
-            if metric.unit() == "Milliseconds" {
-                definition.text("Unit", metric.unit());
+            if let Some(unit) = metric.unit() {
+                definition.text("Unit", unit);
             }
             definition.end();
             if selected.peek().is_some() {
@@ -327,7 +328,7 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// A text, escaped: callers choose some of them.
+    /// A text, escaped: clients choose some of them.
     fn text(&mut self, name: &'static str, text: &str) {
         self.put(name, &text);
     }
@@ -357,7 +358,8 @@ enum MetricValue {
 }
 
 /// The metrics of this request. Counts of zero are omitted: sums stay the same, averages cover only the requests
-/// concerned, and each metric costs bytes of every line and 0.30 USD a month per function that writes it.
+/// concerned, and each metric costs bytes of every line and 0.30 USD a month per function that writes it. Only the
+/// hit rate of a read and the retries after a connection error can be zero.
 fn metrics(line: &RequestLine<'_>) -> Vec<(Metric, MetricValue)> {
     use MetricValue::Count;
     let facts = line.facts;
@@ -477,21 +479,21 @@ mod tests {
     }
 
     /// The line as text, which must be one JSON object without a line break or a name that occurs twice.
-    fn text(instance: &Instance, line: &RequestLine<'_>) -> String {
+    fn text(writer: &LogWriter, line: &RequestLine<'_>) -> String {
         let mut text = Vec::new();
-        instance.json(line, &mut text);
+        writer.json(line, &mut text);
         let (_, duplicates) = pennon_eval::json::read(&text).expect("JSON");
         assert!(duplicates.is_empty(), "{duplicates:?}");
         assert!(!text.contains(&b'\n'));
         String::from_utf8(text).expect("UTF-8")
     }
 
-    fn parsed(instance: &Instance, line: &RequestLine<'_>) -> Value {
-        serde_json::from_str(&text(instance, line)).expect("JSON")
+    fn parsed(writer: &LogWriter, line: &RequestLine<'_>) -> Value {
+        serde_json::from_str(&text(writer, line)).expect("JSON")
     }
 
-    fn instance() -> Instance {
-        Instance {
+    fn writer() -> LogWriter {
+        LogWriter {
             style: LogStyle::Json,
             function: "list-flags".to_owned(),
             version: "7".to_owned(),
@@ -545,7 +547,7 @@ mod tests {
                 forged_entries: 1,
                 ..line(&facts)
             };
-            let document = parsed(&instance(), &line);
+            let document = parsed(&writer(), &line);
             seen.extend(
                 metric_names(&document)
                     .into_iter()
@@ -566,29 +568,29 @@ mod tests {
         let trace = Trace::default();
         trace.cache(CacheOutcome::Hit);
         let facts = trace.facts();
-        let instance = instance();
+        let writer = writer();
         let names = |document: &Value| {
             let names = metric_names(document).into_iter();
             names.map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
         };
-        let first = parsed(&instance, &line(&facts));
+        let first = parsed(&writer, &line(&facts));
         let hit = ["response_latency", "cache_hit_rate"];
         assert_eq!(
             names(&first),
             ["response_latency", "cache_hit_rate", "active_connections"]
         );
-        // The number of connections is only logged again after a change.
-        assert_eq!(names(&parsed(&instance, &line(&facts))), hit);
+        // The number of connections is only declared again after a change or a minute.
+        assert_eq!(names(&parsed(&writer, &line(&facts))), hit);
         let more = RequestLine {
             connections: 2,
             ..line(&facts)
         };
-        assert_eq!(names(&parsed(&instance, &more)).len(), 3);
-        assert_eq!(names(&parsed(&instance, &more)), hit);
-        assert_eq!(parsed(&instance, &more)["active_connections"], 2);
+        assert_eq!(names(&parsed(&writer, &more)).len(), 3);
+        assert_eq!(names(&parsed(&writer, &more)), hit);
+        assert_eq!(parsed(&writer, &more)["active_connections"], 2);
         // The latency of requests without a read is not written by version.
         let facts = Facts::default();
-        let document = parsed(&instance, &line(&facts));
+        let document = parsed(&writer, &line(&facts));
         assert!(metric_names(&document).contains(&(false, "response_latency")));
     }
 
@@ -611,7 +613,7 @@ mod tests {
                 request_id: &long,
                 ..line(&facts)
             };
-            let text = text(&instance(), &line);
+            let text = text(&writer(), &line);
             assert!(text.len() < 2_500, "{} bytes of {filling:?}", text.len());
             assert!(human(&line).len() < 2_500);
         }
@@ -627,7 +629,7 @@ mod tests {
             let trace = Trace::default();
             trace.cache(outcome);
             let facts = trace.facts();
-            let document = parsed(&instance(), &line(&facts));
+            let document = parsed(&writer(), &line(&facts));
             let names = ["cache_hit", "cache_miss", "cache_unavailable"];
             for (name, value) in names.into_iter().zip(expected) {
                 assert_eq!(document[name], value, "{name} of {outcome:?}");
@@ -636,7 +638,7 @@ mod tests {
             assert_eq!(document["cold_start"], 1);
         }
         let facts = Facts::default();
-        let document = parsed(&instance(), &line(&facts));
+        let document = parsed(&writer(), &line(&facts));
         assert!(document.get("cache_hit").is_none(), "no flags were read");
         assert!(document.get("cache_hit_rate").is_none());
     }
