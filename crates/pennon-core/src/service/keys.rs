@@ -43,7 +43,7 @@ impl FlagService {
         let text = KeyText::generate(kind, environment)?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that a concurrent request cannot exceed the limit.
-        if transaction.environment_revision().await?.is_none() {
+        if transaction.lock_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
         }
         let keys = transaction.keys().await?;

@@ -22,7 +22,7 @@ pub(super) async fn require_environment_in(
     transaction: &mut Transaction,
     environment: &Environment,
 ) -> Result<(), Error> {
-    require_known(environment, transaction.environment_revision().await?)
+    require_known(environment, transaction.lock_revision().await?)
 }
 
 /// Rejects an environment that does not exist, which has no revision. Production always exists.
@@ -158,7 +158,7 @@ pub(super) async fn check_limits_with_flag(
         return Ok(());
     }
     // Locks the environment, so that the sums stay true until the commit.
-    transaction.environment_revision().await?;
+    transaction.lock_revision().await?;
     let others = transaction.sums_without(key).await?;
     let doubtful: Vec<(Measure, usize)> = grown
         .into_iter()

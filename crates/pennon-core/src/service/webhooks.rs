@@ -53,7 +53,7 @@ impl FlagService {
         let secret = new_secret()?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that concurrent requests cannot exceed the limit.
-        if transaction.environment_revision().await?.is_none() {
+        if transaction.lock_revision().await?.is_none() {
             return Err(Error::NotFound(format!("Environment '{environment}'")));
         }
         if transaction.webhooks().await?.len() >= MAX_WEBHOOKS {
@@ -141,7 +141,7 @@ pub(super) async fn find_webhook(
     transaction: &mut Transaction,
     id: &str,
 ) -> Result<Webhook, Error> {
-    transaction.environment_revision().await?;
+    transaction.lock_revision().await?;
     let mut webhooks = transaction.webhooks().await?.into_iter();
     let found = webhooks.find(|webhook| webhook.id == id);
     found.ok_or_else(|| Error::NotFound("Webhook".to_owned()))

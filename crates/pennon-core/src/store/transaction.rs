@@ -181,8 +181,8 @@ impl Transaction {
     }
 
     /// Locks the environment and reads its revision; `None` if it does not exist.
-    pub async fn environment_revision(&mut self) -> Result<Option<Revision>, Error> {
-        dispatch!(self, open => open.environment_revision())
+    pub async fn lock_revision(&mut self) -> Result<Option<Revision>, Error> {
+        dispatch!(self, open => open.lock_revision())
     }
 
     /// Raises the environment's revision, so that all cached snapshots are outdated.

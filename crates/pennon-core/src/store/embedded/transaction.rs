@@ -73,7 +73,7 @@ impl Transaction {
 
     pub(in crate::store) fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
         Ok(EnvironmentState {
-            revision: self.environment_revision()?,
+            revision: self.lock_revision()?,
             flags: self.data.flags(self.environment.as_str()),
             settings: self.settings()?,
         })
@@ -322,7 +322,7 @@ impl Transaction {
         &mut self,
         settings: &Settings,
     ) -> Result<Option<SettingsRecord>, Error> {
-        match self.environment_revision()? {
+        match self.lock_revision()? {
             Some(_) => Ok(None),
             None => self.write_settings(settings).map(Some),
         }
@@ -337,7 +337,7 @@ impl Transaction {
         self.settings()
     }
 
-    pub(in crate::store) fn environment_revision(&mut self) -> Result<Option<Revision>, Error> {
+    pub(in crate::store) fn lock_revision(&mut self) -> Result<Option<Revision>, Error> {
         let name = self.environment.as_str();
         let known = self.data.contents.environments.contains_key(name);
         Ok(known.then_some(self.based_on))

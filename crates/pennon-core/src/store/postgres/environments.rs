@@ -116,7 +116,7 @@ impl Transaction {
         loop {
             self.rows("savepoint unlocked", &[]).await?;
             let (mut flags, mut settings, mut locked) = self.flags_and_settings(LOCK).await?;
-            let revision = self.environment_revision().await?;
+            let revision = self.lock_revision().await?;
             let rows = self.count_flags_and_settings().await?;
             if locked != rows {
                 // A flag was added after the flags were read. Nobody else adds one now. They may be many, so these copies
@@ -137,7 +137,7 @@ impl Transaction {
     }
 
     pub(in crate::store) async fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
-        let revision = self.environment_revision().await?;
+        let revision = self.lock_revision().await?;
         let (flags, settings, _) = self.flags_and_settings("").await?;
         Ok(EnvironmentState {
             revision,
@@ -182,7 +182,7 @@ impl Transaction {
         &mut self,
         settings: &Settings,
     ) -> Result<Option<SettingsRecord>, Error> {
-        if self.environment_revision().await?.is_some() {
+        if self.lock_revision().await?.is_some() {
             return Ok(None);
         }
         // An environment that does not exist cannot be locked, so a concurrent request may have found none either. The
@@ -218,9 +218,7 @@ impl Transaction {
         Ok(record_of(rows.first()))
     }
 
-    pub(in crate::store) async fn environment_revision(
-        &mut self,
-    ) -> Result<Option<Revision>, Error> {
+    pub(in crate::store) async fn lock_revision(&mut self) -> Result<Option<Revision>, Error> {
         let rows = self
             .rows(
                 "select revision from pennon_environments where environment = $1 for update",
