@@ -479,7 +479,7 @@ fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: 
             flags.insert(FlagKey::parse(key).expect("a key"), flag);
         }
     }
-    let file = flagd::write(&flags, &settings, flagd::Form::Exchange);
+    let file = flagd::write(&flags, &settings, flagd::Form::Export);
     let ruleset = Ruleset::compile(&flags, &settings, EvaluationDefaults::New);
     let mut contexts: Vec<Value> = (0..150)
         .map(|number| json!({"targetingKey": format!("user-{number}")}))

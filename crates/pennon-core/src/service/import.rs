@@ -104,7 +104,7 @@ impl FlagService {
         let state = transaction.read_environment().await?;
         let flags = in_use(&state.flags).map(|(key, flag)| (key.clone(), flag.clone()));
         let settings = &state.settings.settings;
-        let file = flagd::write(&flags.collect(), settings, Form::Exchange);
+        let file = flagd::write(&flags.collect(), settings, Form::Export);
         Ok((file, state.revision.unwrap_or(Revision::NONE)))
     }
 

@@ -56,7 +56,7 @@ pub fn write_for_engines(
         // A list is not possible: flagd accepts only scalars in metadata.
         metadata.insert(META_REMOTE_ONLY.to_owned(), remote_only.join(",").into());
     }
-    write(&portable, &settings, Form::Exchange)
+    write(&portable, &settings, Form::Export)
 }
 
 /// The key in a list separated by commas. Keys may contain any character.

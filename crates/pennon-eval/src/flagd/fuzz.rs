@@ -3,7 +3,7 @@
 use pennon_fuzz::{for_all, json};
 use serde_json::{Value, json};
 
-use super::read::MAX_KEPT;
+use super::read::MAX_KEPT_FIELDS;
 use super::{Form, Mode, read, write};
 use crate::Settings;
 
@@ -39,14 +39,15 @@ fn a_written_file_is_read_as_the_same_flags_in_both_forms() {
             let Ok(read_once) = read(&file, &Settings::default(), mode) else {
                 continue;
             };
-            assert!(read_once.kept.len() <= MAX_KEPT);
-            for form in [Form::Exchange, Form::Local] {
+            assert!(read_once.kept.len() <= MAX_KEPT_FIELDS);
+            for form in [Form::Export, Form::Local] {
                 let written = write(&read_once.flags, &read_once.settings, form);
                 let again = read(&written, &Settings::default(), mode);
                 let again = again.unwrap_or_else(|why| panic!("{why:?} in {written}"));
                 assert_eq!(again.settings, read_once.settings, "{form:?} {written}");
                 let mut flags = read_once.flags.clone();
-                if form == Form::Exchange {
+                // An export has no overrides.
+                if form == Form::Export {
                     for flag in flags.values_mut() {
                         flag.overrides.clear();
                     }

@@ -14,7 +14,7 @@ use crate::violation::{Violation, Violations, pointer_step};
 use crate::{FlagKey, Settings, validate};
 
 /// Limit on listed fields, which bounds the response to a hostile file.
-pub(super) const MAX_KEPT: usize = 1_000;
+pub(super) const MAX_KEPT_FIELDS: usize = 1_000;
 
 /// Parses a file for an environment with the settings `current`.
 ///
@@ -223,7 +223,7 @@ impl Reader {
 }
 
 fn keep(pointer: &str, kept: &mut Vec<String>, more_kept: &mut usize) {
-    if kept.len() < MAX_KEPT {
+    if kept.len() < MAX_KEPT_FIELDS {
         kept.push(pointer.to_owned());
     } else {
         *more_kept += 1;

@@ -45,7 +45,7 @@ fn key(text: &str) -> FlagKey {
 fn an_imported_file_is_exported_unchanged() {
     let read = read_new(&file()).expect("a flagd file");
     assert_eq!(read.flags.len(), 3);
-    let written = write(&read.flags, &read.settings, Form::Exchange);
+    let written = write(&read.flags, &read.settings, Form::Export);
     assert_eq!(written, file());
     assert!(written.to_string().contains("\"y\":2.0"));
     assert_eq!(read.kept, ["/$schema"]);
@@ -90,7 +90,7 @@ fn an_exported_or_local_file_is_read_as_the_same_flags() {
             .collect(),
         ..Settings::default()
     };
-    let exported = write(&flags, &settings, Form::Exchange);
+    let exported = write(&flags, &settings, Form::Export);
     let read = read_new(&exported).expect("an export");
     assert_eq!((&read.flags, &read.settings), (&flags, &settings));
     assert_eq!(read.kept.len(), 7, "{:?}", read.kept);
@@ -117,7 +117,7 @@ fn a_salted_flag_exported_by_an_earlier_version_is_read_as_a_simple_flag() {
         ..Flag::default()
     };
     let flags = BTreeMap::from([(key("a"), flag)]);
-    let mut exported = write(&flags, &Settings::default(), Form::Exchange);
+    let mut exported = write(&flags, &Settings::default(), Form::Export);
     let by = exported.pointer("/flags/a/targeting/if/1/fractional/0/cat/0");
     assert_eq!(by, Some(&json!("salt")));
     exported["flags"]["a"]["targeting"] = json!({"fractional": [["on", 30], ["off", 70]]});
@@ -267,7 +267,7 @@ fn every_violation_is_reported_with_its_pointer() {
 #[test]
 fn an_exported_simple_flag_that_was_edited_as_a_typed_flag_is_rejected() {
     let flags = BTreeMap::from([(key("a"), Flag::default())]);
-    let mut file = write(&flags, &Settings::default(), Form::Exchange);
+    let mut file = write(&flags, &Settings::default(), Form::Export);
     file["flags"]["a"]["defaultVariant"] = json!("on");
     let problems = read_new(&file).expect_err("a contradiction");
     assert_eq!(
@@ -358,7 +358,7 @@ fn unknown_fields_are_kept_for_the_export() {
     file["flags"]["c"]["description"] = json!(["a", "list"]);
     file["metadata"]["pennon.newer"] = json!(1);
     let read = read_new(&file).expect("a flagd file");
-    assert_eq!(write(&read.flags, &read.settings, Form::Exchange), file);
+    assert_eq!(write(&read.flags, &read.settings, Form::Export), file);
     assert_eq!(
         read.kept,
         [

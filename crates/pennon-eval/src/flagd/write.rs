@@ -17,7 +17,7 @@ use crate::{Bucketing, Flag, FlagKey, FractionalVersion, Settings};
 pub enum Form {
     /// For flagd and for imports: simple flags become boolean flags with metadata. Overrides are omitted, because they
     /// contain ids of people and the file may be shared.
-    Exchange,
+    Export,
     /// For `flags.json`: simple flags in their short form, and overrides.
     Local,
 }
@@ -73,7 +73,7 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
     let percent = flag.rollout_percentage.percent();
     let definition = match (&flag.definition, form) {
         (Some(definition), _) => Some(Cow::Borrowed(definition)),
-        (None, Form::Exchange) => {
+        (None, Form::Export) => {
             let simple = boolean_definition(flag.rollout_percentage, flag.salt.as_deref());
             Some(Cow::Owned(simple))
         }
