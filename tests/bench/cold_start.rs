@@ -139,7 +139,7 @@ fn summary(mut times: Vec<Duration>) -> (f64, f64) {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let stack = Stack::start().await.with_default_limits();
+    let stack = Stack::start().await.with_default_timeouts();
     let manager = SecretsManager::start().await;
     let hole = BlackHole::open();
     let redis = stack.redis.direct_url();

@@ -79,7 +79,7 @@ async fn reads() {
 
 /// Counts the database loads that invalidations cause.
 async fn invalidations() {
-    let stack = Stack::start().await.with_default_limits();
+    let stack = Stack::start().await.with_default_timeouts();
     let mut instances: Vec<Function> = Vec::new();
     for _ in 0..10 {
         instances.push(stack.function("get-flag").await);
@@ -122,7 +122,7 @@ async fn memory() {
     for flags in [100, 1_000, 10_000] {
         print!("{flags:6}");
         for insert in [SIMPLE, TYPED] {
-            let stack = Stack::start().await.with_default_limits();
+            let stack = Stack::start().await.with_default_timeouts();
             let inserted = stack.database.sql().execute(insert, &[&flags]).await;
             inserted.expect("flags");
             let list = stack.function("list-flags").await;

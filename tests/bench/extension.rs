@@ -112,7 +112,7 @@ async fn main() -> ExitCode {
             .env("TMPDIR", new_folder("cold"))
             .spawn()
             .expect("starts");
-        lambda.requested(1).await;
+        lambda.wait_for_requests(1).await;
         let first = lambda.seen().first_request.expect("requested");
         starts.add(first - begun);
         child.kill().expect("killed");

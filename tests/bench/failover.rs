@@ -334,7 +334,7 @@ fn report(title: &str, record: &Record, event: Option<(Duration, SystemTime)>) {
 
 /// Moves from a single Redis to a cluster and back by changes of the secret.
 async fn migrate(verdict: &mut Verdict) {
-    let stack = Stack::start().await.with_default_limits();
+    let stack = Stack::start().await.with_default_timeouts();
     let cluster = Cluster::start_and_wait(SIX_NODES).await;
     let manager = SecretsManager::start().await;
     let (single, clustered) = (stack.redis.direct_url(), cluster.url());

@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
         .and_then(|text| text.parse().ok())
         .unwrap_or(5);
     let length = Duration::from_secs(seconds);
-    let mut stack = Stack::start().await.with_default_limits();
+    let mut stack = Stack::start().await.with_default_timeouts();
     let routes = Routes {
         get: stack.function("get-flag").await,
         list: stack.function("list-flags").await,

@@ -68,7 +68,7 @@ async fn main() -> ExitCode {
         ("no Redis", None),
     ] {
         let stack = Stack::start_on(topology.unwrap_or(Topology::Single)).await;
-        let stack = stack.with_default_limits();
+        let stack = stack.with_default_timeouts();
         let mut environment = alarms.environment();
         if topology.is_none() {
             environment.push(("REDIS_URL".to_owned(), String::new()));

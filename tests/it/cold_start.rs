@@ -24,7 +24,7 @@ async fn a_cold_start_connects_to_redis_before_the_first_request(on: Topology) {
 
 async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later(on: Topology) {
     for mode in [Mode::Refuse, Mode::Hang] {
-        let stack = Stack::start_on(on).await.with_default_cache_limits();
+        let stack = Stack::start_on(on).await.with_default_cache_timeouts();
         stack.redis.set(mode.clone()).await;
         let get = stack.function("get-flag").await;
         assert!(get.has_logged(on.failure()), "{mode:?}");
@@ -41,7 +41,7 @@ async fn a_cold_start_without_redis_answers_from_the_database_and_connects_later
 #[tokio::test]
 async fn a_connection_that_hangs_times_out() {
     let hole = BlackHole::open();
-    let stack = Stack::start().await.with_default_cache_limits();
+    let stack = Stack::start().await.with_default_cache_timeouts();
     for scheme in ["redis", "redis-cluster"] {
         let url = format!("{scheme}://127.0.0.1:{}", hole.port());
         // Without a limit, the system would try to connect for more than two minutes.

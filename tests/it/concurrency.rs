@@ -113,7 +113,7 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
 }
 
 async fn without_redis_and_postgresql_only_the_probing_request_waits(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_limits();
+    let stack = Stack::start_on(on).await.with_default_timeouts();
     let get = stack
         .function_with(
             "get-flag",

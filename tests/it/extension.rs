@@ -163,29 +163,41 @@ async fn a_change_is_seen_within_the_maximum_age_also_after_a_freeze() {
     let folder = new_folder("extension");
     let settings = [("PENNON_MAX_AGE_SECONDS", "1"), ("PENNON_WAIT_MS", "5000")];
     let extension = Extension::start(&source.url(), &folder, &settings).await;
-    assert_eq!(extension.value("size").await, (json!(1), false));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(1), false)
+    );
     for revision in 2..4 {
         extension.process().freeze();
         source.set(serve(revision));
         // The maximum age passes while the process is frozen.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         extension.process().thaw();
-        assert_eq!(extension.value("size").await, (json!(revision), false));
+        assert_eq!(
+            extension.value_and_staleness("size").await,
+            (json!(revision), false)
+        );
     }
     // Younger flags are not checked.
     let requests = source.requests().len();
     for _ in 0..20 {
-        extension.value("size").await;
+        extension.value_and_staleness("size").await;
     }
     assert!(source.requests().len() <= requests + 1);
 
     let extension = Extension::start(&source.url(), &folder, &ALWAYS_FRESH).await;
     for revision in 4..8 {
         source.set(serve(revision));
-        assert_eq!(extension.value("size").await, (json!(revision), false));
+        assert_eq!(
+            extension.value_and_staleness("size").await,
+            (json!(revision), false)
+        );
     }
     let before = source.not_modified();
-    assert_eq!(extension.value("size").await, (json!(7), false));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(7), false)
+    );
     assert_eq!(source.not_modified(), before + 1);
 }
 
@@ -222,21 +234,21 @@ async fn without_the_service_an_instance_starts_and_serves_the_last_document() {
                 .remove("errorDetails");
             assert_eq!(found, body);
         }
-        // The first invocation waits for the check that fails, and the next ones succeed.
+        // The first invocation may wait for an earlier check that fails; a later one fetches the flags.
         source.set(serve(7));
         eventually("the flags arrive", async || {
             extension.lambda().invoke();
             extension.evaluate("size", r#"{"context":{}}"#).await.status == 200
         })
         .await;
-        assert_eq!(extension.value("size").await.0, json!(7));
+        assert_eq!(extension.value_and_staleness("size").await.0, json!(7));
 
         // Another process in the same instance, as after a failed invocation.
         let file = folder.join("pennon-extension.flags");
         eventually("the document is stored", async || file.is_file()).await;
         source.set(Behaviour::Hang);
         let next = Extension::start(&source.url(), &folder, &IMPATIENT).await;
-        assert_eq!(next.value("size").await, (json!(7), true));
+        assert_eq!(next.value_and_staleness("size").await, (json!(7), true));
         // A document that was changed is not used.
         let stored = std::fs::read_to_string(&file).expect("a file");
         std::fs::write(&file, stored.replace(":7", ":8")).expect("written");
@@ -250,7 +262,10 @@ async fn an_unusable_document_never_replaces_the_flags() {
     let folder = new_folder("extension");
     let source = FlagSource::start(serve(5)).await;
     let extension = Extension::start(&source.url(), &folder, &ALWAYS_FRESH).await;
-    assert_eq!(extension.value("size").await, (json!(5), false));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(5), false)
+    );
     let with = |name: &str, value: Value| {
         let mut document = document(9);
         document[name] = value;
@@ -310,7 +325,11 @@ async fn an_unusable_document_never_replaces_the_flags() {
     ];
     for (status, headers, body, reason) in cases {
         source.set(Behaviour::Answer(status, headers, body));
-        assert_eq!(extension.value("size").await, (json!(5), true), "{reason}");
+        assert_eq!(
+            extension.value_and_staleness("size").await,
+            (json!(5), true),
+            "{reason}"
+        );
         assert!(
             extension.log().contains(reason),
             "{reason}: {}",
@@ -324,9 +343,15 @@ async fn an_unusable_document_never_replaces_the_flags() {
         stale,
         document(6).to_string().into_bytes(),
     ));
-    assert_eq!(extension.value("size").await, (json!(6), true));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(6), true)
+    );
     source.set(serve(9));
-    assert_eq!(extension.value("size").await, (json!(9), false));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(9), false)
+    );
 }
 
 #[tokio::test]
@@ -334,7 +359,10 @@ async fn a_revoked_key_ends_evaluations_and_removes_the_stored_document() {
     let folder = new_folder("extension");
     let source = FlagSource::start(serve(1)).await;
     let extension = Extension::start(&source.url(), &folder, &ALWAYS_FRESH).await;
-    assert_eq!(extension.value("size").await, (json!(1), false));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(1), false)
+    );
     let file = folder.join("pennon-extension.flags");
     assert!(file.is_file());
     source.set(Behaviour::Answer(401, vec![], vec![]));
@@ -350,7 +378,10 @@ async fn a_revoked_key_ends_evaluations_and_removes_the_stored_document() {
         extension.log()
     );
     source.set(serve(1));
-    assert_eq!(extension.value("size").await, (json!(1), false));
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(1), false)
+    );
 }
 
 #[tokio::test]
@@ -367,8 +398,11 @@ async fn lambda_can_freeze_the_instance_only_after_the_check_of_an_invocation() 
     extension.lambda().invoke();
     eventually("a check begins", async || source.requests().len() > checks).await;
     // The evaluation does not wait for it.
-    assert_eq!(extension.value("size").await, (json!(1), true));
-    extension.lambda().requested(2).await;
+    assert_eq!(
+        extension.value_and_staleness("size").await,
+        (json!(1), true)
+    );
+    extension.lambda().wait_for_requests(2).await;
     assert!(
         extension.log().contains("no response within"),
         "{}",
@@ -376,10 +410,10 @@ async fn lambda_can_freeze_the_instance_only_after_the_check_of_an_invocation() 
     );
     source.set(serve(2));
     extension.lambda().invoke();
-    extension.lambda().requested(3).await;
-    // The check of the invocation has fetched the change, so this evaluation needs no other.
+    extension.lambda().wait_for_requests(3).await;
+    // The check of the invocation has fetched the change, so this evaluation has it although its own check hangs.
     source.set(Behaviour::Hang);
-    assert_eq!(extension.value("size").await.0, json!(2));
+    assert_eq!(extension.value_and_staleness("size").await.0, json!(2));
 }
 
 #[tokio::test]
@@ -393,7 +427,7 @@ async fn evaluations_are_sent_once_at_shutdown_and_again_with_the_same_id_after_
     let source = FlagSource::start(serve(1)).await;
     let extension = Extension::start(&source.url(), &folder, &[]).await;
     for _ in 0..3 {
-        extension.value("size").await;
+        extension.value_and_staleness("size").await;
     }
     extension.evaluate("", r#"{"context":{}}"#).await;
     // Neither is counted, because no variant is served.
@@ -408,11 +442,11 @@ async fn evaluations_are_sent_once_at_shutdown_and_again_with_the_same_id_after_
     let interval = [("PENNON_COUNT_SECONDS", "0")];
     let extension = Extension::start(&source.url(), &folder, &interval).await;
     source.set_counts_status(500);
-    extension.value("size").await;
+    extension.value_and_staleness("size").await;
     extension.lambda().invoke();
     eventually("the batch arrives", async || source.counts().len() == 2).await;
-    extension.lambda().requested(2).await;
-    extension.value("size").await;
+    extension.lambda().wait_for_requests(2).await;
+    extension.value_and_staleness("size").await;
     source.set_counts_status(200);
     extension.lambda().shut_down();
     eventually("all batches arrive", async || source.counts().len() == 4).await;
@@ -459,7 +493,10 @@ async fn the_evaluations_of_an_extension_are_in_the_usage_of_the_service_once() 
         let key = [("PENNON_SYNC_KEY", API_KEY)];
         let extension = Extension::start(local.base(), &new_folder("extension"), &key).await;
         for _ in 0..3 {
-            assert_eq!(extension.value("search").await, (json!(true), false));
+            assert_eq!(
+                extension.value_and_staleness("search").await,
+                (json!(true), false)
+            );
         }
         extension.lambda().shut_down();
         let usage = async || {
@@ -521,12 +558,12 @@ async fn a_sidecar_checks_without_requests_and_sends_counts_when_it_ends() {
     let folder = new_folder("extension");
     let source = FlagSource::start(serve(1)).await;
     let settings = [("PENNON_MAX_AGE_SECONDS", "2")];
-    let sidecar = Extension::listen(&source.url(), &folder, &settings).await;
+    let sidecar = Extension::start_sidecar(&source.url(), &folder, &settings).await;
     eventually("two checks by the timer", async || {
         source.requests().len() >= 2
     })
     .await;
-    assert_eq!(sidecar.value("size").await.0, json!(1));
+    assert_eq!(sidecar.value_and_staleness("size").await.0, json!(1));
     sidecar.process().terminate();
     eventually("the counts arrive", async || source.counts().len() == 1).await;
 }

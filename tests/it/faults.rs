@@ -219,7 +219,7 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
         ("MOVED", answer("MOVED 16114 127.0.0.1:1")),
         ("an unknown error", answer("ERR what?")),
     ];
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let routes = Routes::start(&stack).await;
     let mut every_route = EveryRoute::start(&stack).await;
     let mut percent = 0;
@@ -251,7 +251,7 @@ async fn redis_faults_on_the_wire_never_become_errors(on: Topology) {
 }
 
 async fn a_restarted_redis_is_used_again(on: Topology) {
-    let mut stack = Stack::start_on(on).await.with_default_cache_limits();
+    let mut stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let routes = Routes::start(&stack).await;
     routes.check(1, "warm").await;
     stack.redis.kill();
@@ -275,7 +275,7 @@ async fn a_restarted_redis_is_used_again(on: Topology) {
 }
 
 async fn a_frozen_redis_costs_bounded_time_and_recovers(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let routes = Routes::start(&stack).await;
     routes.check(1, "warm").await;
     stack.redis.freeze();
@@ -291,7 +291,7 @@ async fn a_frozen_redis_costs_bounded_time_and_recovers(on: Topology) {
 }
 
 async fn only_the_first_requests_of_an_outage_are_slow(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     stack.redis.set(Mode::Refuse).await;
@@ -313,7 +313,7 @@ async fn only_the_first_requests_of_an_outage_are_slow(on: Topology) {
 }
 
 async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let get = stack.function("get-flag").await;
     for failures in [1, 2, 3] {
         // On a busy machine the budget may end before the failure does. The log must then say so, and the test tries
@@ -368,7 +368,7 @@ fn gaps(stack: &Stack, before: usize) -> Vec<Duration> {
 /// The wire measures the pauses. The whole pause lies between the arrivals of two attempts, so a slow machine can only
 /// make the gap longer.
 async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_left(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     for budget in [400, 500] {
         let settings = [("CACHE_BUDGET_MS", budget.to_string())];
         let settings = settings
@@ -417,7 +417,7 @@ async fn retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_lef
 }
 
 async fn a_budget_without_room_for_a_pause_allows_no_retry(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let get = stack
         .function_with("get-flag", &[("CACHE_BUDGET_MS", "90")])
         .await;
@@ -478,7 +478,7 @@ async fn a_redis_with_another_password_counts_as_unavailable() {
 }
 
 async fn a_warm_instance_answers_without_redis_and_postgresql(on: Topology) {
-    let mut stack = Stack::start_on(on).await.with_default_limits();
+    let mut stack = Stack::start_on(on).await.with_default_timeouts();
     let get = stack.function("get-flag").await;
     let list = stack.function("list-flags").await;
     let update = stack.function("update-flag").await;
@@ -562,7 +562,7 @@ async fn a_thawed_instance_whose_connections_are_closed_still_answers(on: Topolo
 }
 
 async fn a_thawed_instance_whose_connections_are_half_open_still_answers(on: Topology) {
-    let stack = Stack::start_on(on).await.with_default_cache_limits();
+    let stack = Stack::start_on(on).await.with_default_cache_timeouts();
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
     get.process().freeze();

@@ -218,7 +218,7 @@ async fn an_invalid_request_is_400_even_while_the_store_does_not_answer() {
         file["flags"]["new"]["targeting"] = targeting.clone();
         file
     };
-    let stack = Stack::start().await.with_default_limits();
+    let stack = Stack::start().await.with_default_timeouts();
     for api in [Api::on_stack(stack).await, Api::on_file().await] {
         if let Some(stack) = &api.stack {
             stack.database_wire.set(Mode::Refuse).await;

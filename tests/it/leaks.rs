@@ -126,7 +126,7 @@ async fn start(manager: &SecretsManager, name: &str, environment: &[(&str, &str)
 
 #[tokio::test]
 async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
-    let stack = secured_stack().await.with_default_limits();
+    let stack = secured_stack().await.with_default_timeouts();
     let keys = ["server", "client"].map(|kind| {
         let random = format!("canary{kind}Key").repeat(5);
         format!("pennon_{kind}_production_{}", &random[..43])

@@ -43,7 +43,7 @@ async fn run_events(function: &Function, name: &str) {
 /// The saved queries begin with `filter domain = "config"` and so omit lines without this field.
 #[tokio::test]
 async fn every_line_of_every_function_has_the_domain_config() {
-    let stack = Stack::start().await.with_default_limits();
+    let stack = Stack::start().await.with_default_timeouts();
     stack.database.add_key(EXAMPLE_KEY).await;
     stack.database.add_key(SYNC_KEY).await;
     let mut seen = BTreeSet::new();

@@ -386,7 +386,7 @@ async fn another_caller_has_another_etag() {
 
 #[tokio::test]
 async fn health_reports_each_service_and_stays_200_when_one_fails() {
-    let mut stack = Stack::start().await.with_default_limits();
+    let mut stack = Stack::start().await.with_default_timeouts();
     let health = stack.function_with("health", &[("STAGE", "staging")]).await;
     let answer = health.call(&Event::load("health")).await;
     assert_eq!(answer.status, 200);
@@ -427,7 +427,7 @@ async fn health_reports_each_service_and_stays_200_when_one_fails() {
 
 #[tokio::test]
 async fn readiness_depends_on_the_database_and_liveness_on_the_process_alone() {
-    let mut stack = Stack::start().await.with_default_limits();
+    let mut stack = Stack::start().await.with_default_timeouts();
     let health = stack.function("health").await;
     let ready = Event::load("health-ready");
     let answer = health.call(&ready).await;

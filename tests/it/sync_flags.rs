@@ -85,7 +85,8 @@ async fn flagd_and_its_connectors_get_the_document_once_per_change() {
         });
         assert_eq!(document["flags"]["search"], search);
         assert_eq!(document["metadata"]["pennon.fractional"], "v3");
-        // The stack has the tables of an existing service, whose users are ordered by SHA-256.
+        // The stack has the tables of an existing service, whose rollouts order users by SHA-256. Engines cannot
+        // compute that, so only Pennon evaluates the flag with a percentage.
         assert_eq!(document["metadata"]["pennon.remoteOnly"], "checkout");
         assert_eq!(document["flags"].get("checkout"), None);
         let modified = stack.database.revision("production").await / 1_000;
@@ -233,7 +234,7 @@ async fn only_a_sync_key_reads_rules_and_it_can_do_nothing_else() {
 
 #[tokio::test]
 async fn without_both_stores_a_warm_instance_serves_its_last_document_as_stale() {
-    let stack = Stack::start().await.with_default_limits();
+    let stack = Stack::start().await.with_default_timeouts();
     stack.database.add_key(SYNC_KEY).await;
     let sync = stack.function("sync-flags").await;
     let first = answered(&sync, &connector(SYNC_KEY, None)).await;

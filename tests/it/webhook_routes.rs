@@ -28,7 +28,7 @@ fn documented(language: &str) -> String {
 #[tokio::test]
 async fn the_documented_code_accepts_our_signature_and_no_other() {
     let receiver = Receiver::start().await;
-    let sender = Sender::anywhere(Some(&Receiver::authority())).expect("a sender");
+    let sender = Sender::anywhere(Some(&Receiver::authority_file())).expect("a sender");
     let destination = Destination {
         url: Secret::new(receiver.url()),
         secret: Secret::new(SECRET),

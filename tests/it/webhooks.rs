@@ -25,7 +25,7 @@ fn message(url: &str) -> Message {
 }
 
 fn sender() -> Sender {
-    Sender::anywhere(Some(&Receiver::authority())).expect("a sender")
+    Sender::anywhere(Some(&Receiver::authority_file())).expect("a sender")
 }
 
 async fn failure(receiver: &Receiver, behaviour: Behaviour, within: Duration) -> Failure {

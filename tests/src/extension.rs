@@ -242,7 +242,7 @@ impl ExtensionsApi {
     }
 
     /// Waits until the extension has requested this many events. Lambda freezes it then.
-    pub async fn requested(&self, count: usize) {
+    pub async fn wait_for_requests(&self, count: usize) {
         eventually("the extension requests an event", async || {
             self.seen().requests >= count
         })
@@ -307,7 +307,7 @@ impl Extension {
         let mut all = vec![("AWS_LAMBDA_RUNTIME_API", lambda.address.as_str())];
         all.extend_from_slice(environment);
         let mut extension = Self::start_program(url, folder, &all, &[]);
-        lambda.requested(1).await;
+        lambda.wait_for_requests(1).await;
         extension.lambda = Some(lambda);
         extension
     }
@@ -330,7 +330,7 @@ impl Extension {
     }
 
     /// Starts the program as a sidecar, and waits until it accepts connections.
-    pub async fn listen(url: &str, folder: &Path, environment: &[(&str, &str)]) -> Self {
+    pub async fn start_sidecar(url: &str, folder: &Path, environment: &[(&str, &str)]) -> Self {
         let extension = Self::start_program(url, folder, environment, &["--listen"]);
         let address = extension
             .client
@@ -382,7 +382,7 @@ impl Extension {
     ///
     /// # Panics
     /// If there is none.
-    pub async fn value(&self, key: &str) -> (Value, bool) {
+    pub async fn value_and_staleness(&self, key: &str) -> (Value, bool) {
         let response = self
             .evaluate(key, r#"{"context":{"targetingKey":"alice"}}"#)
             .await;

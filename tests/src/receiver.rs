@@ -137,8 +137,8 @@ impl Receiver {
         }
     }
 
-    /// A PEM file with the authority of its certificate.
-    pub fn authority() -> String {
+    /// The path of a PEM file with the authority that signed its certificate.
+    pub fn authority_file() -> String {
         Certificates::shared().file("ca.pem")
     }
 

@@ -18,7 +18,7 @@ pub struct Stack {
     pub database: Database,
     /// The wire to the database.
     pub database_wire: Wire,
-    limits: Vec<(&'static str, &'static str)>,
+    timeouts: Vec<(&'static str, &'static str)>,
 }
 
 /// Longer timeouts for Redis. With the defaults, a healthy Redis on a busy machine may respond too late; the function
@@ -61,19 +61,19 @@ impl Stack {
             database_wire: Wire::to(database.port()),
             redis,
             database,
-            limits: [&LONG_CACHE_TIMEOUTS[..], &LONG_DATABASE_TIMEOUTS].concat(),
+            timeouts: [&LONG_CACHE_TIMEOUTS[..], &LONG_DATABASE_TIMEOUTS].concat(),
         }
     }
 
     /// Uses the default timeouts: for benchmarks, and for tests of servers that do not respond.
-    pub fn with_default_limits(mut self) -> Self {
-        self.limits.clear();
+    pub fn with_default_timeouts(mut self) -> Self {
+        self.timeouts.clear();
         self
     }
 
     /// Uses the default timeouts for Redis only: for tests in which PostgreSQL answers in its place.
-    pub fn with_default_cache_limits(mut self) -> Self {
-        self.limits = LONG_DATABASE_TIMEOUTS.to_vec();
+    pub fn with_default_cache_timeouts(mut self) -> Self {
+        self.timeouts = LONG_DATABASE_TIMEOUTS.to_vec();
         self
     }
 
@@ -104,7 +104,7 @@ impl Stack {
     /// Whether a cold start without a connection to Redis can only be due to a busy machine.
     fn must_connect(&self, more: &[(&str, &str)]) -> bool {
         let is_elsewhere = more.iter().any(|(name, _)| name.starts_with("REDIS"));
-        let is_about_faults = !self.limits.contains(&LONG_CACHE_TIMEOUTS[0]);
+        let is_about_faults = !self.timeouts.contains(&LONG_CACHE_TIMEOUTS[0]);
         !is_elsewhere && !is_about_faults && self.redis.is_reachable()
     }
 
@@ -112,8 +112,8 @@ impl Stack {
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.redis.environment();
         environment.push(("DATABASE_URL".to_owned(), self.database_url()));
-        let limits = self.limits.iter();
-        environment.extend(limits.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let timeouts = self.timeouts.iter();
+        environment.extend(timeouts.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         environment
     }
 

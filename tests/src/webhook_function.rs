@@ -22,7 +22,7 @@ pub struct WebhookFunction {
 impl WebhookFunction {
     /// Sends as the function does, but to receivers on this machine, which the function refuses.
     pub async fn to_this_machine() -> Self {
-        let sender = Sender::anywhere(Some(&Receiver::authority())).expect("a sender");
+        let sender = Sender::anywhere(Some(&Receiver::authority_file())).expect("a sender");
         Self::start(Target::Sender(sender)).await
     }
 
