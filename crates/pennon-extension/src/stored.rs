@@ -48,7 +48,7 @@ impl StoredDocument {
         content.extend_from_slice(document);
         let new = self.path.with_extension("new");
         // From an earlier process that was stopped while it wrote.
-        let _already_gone = fs::remove_file(&new);
+        let _may_not_exist = fs::remove_file(&new);
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let written = options.open(&new).and_then(|mut file| {
@@ -64,7 +64,7 @@ impl StoredDocument {
 
     /// Removes the file.
     pub(crate) fn remove(&self) {
-        let _already_gone = fs::remove_file(&self.path);
+        let _may_not_exist = fs::remove_file(&self.path);
     }
 
     fn mac_of(&self, content: &[u8]) -> String {

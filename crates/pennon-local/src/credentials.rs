@@ -220,7 +220,7 @@ fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, Str
                 std::fs::hard_link(&temporary, path)
             }
         });
-    let _renamed = std::fs::remove_file(&temporary);
+    let _may_not_exist = std::fs::remove_file(&temporary);
     match written {
         Ok(()) => Ok(Saved {
             token: Some(token),

@@ -409,7 +409,7 @@ pub(super) fn append(path: &Path, length: u64, text: &str, durable: bool) -> io:
         .and_then(|_| file.write_all(text.as_bytes()))
         .and_then(|()| if durable { file.sync_data() } else { Ok(()) });
     written.inspect_err(|_| {
-        let _next_time = file.set_len(length);
+        let _truncated_by_next_write = file.set_len(length);
     })
 }
 

@@ -204,7 +204,7 @@ impl Journal {
             // without it, the next start would apply the line.
             self.length = before;
             if disk::truncate(&self.files.state(), before).is_ok() {
-                let _next_start = std::fs::remove_file(&temporary);
+                let _removed_at_next_start = std::fs::remove_file(&temporary);
             }
         }
         done
