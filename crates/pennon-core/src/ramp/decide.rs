@@ -77,7 +77,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     if let Some(decision) = alarms.min_by_key(is_pause) {
         return decision;
     }
-    if let Some(why) = late(ramp, observed.now) {
+    if let Some(why) = untrusted_bake(ramp, observed.now) {
         return Decision::BakeAgain(why);
     }
     for (guard, state) in guards() {
@@ -109,7 +109,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
 }
 
 /// Why the bake cannot be trusted: the step was not checked for too long, or the clock was set back.
-fn late(ramp: &Ramp, now: SystemTime) -> Option<String> {
+fn untrusted_bake(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
     let bake = ramp.current_step()?.bake();
     match now.duration_since(checked) {
@@ -198,7 +198,8 @@ impl Ramp {
         }
     }
 
-    /// Applies a decision that does not change the flag.
+    /// Applies a decision to the ramp. Does nothing for [`Decision::Advance`] and [`Decision::RollBack`], which the
+    /// service applies because they may change the flag.
     pub fn apply(&mut self, decision: &Decision, actor: &str, now: SystemTime) {
         match decision {
             Decision::Bake => self.enter(RampState::Baking, None, actor, now),
@@ -324,6 +325,7 @@ mod tests {
     fn a_ramp_whose_clock_is_set_back_neither_advances_nor_holds_for_ever() {
         let hour = 3_600;
         let mut ramp = ramp();
+        ramp.step_began_at = Some(at(hour));
         ramp.bake_again(at(hour));
         // A few seconds are the skew of two instances.
         assert_eq!(decided(&ramp, at(hour - 5), &OK), Decision::Bake);
