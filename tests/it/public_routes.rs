@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 const LIST: &str = "/api/config/flags";
 
-/// A server with a flag for servers only, a flag for everyone, and a key of each kind.
+/// A local server with a server-only flag, a flag for everyone, and an API key of each kind. `staging` has a
+/// server-only flag too.
 struct Site {
-    on: &'static str,
+    store: &'static str,
     local: Local,
     _stack: Option<Stack>,
-    server: Key,
-    client: Key,
+    server_key: Key,
+    client_key: Key,
 }
 
 struct Key {
@@ -47,30 +48,33 @@ impl Site {
         ]
     }
 
-    async fn with_flags(on: &'static str, local: Local, stack: Option<Stack>) -> Self {
-        for (key, is_secret) in [("secret", true), ("shown", false)] {
+    async fn with_flags(store: &'static str, local: Local, stack: Option<Stack>) -> Self {
+        let made = json!({"environment": "staging"}).to_string();
+        let made = local.admin("POST", "/api/admin/environments", &made).await;
+        assert!(matches!(made.status, 201 | 409), "{store}: {made:?}");
+        for (environment, key, is_secret) in [
+            ("production", "secret", true),
+            ("production", "shown", false),
+            ("staging", "secret", true),
+        ] {
             let body = json!({"key": key, "enabled": true, "definition": {
                 "variants": {"on": true, "off": false}, "defaultVariant": "on",
                 "metadata": {"serverOnly": is_secret}
             }});
-            let made = local
-                .admin("POST", "/api/admin/flags", &body.to_string())
-                .await;
-            assert_eq!(made.status, 201, "{on}: {made:?}");
+            let path = format!("/api/admin/flags?environment={environment}");
+            let made = local.admin("POST", &path, &body.to_string()).await;
+            assert_eq!(made.status, 201, "{store}: {made:?}");
         }
-        let made = json!({"environment": "staging"}).to_string();
-        let made = local.admin("POST", "/api/admin/environments", &made).await;
-        assert!(matches!(made.status, 201 | 409), "{on}: {made:?}");
-        let [server, client] = [
+        let [server_key, client_key] = [
             new_key(&local, "server").await,
             new_key(&local, "client").await,
         ];
         Self {
-            on,
+            store,
             local,
             _stack: stack,
-            server,
-            client,
+            server_key,
+            client_key,
         }
     }
 
@@ -103,7 +107,7 @@ fn public_config_paths(flags: &[&str]) -> BTreeSet<String> {
     paths
 }
 
-fn names(answer: &Response, flag: &str) -> bool {
+fn has_flag(answer: &Response, flag: &str) -> bool {
     assert_eq!(answer.status, 200, "{answer:?}");
     !answer.json()[flag].is_null()
 }
@@ -111,8 +115,8 @@ fn names(answer: &Response, flag: &str) -> bool {
 #[tokio::test]
 async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
     for site in Site::of_both_kinds("open").await {
-        let on = site.on;
-        let (server, client) = (&site.server.text, &site.client.text);
+        let store = site.store;
+        let (server, client) = (&site.server_key.text, &site.client_key.text);
         let bearer = format!("Bearer {server}");
         let other = format!("pennon_server_production_{}", "o".repeat(43));
         for headers in [
@@ -122,51 +126,52 @@ async fn public_config_routes_return_server_only_flags_to_server_keys_alone() {
             &[("x-api-key", other.as_str())],
         ] {
             let list = site.get(LIST, headers).await;
-            assert!(!names(&list, "secret"), "{on}: {headers:?} {list:?}");
-            assert!(names(&list, "shown"), "{on}: {headers:?} {list:?}");
+            assert!(!has_flag(&list, "secret"), "{store}: {headers:?} {list:?}");
+            assert!(has_flag(&list, "shown"), "{store}: {headers:?} {list:?}");
             for tag in ["\"x\"", "*", list.header("etag").expect("a tag")] {
                 let headers = [headers, &[("if-none-match", tag)]].concat();
                 let hidden = site.get(&format!("{LIST}/secret"), &headers).await;
                 let unknown = site.get(&format!("{LIST}/nobody"), &headers).await;
-                assert_eq!(hidden.status, 404, "{on}: {hidden:?}");
+                assert_eq!(hidden.status, 404, "{store}: {hidden:?}");
                 assert_eq!(
                     hidden.body.replace("secret", "nobody"),
                     unknown.body,
-                    "{on}"
+                    "{store}"
                 );
-                let named = |answer: &Response| answer.headers.keys().cloned().collect::<Vec<_>>();
-                assert_eq!(named(&hidden), named(&unknown), "{on}");
+                let header_names =
+                    |answer: &Response| answer.headers.keys().cloned().collect::<Vec<_>>();
+                assert_eq!(header_names(&hidden), header_names(&unknown), "{store}");
             }
             let head = site.ask("HEAD", &format!("{LIST}/secret"), headers).await;
-            assert_eq!(head.status, 404, "{on}");
+            assert_eq!(head.status, 404, "{store}");
         }
         for header in [("x-api-key", server.as_str()), ("authorization", &bearer)] {
             let list = site.get(LIST, &[header]).await;
-            assert!(names(&list, "secret"), "{on}: {list:?}");
+            assert!(has_flag(&list, "secret"), "{store}: {list:?}");
             assert_eq!(list.header("vary"), Some("Authorization, X-API-Key"));
             let one = site.get(&format!("{LIST}/secret"), &[header]).await;
-            assert_eq!(one.json()["key"], "secret", "{on}");
+            assert_eq!(one.json()["key"], "secret", "{store}");
             // The ETag of a caller without a key does not match.
             let plain = site.get(LIST, &[]).await;
             let tag = plain.header("etag").expect("a tag");
             let with_both = site.get(LIST, &[header, ("if-none-match", tag)]).await;
-            assert_eq!(with_both.status, 200, "{on}");
+            assert_eq!(with_both.status, 200, "{store}");
             let tag = list.header("etag").expect("a tag");
             let again = site.get(LIST, &[header, ("if-none-match", tag)]).await;
-            assert_eq!(again.status, 304, "{on}");
+            assert_eq!(again.status, 304, "{store}");
             let without = site.get(LIST, &[("if-none-match", tag)]).await;
-            assert_eq!(without.status, 200, "{on}");
+            assert_eq!(without.status, 200, "{store}");
         }
-        // A key returns flags of its own environment only.
+        // A server key reveals server-only flags of its own environment only.
         let staging = site
             .get(
                 "/api/config/flags/secret?environment=staging",
                 &[("x-api-key", server)],
             )
             .await;
-        assert_eq!(staging.status, 404, "{on}");
+        assert_eq!(staging.status, 404, "{store}");
         let admin = site.local.admin("GET", "/api/admin/flags/secret", "").await;
-        assert_eq!(admin.status, 200, "{on}");
+        assert_eq!(admin.status, 200, "{store}");
     }
 }
 
@@ -185,10 +190,15 @@ async fn a_flag_without_server_only_inherits_it_from_its_environment() {
         let set = site.local.send("PUT", path, &headers, &body).await;
         assert_eq!(set.status, 200, "{set:?}");
         let list = site.get(LIST, &[]).await;
-        assert_eq!(list.json(), json!({"shown": true}), "{}", site.on);
-        let list = site.get(LIST, &[("x-api-key", &site.server.text)]).await;
-        assert!(names(&list, "plain") && names(&list, "secret"), "{list:?}");
-        let client = &site.client.text;
+        assert_eq!(list.json(), json!({"shown": true}), "{}", site.store);
+        let list = site
+            .get(LIST, &[("x-api-key", &site.server_key.text)])
+            .await;
+        assert!(
+            has_flag(&list, "plain") && has_flag(&list, "secret"),
+            "{list:?}"
+        );
+        let client = &site.client_key.text;
         let context = r#"{"context": {"targetingKey": "a"}}"#;
         let all = site
             .local
@@ -199,10 +209,10 @@ async fn a_flag_without_server_only_inherits_it_from_its_environment() {
 }
 
 #[tokio::test]
-async fn with_key_the_routes_require_an_api_key_that_selects_the_environment() {
+async fn the_setting_key_requires_an_api_key_that_selects_the_environment() {
     for site in Site::of_both_kinds("key").await {
-        let on = site.on;
-        let (server, client) = (site.server.text.as_str(), site.client.text.as_str());
+        let store = site.store;
+        let (server, client) = (site.server_key.text.as_str(), site.client_key.text.as_str());
         let one = format!("{LIST}/shown");
         let unknown = format!("pennon_client_production_{}", "x".repeat(43));
         let list = site.get(LIST, &[("x-api-key", client)]).await;
@@ -219,10 +229,10 @@ async fn with_key_the_routes_require_an_api_key_that_selects_the_environment() {
                     &[("authorization", "Bearer nonsense")],
                 ] {
                     let refused = site.ask(method, path, headers).await;
-                    assert_eq!(refused.status, 401, "{on}: {method} {path} {headers:?}");
-                    assert!(refused.header("etag").is_none(), "{on}: {refused:?}");
+                    assert_eq!(refused.status, 401, "{store}: {method} {path} {headers:?}");
+                    assert!(refused.header("etag").is_none(), "{store}: {refused:?}");
                     if method == "GET" {
-                        assert_eq!(refused.json()["error"], "Unauthorized", "{on}");
+                        assert_eq!(refused.json()["error"], "Unauthorized", "{store}");
                     }
                 }
             }
@@ -231,45 +241,48 @@ async fn with_key_the_routes_require_an_api_key_that_selects_the_environment() {
         for header in [("x-api-key", client), ("authorization", &bearer)] {
             for environment in ["", "?environment=production", "?environment="] {
                 let list = site.get(&format!("{LIST}{environment}"), &[header]).await;
-                assert!(names(&list, "shown") && !names(&list, "secret"), "{on}");
+                assert!(
+                    has_flag(&list, "shown") && !has_flag(&list, "secret"),
+                    "{store}"
+                );
                 let found = site.get(&format!("{one}{environment}"), &[header]).await;
-                assert_eq!(found.json()["key"], "shown", "{on}");
+                assert_eq!(found.json()["key"], "shown", "{store}");
             }
             for path in [LIST, &one] {
                 let other = format!("{path}?environment=staging");
                 let refused = site.get(&other, &[header]).await;
-                assert_eq!(refused.status, 403, "{on}: {refused:?}");
+                assert_eq!(refused.status, 403, "{store}: {refused:?}");
                 let bad = format!("{path}?environment=no%20name");
-                assert_eq!(site.get(&bad, &[header]).await.status, 400, "{on}");
+                assert_eq!(site.get(&bad, &[header]).await.status, 400, "{store}");
                 let tag = site.get(path, &[header]).await;
                 let tag = tag.header("etag").expect("a tag").to_owned();
                 let held = site.get(path, &[header, ("if-none-match", &tag)]).await;
-                assert_eq!(held.status, 304, "{on}");
+                assert_eq!(held.status, 304, "{store}");
                 let head = site.ask("HEAD", path, &[header]).await;
                 assert_eq!(
                     (head.status, head.header("etag")),
                     (200, Some(&*tag)),
-                    "{on}"
+                    "{store}"
                 );
                 assert_eq!(head.body, "");
             }
             let hidden = site.get(&format!("{LIST}/secret"), &[header]).await;
-            assert_eq!(hidden.status, 404, "{on}");
+            assert_eq!(hidden.status, 404, "{store}");
         }
         let list = site.get(LIST, &[("x-api-key", server)]).await;
-        assert!(names(&list, "secret"), "{on}");
+        assert!(has_flag(&list, "secret"), "{store}");
         let found = site
             .get(&format!("{LIST}/secret"), &[("x-api-key", server)])
             .await;
-        assert_eq!(found.status, 200, "{on}");
+        assert_eq!(found.status, 200, "{store}");
         // An admin's token identifies a user; it is not a key.
         let admin = site.local.admin("GET", LIST, "").await;
-        assert_eq!(admin.status, 401, "{on}");
-        let path = format!("/api/admin/keys/{}", site.client.id);
+        assert_eq!(admin.status, 401, "{store}");
+        let path = format!("/api/admin/keys/{}", site.client_key.id);
         let revoked = site.local.admin("DELETE", &path, "").await;
-        assert!(matches!(revoked.status, 200 | 204), "{on}: {revoked:?}");
+        assert!(matches!(revoked.status, 200 | 204), "{store}: {revoked:?}");
         let headers = [("x-api-key", client), ("if-none-match", tag.as_str())];
-        assert_eq!(site.get(LIST, &headers).await.status, 401, "{on}");
+        assert_eq!(site.get(LIST, &headers).await.status, 401, "{store}");
     }
 }
 
@@ -278,7 +291,7 @@ async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
     for routes in ["off", "opne"] {
         for site in Site::of_both_kinds(routes).await {
             let key = [
-                ("x-api-key", site.server.text.as_str()),
+                ("x-api-key", site.server_key.text.as_str()),
                 ("if-none-match", "*"),
             ];
             for path in public_config_paths(&["shown"]) {
@@ -287,14 +300,14 @@ async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
                     for headers in [&[][..], &key] {
                         let closed = site.ask(method, path, headers).await;
                         let unknown = site.ask(method, "/api/nothing", headers).await;
-                        let place = format!("{routes} on {}: {method} {path}", site.on);
+                        let place = format!("{routes} on {}: {method} {path}", site.store);
                         assert_eq!(closed.status, unknown.status, "{place}");
                         assert_eq!(closed.body, unknown.body, "{place}");
-                        let named = |answer: &Response| {
+                        let header_names = |answer: &Response| {
                             let headers = answer.headers.keys();
                             headers.cloned().collect::<Vec<_>>()
                         };
-                        assert_eq!(named(&closed), named(&unknown), "{place}");
+                        assert_eq!(header_names(&closed), header_names(&unknown), "{place}");
                     }
                 }
                 assert_eq!(site.get(path, &[]).await.status, 404);
@@ -305,7 +318,7 @@ async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
     }
 }
 
-/// The same behind a gateway and at a function URL.
+/// They answer the same behind a gateway and at a function URL.
 #[tokio::test]
 async fn functions_apply_the_setting_of_the_public_routes() {
     let stack = Stack::start().await;
@@ -316,7 +329,7 @@ async fn functions_apply_the_setting_of_the_public_routes() {
         let setting = [("PUBLIC_CONFIG_ROUTES", routes)];
         let list = stack.function_with("list-flags", &setting).await;
         let get = stack.function_with("get-flag", &setting).await;
-        let rest = stack.function_with("not-found", &setting).await;
+        let not_found = stack.function_with("not-found", &setting).await;
         let (without, with) = match routes {
             "open" => (200, 200),
             "key" => (401, 200),
@@ -348,7 +361,7 @@ async fn functions_apply_the_setting_of_the_public_routes() {
         let post = Event::load("not-found")
             .method("POST")
             .path("/api/config/flags", None);
-        let answer = rest.call(&post).await;
+        let answer = not_found.call(&post).await;
         let expected = if with == 404 { 404 } else { 405 };
         assert_eq!(answer.status, expected, "{routes}: {answer:?}");
         let is_logged = list.log().contains("PUBLIC_CONFIG_ROUTES must be");
@@ -366,8 +379,8 @@ async fn a_bearer_token_names_the_user_when_the_key_is_in_x_api_key() {
     let setting = [("PUBLIC_CONFIG_ROUTES", "key")];
     let environment = [&issuer.environment()[..], &setting].concat();
     let list = stack.function_with("list-flags", &environment).await;
-    // Bucket 99 is outside the 50 % that get `checkout`.
     let header = json!({"alg": key.algorithm(), "kid": "k1", "typ": "JWT"});
+    // This user is outside the 50 % that get `checkout`; a caller without a user gets it.
     let token = key.sign(&header, &issuer.claims("user-118"));
     let bearer = format!("Bearer {token}");
     let event = Event::list().header("authorization", &bearer);
@@ -470,7 +483,10 @@ async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags
     let (stack, [server, client]) = with_keys().await;
     let shown = json!({"variants": {"on": true, "off": false}, "defaultVariant": "on",
                        "metadata": {"serverOnly": false}});
-    stack.database.add_typed_flag("said-so", &shown).await;
+    stack
+        .database
+        .add_typed_flag("explicitly-shown", &shown)
+        .await;
     let settings = |text: &str| {
         format!(
             "insert into pennon_environment_settings (environment, settings)
@@ -493,7 +509,7 @@ async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags
             .await
             .expect("settings");
         stack.redis.command(&["FLUSHALL"]);
-        for flag in ["search", "said-so"] {
+        for flag in ["search", "explicitly-shown"] {
             assert_eq!(sees(&stack, None, flag).await, [false; 2], "{text} {flag}");
             let by_client = sees(&stack, Some(&client), flag).await;
             assert_eq!(by_client, [false; 4], "{text} {flag}");
@@ -512,7 +528,10 @@ async fn while_settings_are_unreadable_only_server_keys_and_admins_see_the_flags
         .await
         .expect("settings");
     stack.redis.command(&["FLUSHALL"]);
-    assert_eq!(sees(&stack, Some(&client), "said-so").await, [true; 4]);
+    assert_eq!(
+        sees(&stack, Some(&client), "explicitly-shown").await,
+        [true; 4]
+    );
 }
 
 #[tokio::test]
@@ -528,7 +547,7 @@ async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
             format!(r#"{{"variants": 1, "metadata": {metadata}}}"#),
         ]
     };
-    // Definitions, and whether callers without a key see a flag that has one.
+    // Definitions, and whether callers without a server key see a flag with this definition.
     let mut cases: Vec<(String, bool)> = Vec::new();
     for (value, is_shown) in [
         ("false", true),
@@ -561,7 +580,7 @@ async fn a_flag_with_an_invalid_server_only_value_is_hidden() {
         stack.redis.command(&["FLUSHALL"]);
         // The list contains boolean flags only, so flags with unreadable definitions are missing.
         let listed = text.contains("\"on\"");
-        let seen = |of_all: bool| [of_all && listed, of_all, of_all, of_all];
+        let seen = |is_visible: bool| [is_visible && listed, is_visible, is_visible, is_visible];
         let anonymous = sees(&stack, None, &flag).await;
         assert_eq!(anonymous, seen(*is_shown)[..2], "{text}");
         assert_eq!(
