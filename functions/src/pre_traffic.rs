@@ -55,7 +55,7 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
 /// Migrations are additive, so the old version keeps working. The deployments of all functions invoke `migrate` at
 /// once and may exceed its concurrency; a retry is safe, because runs are serialised and apply only missing steps.
 async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
-    let Some(arn) = &app.config.rollout.migrate_function else {
+    let Some(arn) = &app.config.pre_traffic.migrate_function else {
         return Ok(());
     };
     let version = FunctionVersion::parse(arn)
@@ -71,7 +71,7 @@ async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
 }
 
 async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
-    let arn = app.config.rollout.health_function.as_deref();
+    let arn = app.config.pre_traffic.health_function.as_deref();
     let version = arn
         .and_then(FunctionVersion::parse)
         .ok_or("HEALTH_FUNCTION_ARN is not the ARN of a function's version")?;
@@ -92,7 +92,7 @@ async fn retry<F: Future<Output = Result<(), CallError>>>(
     not_yet: &str,
     attempt: impl Fn() -> F,
 ) -> Result<(), String> {
-    let deadline = Instant::now() + app.config.rollout.retry_limit;
+    let deadline = Instant::now() + app.config.pre_traffic.retry_limit;
     loop {
         let why = match attempt().await {
             Ok(()) => return Ok(()),

@@ -18,5 +18,5 @@ pub use reader::ConfigWarning;
 pub use secret::Secret;
 pub use settings::{
     AuthConfig, CacheConfig, Config, ConsoleConfig, DatabaseAddress, DatabaseConfig,
-    PublicConfigRoutes, RolesConfig, RolloutConfig, SecretSource, TokenConfig,
+    PreTrafficConfig, PublicConfigRoutes, RolesConfig, SecretSource, TokenConfig,
 };

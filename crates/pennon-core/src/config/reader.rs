@@ -8,7 +8,7 @@ use super::process::process_environment;
 use super::secret::Secret;
 use super::settings::{
     AuthConfig, CacheConfig, Config, ConsoleConfig, DatabaseAddress, DatabaseConfig,
-    PublicConfigRoutes, RolesConfig, RolloutConfig, SecretSource, TokenConfig,
+    PreTrafficConfig, PublicConfigRoutes, RolesConfig, SecretSource, TokenConfig,
 };
 
 /// An invalid setting, and the value used instead. Never contains a secret.
@@ -95,7 +95,7 @@ impl Config {
                     .unwrap_or_else(|| "openid".to_owned()),
                 audience: from.text("CONSOLE_AUDIENCE"),
             },
-            rollout: RolloutConfig {
+            pre_traffic: PreTrafficConfig {
                 migrate_function: from.text("MIGRATE_FUNCTION_ARN"),
                 health_function: from.text("HEALTH_FUNCTION_ARN"),
                 retry_limit: from.millis("PRE_TRAFFIC_RETRY_LIMIT_MS", 35_000, 0..=35_000),

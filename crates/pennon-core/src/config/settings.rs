@@ -172,7 +172,7 @@ pub struct ConsoleConfig {
 
 /// The settings of `pre-traffic`; no other function reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolloutConfig {
+pub struct PreTrafficConfig {
     /// `MIGRATE_FUNCTION_ARN`: the version of `migrate` of this release.
     pub migrate_function: Option<String>,
     /// `HEALTH_FUNCTION_ARN`: the version of `health` of this release.
@@ -198,7 +198,7 @@ pub struct Config {
     /// Signing in to the console.
     pub console: ConsoleConfig,
     /// The check of a release before it gets traffic.
-    pub rollout: RolloutConfig,
+    pub pre_traffic: PreTrafficConfig,
     /// `SNAPSHOT_MAX_AGE_MS`: how long an instance may answer from its snapshot without checking that it is
     /// current. 0, the default, checks at every request.
     pub snapshot_max_age: Duration,
