@@ -5,7 +5,7 @@ use crate::logic::evaluators::Evaluators;
 use crate::{Definition, Flag};
 
 /// Operators by which a rule may take more steps than its length suggests.
-pub const COSTLY: [&str; 12] = [
+pub const COSTLY_OPERATORS: [&str; 12] = [
     "$ref",
     "map",
     "filter",
@@ -35,6 +35,6 @@ impl Definition {
     /// lists or builds strings.
     #[must_use]
     pub fn may_be_costly(&self) -> bool {
-        self.uses_any_of(&COSTLY)
+        self.uses_any_of(&COSTLY_OPERATORS)
     }
 }

@@ -4,7 +4,6 @@
 //! so the same inputs give the same result everywhere. `pennon-core` stores and caches flags.
 
 mod bucket;
-mod clock;
 mod context;
 mod cost;
 mod defaults;
@@ -19,12 +18,13 @@ mod logic;
 mod rollout_order;
 mod ruleset;
 mod size;
+mod time_access;
 pub mod trace;
 mod validate;
 mod violation;
 
 pub use context::{Context, InvalidContext};
-pub use cost::COSTLY;
+pub use cost::COSTLY_OPERATORS;
 pub use defaults::{Bucketing, EvaluationDefaults};
 pub use definition::{Definition, FractionalVersion, Settings, Unreadable};
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};

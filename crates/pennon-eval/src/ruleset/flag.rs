@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::evaluation::{Decision, Evaluation, EvaluationError, Reason};
 use super::work::RequestFuel;
-use crate::clock;
 use crate::limits::BYTES_PER_STEP;
 use crate::logic::bucket::HashedKey;
 use crate::logic::evaluators::Evaluators;
 use crate::logic::{self, Choice, Input, Rule, Run};
 use crate::rollout_order::UserOrder;
+use crate::time_access;
 use crate::trace::Step;
 use crate::{Context, Definition, EvaluationDefaults, Flag, FlagKey, Override, Settings};
 
@@ -102,7 +102,7 @@ impl CompiledFlag {
             hashed_key: HashedKey::new(settings.fractional, key.as_str()),
             depends_on_time: definition
                 .and_then(|definition| definition.targeting.as_ref())
-                .is_some_and(clock::may_be_read_by),
+                .is_some_and(time_access::may_read_time),
             is_on_for_anonymous: OnceLock::new(),
         }
     }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use self::flag::CompiledFlag;
-use crate::clock;
 use crate::logic::evaluators::Evaluators;
+use crate::time_access;
 use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 
 pub use evaluation::{Decision, Evaluation, EvaluationError, Reason};
@@ -91,7 +91,7 @@ impl Ruleset {
         });
         let flags: Vec<_> = flags.collect();
         let depends_on_time = flags.iter().any(|(_, flag)| flag.depends_on_time)
-            || settings.evaluators.values().any(clock::may_be_read_by);
+            || settings.evaluators.values().any(time_access::may_read_time);
         Self {
             flags,
             depends_on_time,

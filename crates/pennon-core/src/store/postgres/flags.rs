@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Bucketing, COSTLY, Definition, Flag, FlagKey, Rollout};
+use pennon_eval::{Bucketing, COSTLY_OPERATORS, Definition, Flag, FlagKey, Rollout};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -144,7 +144,7 @@ impl Transaction {
                    count(*) filter (where definition::text ~ '"({})"') as costly
             from feature_flags
             where environment = $1 and flag_key <> $2 and archived_at is null"#,
-            COSTLY.join("|").replace('$', "\\$")
+            COSTLY_OPERATORS.join("|").replace('$', "\\$")
         );
         let parameters: [Parameter<'_>; 2] = [
             (&self.environment(), Type::TEXT),

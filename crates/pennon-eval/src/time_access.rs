@@ -6,14 +6,14 @@ use serde_json::Value;
 const TIME: &str = "timestamp";
 
 /// Whether a rule may read the time: it contains a computed path, or any text with the name of the time.
-pub(crate) fn may_be_read_by(rule: &Value) -> bool {
+pub(crate) fn may_read_time(rule: &Value) -> bool {
     match rule {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
         Value::String(text) => text.contains(TIME),
-        Value::Array(items) => items.iter().any(may_be_read_by),
+        Value::Array(items) => items.iter().any(may_read_time),
         Value::Object(fields) => fields.iter().any(|(name, value)| {
             let is_computed_path = ["var", "val"].contains(&name.as_str()) && is_computed(value);
-            is_computed_path || may_be_read_by(value)
+            is_computed_path || may_read_time(value)
         }),
     }
 }
@@ -40,7 +40,7 @@ mod tests {
             json!({"if": [true, {"var": {"cat": ["$flagd.time", "stamp"]}}]}),
             json!({"var": [{"var": "which"}]}),
         ] {
-            assert!(may_be_read_by(&rule), "{rule}");
+            assert!(may_read_time(&rule), "{rule}");
         }
         for rule in [
             json!({"==": [{"var": "plan"}, "pro"]}),
@@ -48,7 +48,7 @@ mod tests {
             json!({"var": "$flagd.flagKey"}),
             json!(null),
         ] {
-            assert!(!may_be_read_by(&rule), "{rule}");
+            assert!(!may_read_time(&rule), "{rule}");
         }
     }
 }
