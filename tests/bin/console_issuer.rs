@@ -52,7 +52,7 @@ fn apply(issuer: &Issuer, command: &Map<String, Value>) -> Result<(), String> {
             }
             ("tokenSeconds", Value::Number(seconds)) => {
                 let seconds = seconds.as_u64().ok_or_else(invalid)?;
-                issuer.sign_in(|it| it.seconds = seconds);
+                issuer.sign_in(|it| it.expires_in = seconds);
             }
             ("endSessions", Value::Bool(true)) => {
                 issuer.sign_in(SignIn::end_sessions);

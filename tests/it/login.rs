@@ -187,7 +187,7 @@ async fn a_user_signs_in_once_and_the_session_is_used_refreshed_and_ended() {
     );
 
     // A token that expires within a minute is refreshed, and each refresh token is used once.
-    machine.issuer.sign_in(|it| it.seconds = 59);
+    machine.issuer.sign_in(|it| it.expires_in = 59);
     assert!(machine.sign_in(&["--new"]).await.success);
     let mut before = machine.session()["refreshToken"].clone();
     for _ in 0..3 {
@@ -347,9 +347,9 @@ async fn a_sign_in_that_is_never_completed_times_out() {
 #[tokio::test]
 async fn two_logins_at_once_use_a_refresh_token_once() {
     let machine = Machine::new().await;
-    machine.issuer.sign_in(|it| it.seconds = 59);
+    machine.issuer.sign_in(|it| it.expires_in = 59);
     assert!(machine.sign_in(&[]).await.success);
-    machine.issuer.sign_in(|it| it.seconds = 900);
+    machine.issuer.sign_in(|it| it.expires_in = 900);
     let mut both = [
         machine.start(&["--refresh"]),
         machine.start(&["--refresh", "--token", "access"]),

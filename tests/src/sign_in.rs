@@ -12,7 +12,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::issuer::{AUDIENCE, SigningKey, encode, now};
 
-/// The issuer's side of sign-ins. All of them are of the same user.
+/// The issuer's state of all sign-ins, which are of the same user, and how it behaves.
 pub struct SignIn {
     issuer: String,
     key: Option<(Arc<SigningKey>, String)>,
@@ -26,8 +26,8 @@ pub struct SignIn {
     pub groups: Option<Vec<String>>,
     /// How it behaves.
     pub behaviour: Behaviour,
-    /// The lifetime of its tokens in seconds.
-    pub seconds: u64,
+    /// The lifetime of its access tokens in seconds.
+    pub expires_in: u64,
     /// The grant types of the requests so far.
     pub grants: Vec<String>,
     /// Refresh tokens that clients have revoked.
@@ -41,7 +41,7 @@ struct Code {
 }
 
 /// Whether an address is that of a server on this machine with one of these paths.
-fn is_own(address: &str, paths: &[&str]) -> bool {
+fn is_local(address: &str, paths: &[&str]) -> bool {
     let rest = address.strip_prefix("http://127.0.0.1:");
     let found = rest.and_then(|rest| rest.split_at_checked(rest.find('/')?));
     found.is_some_and(|(port, path)| port.parse::<u16>().is_ok() && paths.contains(&path))
@@ -58,7 +58,7 @@ pub enum Behaviour {
     OtherState,
     /// The redirect contains no state.
     NoState,
-    /// The redirect contains a code that was used before.
+    /// The redirect contains a code that is no longer valid.
     OldCode,
     /// The redirect names another issuer (RFC 9207).
     OtherIssuer,
@@ -89,7 +89,7 @@ impl SignIn {
             subject: "admin-1".to_owned(),
             groups: None,
             behaviour: Behaviour::Correct,
-            seconds: 900,
+            expires_in: 900,
             grants: Vec::new(),
             revoked: Vec::new(),
         }
@@ -105,7 +105,7 @@ impl SignIn {
         self.refresh_tokens.clear();
     }
 
-    /// Begins a sign-in, as a browser does; returns the redirect's address.
+    /// Responds to the request with which a browser begins a sign-in; returns the redirect's address.
     pub(crate) fn authorize(&mut self, query: &Query) -> Result<String, String> {
         let named = |name: &str| {
             let text = query.first(name).filter(|text| !text.is_empty());
@@ -122,14 +122,14 @@ impl SignIn {
             }
         }
         let redirect = named("redirect_uri")?;
-        if !is_own(redirect, &["/callback", "/console/callback"]) {
+        if !is_local(redirect, &["/callback", "/console/callback"]) {
             return Err(format!("{redirect} is not allowed"));
         }
         let (state, nonce) = (named("state")?, named("nonce")?);
         let challenge = named("code_challenge")?;
-        for secret in [state, nonce, challenge] {
-            if secret.len() < 43 {
-                return Err(format!("{secret} can be guessed"));
+        for value in [state, nonce, challenge] {
+            if value.len() < 43 {
+                return Err(format!("{value} can be guessed"));
             }
         }
         let code = format!("code-{}", self.next_number());
@@ -199,10 +199,10 @@ impl SignIn {
         (StatusCode::OK, self.tokens(nonce))
     }
 
-    /// Ends the session of a browser; returns the redirect's address.
+    /// Responds to the request with which a browser signs out; returns the redirect's address. Tokens stay valid.
     pub(crate) fn logout(query: &Query) -> Result<String, String> {
         let after = query.first("post_logout_redirect_uri").unwrap_or_default();
-        if query.first("client_id") == Some(AUDIENCE) && is_own(after, &["/console/"]) {
+        if query.first("client_id") == Some(AUDIENCE) && is_local(after, &["/console/"]) {
             Ok(after.to_owned())
         } else {
             Err(format!("{after} is not allowed"))
@@ -219,8 +219,8 @@ impl SignIn {
         let number = self.next_number();
         let refresh = format!("refresh-{number}");
         self.refresh_tokens.push(refresh.clone());
-        let started = nonce.is_some();
-        let subject = if self.behaviour == Behaviour::OtherUser && !started {
+        let is_refresh = nonce.is_none();
+        let subject = if self.behaviour == Behaviour::OtherUser && is_refresh {
             "somebody-else"
         } else {
             self.subject.as_str()
@@ -251,7 +251,7 @@ impl SignIn {
             Some(groups) => {
                 let claims = json!({ "iss": self.issuer, "client_id": AUDIENCE, "sub": subject,
                     "token_use": "access", "cognito:groups": groups, "jti": number,
-                    "iat": now(), "exp": now() + self.seconds - SKEW.as_secs() });
+                    "iat": now(), "exp": now() + self.expires_in - SKEW.as_secs() });
                 key.sign(&header, &claims)
             }
             None => format!("access-{number}"),
@@ -261,7 +261,7 @@ impl SignIn {
             "refresh_token": refresh,
             "id_token": key.sign(&header, &claims),
             "token_type": "Bearer",
-            "expires_in": self.seconds,
+            "expires_in": self.expires_in,
         });
         if self.behaviour == Behaviour::NoIdToken {
             answer["id_token"] = Value::Null;
