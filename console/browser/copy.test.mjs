@@ -1,4 +1,4 @@
-// Journeys from one environment to another: comparing, copying, conflicts, roles.
+// Journeys over flags of two environments: comparing, copying, conflicts, roles.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Person, startBrowser, useConsole } from './browser.mjs';
@@ -71,7 +71,7 @@ describe('copying', { concurrency: 2 }, () => {
     await person.press('button', 'Return to this state');
     await person.by('dialog').getByText('"rolloutPercentage": 30').waitFor();
     assert.doesNotMatch(await person.by('dialog').textContent(), /copiedFrom/);
-    await person.confirm('Cancel');
+    await person.by('dialog').getByRole('button', { name: 'Cancel', exact: true }).click();
     await person.go(`/compare?from=${from}&to=production&flag=changed`);
     await person.press('button', 'Compare all flags');
     await person.sees('2 flags differ.');
@@ -80,8 +80,8 @@ describe('copying', { concurrency: 2 }, () => {
 
   it('shows both sides when someone has changed the target, and the reason when the API refuses', async () => {
     const [from, to] = await pair('conflict');
-    const path = new RegExp(`^4(09|12) POST /api/admin/environments/${to}/copy$`);
-    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [path] });
+    const refusal = new RegExp(`^4(09|12) POST /api/admin/environments/${to}/copy$`);
+    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [refusal] });
     await person.by('checkbox', 'Select changed').check();
     await update(to, 'changed', { rolloutPercentage: 7 });
     await person.press('button', 'Copy 1 flag');
@@ -94,7 +94,7 @@ describe('copying', { concurrency: 2 }, () => {
     await person.sees(`1 flag copied to ${to}.`);
     assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 30);
 
-    // The target has no such evaluator.
+    // The flag refers to an evaluator that the target does not have.
     await installation.api('PUT', `/api/admin/environments/${from}/settings`, { evaluators: { staff: { '==': [{ var: 'staff' }, true] } } }, { 'if-match': '*' });
     await update(from, 'added', { definition: { ...typed, targeting: { if: [{ $ref: 'staff' }, 'on', 'off'] } } });
     await person.go(`/compare?from=${from}&to=${to}&flag=added`);

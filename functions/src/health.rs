@@ -1,5 +1,5 @@
-//! `GET /health`, `/health/live` and `/health/ready`: whether Redis answers, and whether PostgreSQL did within the
-//! last ten seconds.
+//! `GET /health` and `/health/ready`: whether Redis answers, and whether PostgreSQL did within the last ten seconds.
+//! `GET /health/live` checks neither.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use serde_json::json;
 /// Time limit of the checks of Redis and PostgreSQL, which run concurrently.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// `/health` and `/health/live` always return 200. `/health/ready` returns 503 if the database does not answer.
-/// It ignores Redis, without which responses are slower but correct.
+/// `/health` and `/health/live` always return 200. `/health/ready` returns 503 if the database does not answer
+/// or cannot be read. It ignores Redis, without which responses are slower but correct.
 ///
 /// # Errors
 /// None.
@@ -38,11 +38,11 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         }
     } else {
         let unreadable = check.unreadable_rows;
-        let unreadable_state = app.service.store().unreadable_state();
+        let state_file_problem = app.service.store().unreadable_state();
         let healthy = database.is_healthy()
             && cache.is_healthy()
             && unreadable == 0
-            && unreadable_state.is_none();
+            && state_file_problem.is_none();
         let mut body = json!({
             "status": if healthy { "healthy" } else { "degraded" },
             "version": env!("CARGO_PKG_VERSION"),
@@ -53,7 +53,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         if unreadable > 0 {
             body["unreadableRows"] = json!(unreadable);
         }
-        if let Some(why) = unreadable_state {
+        if let Some(why) = state_file_problem {
             body["message"] = json!(why);
         }
         if let (Check::Failed(why), true) = (&database, exposes_failure_reasons) {
@@ -67,7 +67,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
 /// The result of a check.
 enum Check {
     Healthy,
-    /// The service does not answer; holds the reason.
+    /// The service does not answer, cannot be read, or has an invalid URL; holds the reason.
     Failed(String),
     /// The service is not configured, which is supported.
     Disabled,

@@ -82,7 +82,7 @@ async fn an_edit_of_the_file_takes_effect_and_a_mistake_in_it_changes_nothing() 
     let answer = local.patch("/api/admin/flags/mine", "{}").await;
     assert_eq!(
         answer.status, 503,
-        "the file with the mistake was overwritten"
+        "the file with the mistake must not be overwritten"
     );
     assert!(
         local.log().contains("flags.json is invalid: "),
@@ -349,7 +349,7 @@ async fn every_command_of_the_documents_works_after_the_two_lines_that_the_serve
     }
 }
 
-/// The output of a program that reads the flags of this server, in a folder of its own.
+/// The output of a program that reads the flags of this server.
 fn run_client(local: &Local, program: &mut Command) -> String {
     let output = output_within(
         program

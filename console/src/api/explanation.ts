@@ -2,6 +2,7 @@
 
 export type ExplanationStep =
   | { step: 'archived' | 'serverOnly' | 'enabled'; result: boolean }
+  // Only for unreadable data; says why it cannot be read.
   | { step: 'readable'; reason: string }
   | { step: 'override'; result: string | null; variant?: string }
   | { step: 'rollout'; percent: number; result: boolean }

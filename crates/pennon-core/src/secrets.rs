@@ -26,7 +26,7 @@ pub struct Secrets {
 
 /// Why a call failed.
 enum Failure {
-    /// No response. The reason is for the log.
+    /// No usable response: none arrived, it is not JSON, or the client could not be created. The reason is for the log.
     Unreachable(String),
     /// Secrets Manager rejected the call with this code.
     Rejected(String),
@@ -79,7 +79,7 @@ impl Secrets {
     /// # Errors
     /// As for [`resolve`](Self::resolve).
     pub async fn put(&self, arn: &str, value: &Secret) -> Result<(), String> {
-        // With the same token, a repeated call does not create another version.
+        // Both attempts send this token, so that the second one does not create another version.
         let body = json!({
             "SecretId": arn,
             "SecretString": value.expose(),

@@ -62,16 +62,16 @@ impl Cache {
             tracing::error!(
                 domain = "config",
                 error.r#type = "unknown_installation",
-                "Redis is not used, because neither INSTALLATION_ID nor the address of the database is \
-                 known; set INSTALLATION_ID to the same text in every function"
+                "entries in Redis are neither used nor filled, because neither INSTALLATION_ID nor the address of the \
+                 database is known; set INSTALLATION_ID to the same text in every function"
             );
         }
         id
     }
 
     /// Verifies the header of an entry. The revision alone is not enough: anyone may have written it, and
-    /// databases that were restored from the same backup have the same revisions. The read of the whole entry
-    /// reports an invalid one.
+    /// databases that were restored from the same backup have the same revisions. This does not
+    /// log an unusable header: the caller then reads the whole entry, and that read does.
     pub(super) fn header_in(&self, reply: Reply, environment: &Environment) -> Lookup<EntryInfo> {
         let Reply::List(parts) = reply else {
             return Lookup::Miss;

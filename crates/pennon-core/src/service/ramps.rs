@@ -56,7 +56,8 @@ impl FlagService {
         Ok(ramps)
     }
 
-    /// The beginning of this step, if it begins now. Evaluations are counted only for a step with a minimum.
+    /// The beginning of this step, if it begins now. The counter of evaluations is read only for a step with
+    /// a minimum.
     async fn step_start(
         &self,
         step: Option<&Step>,
