@@ -19,8 +19,7 @@ export const loginError = signal<string | null>(null);
 
 let token: string | null = null;
 let idToken: string | null = null;
-/** The last token that the API has accepted. Without one, the page has no contents to keep. */
-let accepted: string | null = null;
+let accepted = false;
 
 export function accessToken(): string | null {
   return token;
@@ -52,7 +51,7 @@ export function useLocalToken(value: string): void {
 
 /** The API has accepted the token. */
 export function tokenAccepted(): void {
-  accepted = token ?? accepted;
+  accepted = true;
 }
 
 /**
@@ -61,7 +60,7 @@ export function tokenAccepted(): void {
  */
 export function sessionEnded(rejected: string | null): void {
   if (rejected !== token) return;
-  if (token !== null && accepted !== token) loginError.value = texts.login.rejected;
+  if (!accepted) loginError.value = texts.login.rejected;
   if (session.value === 'in') session.value = accepted ? 'ended' : 'out';
   token = null;
   sessionStorage.removeItem(LOCAL);
@@ -110,10 +109,10 @@ async function finishLogin(oidc: OidcConfig): Promise<void> {
       redirect_uri: location.origin + redirectPath(),
       code_verifier: verifier,
     });
-    const reason = !tokens ? texts.login.errors.code
+    const reason = tokens === null ? texts.login.errors.code
       : rejectIdToken(claimsOf(tokens.id_token), { issuer: oidc.issuer, clientId: oidc.clientId, nonce });
     if (reason !== null) loginError.value = reason;
-    else if (tokens) {
+    else if (tokens !== null) {
       keep(tokens);
       history.replaceState(null, '', back);
     }
@@ -126,8 +125,7 @@ interface Tokens {
   refresh_token?: string;
 }
 
-/** Returns the tokens; null if the issuer rejects the grant, and undefined if another attempt may succeed. */
-async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null | undefined> {
+async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null> {
   try {
     const response = await fetch(oidc.tokenEndpoint, {
       method: 'POST',
@@ -135,10 +133,9 @@ async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): P
       credentials: 'omit',
     });
     const tokens = (await response.json()) as Tokens;
-    if (response.ok && typeof tokens.access_token === 'string') return tokens;
-    return response.status >= 400 && response.status < 500 && response.status !== 429 ? null : undefined;
+    return response.ok && typeof tokens.access_token === 'string' ? tokens : null;
   } catch {
-    return undefined;
+    return null;
   }
 }
 
@@ -163,9 +160,10 @@ async function renew(): Promise<boolean> {
   const refresh = sessionStorage.getItem(REFRESH);
   if (config.mode !== 'oidc' || refresh === null) return false;
   const tokens = await requestTokens(config, { grant_type: 'refresh_token', refresh_token: refresh });
-  // After a failure of the network or the issuer, the next request tries again.
-  if (tokens === null) sessionStorage.removeItem(REFRESH);
-  if (!tokens) return false;
+  if (tokens === null) {
+    sessionStorage.removeItem(REFRESH);
+    return false;
+  }
   keep(tokens);
   return true;
 }
@@ -173,7 +171,7 @@ async function renew(): Promise<boolean> {
 export function logout(): void {
   for (const name of [LOCAL, REFRESH, LOGIN]) sessionStorage.removeItem(name);
   token = null;
-  accepted = null;
+  accepted = false;
   session.value = 'out';
   if (config.mode !== 'oidc' || !config.endSessionEndpoint) return;
   // Cognito reads client_id and logout_uri, other issuers the rest.

@@ -38,7 +38,8 @@ export class Entry<T> implements Resource<T> {
   ) {}
 
   refresh(): void {
-    if (Date.now() - this.loadedAt > FRESH) void this.reload();
+    // Requests of several components, or of a timer, do not abort one that is under way.
+    if (!this.running && Date.now() - this.loadedAt > FRESH) void this.reload();
   }
 
   async reload(): Promise<void> {
@@ -52,6 +53,7 @@ export class Entry<T> implements Resource<T> {
     const result = await this.read({ signal, ifNoneMatch: this.etag.value }).catch(asApiError);
     clearTimeout(timer);
     if (signal.aborted) return;
+    this.running = undefined;
     batch(() => {
       this.slow.value = false;
       this.error.value = result instanceof ApiError ? result : undefined;
@@ -65,6 +67,7 @@ export class Entry<T> implements Resource<T> {
 
   abort(): void {
     this.running?.abort();
+    this.running = undefined;
   }
 }
 
