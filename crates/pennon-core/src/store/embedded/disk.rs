@@ -336,7 +336,8 @@ impl Files {
         })
     }
 
-    /// Replaces or creates the state file. Only its owner can read it.
+    /// Replaces or creates the state file. Only its owner can read it. The replacement is durable after
+    /// [`Self::sync_folder`].
     ///
     /// # Errors
     /// A message with the path.
@@ -351,8 +352,6 @@ impl Files {
             let _may_not_exist = std::fs::remove_file(&temporary);
             cannot("write", &path, &error)
         })?;
-        // The replacement has happened, even if it is not durable: an error would say that the file has its old length.
-        let _not_durable = self.sync_folder();
         Ok(())
     }
 
@@ -365,7 +364,7 @@ impl Files {
     }
 
     /// Makes a rename durable, so that a power failure does not restore the replaced file.
-    fn sync_folder(&self) -> io::Result<()> {
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
         File::open(folder_of(&self.flags))?.sync_all()
     }
 }

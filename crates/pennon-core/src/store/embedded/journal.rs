@@ -16,6 +16,8 @@ use super::state::{History, Record, State};
 const FORMAT: u32 = 1;
 /// The number of superseded records at which the file is compacted.
 const MAX_SUPERSEDED: usize = 10_000;
+/// The number of records before a failed compaction is repeated.
+const RETRY_AFTER: usize = 1_000;
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
@@ -53,6 +55,8 @@ pub(super) struct Journal {
     length: u64,
     /// The number of records that compaction would remove.
     superseded: usize,
+    /// Whether a power failure cannot restore an older file.
+    is_durable: bool,
 }
 
 impl Journal {
@@ -66,6 +70,7 @@ impl Journal {
             files: files.clone(),
             length: 0,
             superseded: 0,
+            is_durable: true,
         };
         let (mut state, mut history) = (State::default(), History::default());
         if path.symlink_metadata().is_err() {
@@ -171,8 +176,9 @@ impl Journal {
             // The record is stored: an error here would make the caller store it again.
             tracing::warn!(
                 error,
-                "the state file was not compacted; the next counts try again"
+                "the state file was not compacted; this is tried again later"
             );
+            self.superseded -= RETRY_AFTER;
         }
         Ok(())
     }
@@ -217,6 +223,11 @@ impl Journal {
         durable: bool,
     ) -> Result<(), String> {
         let path = self.files.state();
+        if durable && !self.is_durable {
+            let synced = self.files.sync_folder();
+            synced.map_err(|error| cannot("write", &path, &error))?;
+            self.is_durable = true;
+        }
         let line = Line {
             file,
             records: records.to_vec(),
@@ -254,6 +265,8 @@ impl Journal {
             text.push('\n');
         }
         self.files.write_state(&text)?;
+        // The file is replaced even if it is not durable. The next durable change waits until it is.
+        self.is_durable = self.files.sync_folder().is_ok();
         self.length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         self.superseded = 0;
         Ok(())
@@ -433,7 +446,7 @@ mod tests {
                 .append_unsynced(audit(id), &state, &mut history)
                 .expect("stores");
         }
-        assert_eq!(journal.superseded, MAX_SUPERSEDED + 2);
+        assert_eq!(journal.superseded, MAX_SUPERSEDED + 2 - RETRY_AFTER);
         assert_eq!(found(&files), [1, 2]);
         remove(&files);
     }
