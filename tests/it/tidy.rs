@@ -589,8 +589,15 @@ fn commands_in_documents_build_with_the_lock_file() {
 #[test]
 fn python_packages_are_pinned_with_hashes() {
     let tools = read("scripts/tools");
-    let mut installs = tools.lines().filter(|line| line.contains("pip install"));
-    assert!(installs.all(|line| line.contains("--require-hashes")));
+    let installs = tools.lines().filter(|line| line.contains("pip install"));
+    let installs: Vec<&str> = installs.collect();
+    assert_eq!(installs.len(), 2, "one of uv, and one by uv: {installs:?}");
+    for line in installs {
+        assert!(line.contains("--require-hashes"), "{line}");
+    }
+    for other in ["uvx", "uv tool", "pip sync"] {
+        assert!(!tools.contains(other), "{other}");
+    }
     let mut files = vec!["tests/clients/python/requirements".to_owned()];
     let folder = std::fs::read_dir(root().join("scripts")).expect("a folder");
     for file in folder {
