@@ -136,7 +136,7 @@ async fn main() -> ExitCode {
         }
     }
     if is_wanted("move") {
-        migrate(&mut verdict).await;
+        move_to_cluster_and_back(&mut verdict).await;
     }
     if is_wanted("wait") {
         measure_confirmation().await;
@@ -333,7 +333,7 @@ fn report(title: &str, record: &Record, event: Option<(Duration, SystemTime)>) {
 }
 
 /// Moves from a single Redis to a cluster and back by changes of the secret.
-async fn migrate(verdict: &mut Verdict) {
+async fn move_to_cluster_and_back(verdict: &mut Verdict) {
     let stack = Stack::start().await.with_default_timeouts();
     let cluster = Cluster::start_and_wait(SIX_NODES).await;
     let manager = SecretsManager::start().await;
@@ -372,7 +372,7 @@ async fn migrate(verdict: &mut Verdict) {
         record.readers.len(),
         switches.iter().copied().fold(0.0, f64::max)
     );
-    let title = "migration";
+    let title = "move";
     check(title, &record, verdict);
     let failed = record.failed_cache_operations().len();
     verdict.require(

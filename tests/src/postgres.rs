@@ -176,7 +176,8 @@ impl Database {
             .expect("connects");
         admin
             .batch_execute(&format!(
-                "create database {name} template {template} strategy file_copy"
+                "create database {name} template {template}{}",
+                shared.strategy
             ))
             .await
             .expect("a database");
@@ -342,6 +343,9 @@ pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
 
 struct Shared {
     port: u16,
+    /// The option that copies the files of a new database instead of logging all pages. Before version 15, PostgreSQL
+    /// always copies the files.
+    strategy: &'static str,
 }
 
 /// The shared server, started on first use. Its watchdog ends it with the test process.
@@ -359,7 +363,15 @@ async fn shared() -> &'static Shared {
             migrate(&server.url(TEMPLATE)).await;
             // Dropping it would end it.
             std::mem::forget(server);
-            Shared { port }
+            let version = admin
+                .query_one("select current_setting('server_version_num')::int", &[])
+                .await
+                .expect("a version");
+            let strategy = match version.get::<_, i32>(0) {
+                150_000.. => " strategy file_copy",
+                _ => "",
+            };
+            Shared { port, strategy }
         })
         .await
 }

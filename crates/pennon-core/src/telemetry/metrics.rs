@@ -85,7 +85,7 @@ impl Metric {
         }
     }
 
-    /// The unit in CloudWatch. Counts have none, because it would cost bytes of every line.
+    /// The unit in CloudWatch. All others have none, because it would cost bytes of every line.
     #[must_use]
     pub fn unit(self) -> Option<&'static str> {
         match self {
