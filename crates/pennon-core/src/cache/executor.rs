@@ -58,7 +58,7 @@ pub(super) struct Outcome {
     /// The reply; `None` when Redis is unavailable.
     pub(super) reply: Option<Reply>,
     /// The number of failed attempts. Redis may still execute one that got no reply.
-    pub(super) failed_attempts: u32,
+    pub(super) failures: u32,
 }
 
 /// The attempts of one command.
@@ -66,7 +66,7 @@ struct Attempts {
     /// The node of the last attempt.
     node: Arc<Node>,
     result: Result<Reply, Failure>,
-    failed_attempts: u32,
+    failures: u32,
 }
 
 impl Executor {
@@ -138,7 +138,7 @@ impl Executor {
     pub(super) async fn execute(&self, command: &Command<'_>, context: &RequestContext) -> Outcome {
         const NOT_TRIED: Outcome = Outcome {
             reply: None,
-            failed_attempts: 0,
+            failures: 0,
         };
         let remaining = context.budget.remaining();
         if remaining < MIN_ATTEMPT {
@@ -176,7 +176,7 @@ impl Executor {
         let Attempts {
             node,
             result,
-            failed_attempts,
+            failures,
         } = attempts;
         context.trace.node(node.name().clone());
         let reply = match result {
@@ -198,10 +198,7 @@ impl Executor {
                 None
             }
         };
-        Outcome {
-            reply,
-            failed_attempts,
-        }
+        Outcome { reply, failures }
     }
 
     /// Asks a replica once; it may lag behind the primary. Returns `None` if it fails, if there is no replica, and
@@ -326,7 +323,7 @@ impl Executor {
         trace: &Trace,
     ) -> Attempts {
         let allowed = retries.max(1);
-        let mut failed_attempts = 0;
+        let mut failures = 0;
         let mut retried = 0;
         let mut redirected = 0;
         let mut detour = None;
@@ -340,7 +337,7 @@ impl Executor {
                     }
                     let Some(owner) = self.owner(slot) else {
                         let why = self.no_owner_failure(deadline).await;
-                        return ended(self.seed.clone(), Err(why), failed_attempts);
+                        return ended(self.seed.clone(), Err(why), failures);
                     };
                     (owner, Before::Nothing)
                 }
@@ -352,7 +349,7 @@ impl Executor {
                 within += REPLICATION_MARGIN;
             }
             let (failure, connections) = match node.send(command, options, within, deadline).await {
-                Ok(reply) => return ended(node, Ok(reply), failed_attempts),
+                Ok(reply) => return ended(node, Ok(reply), failures),
                 Err(failed) => failed,
             };
             if let (Failure::Moved(to) | Failure::Ask(to), Some(topology)) =
@@ -372,12 +369,12 @@ impl Executor {
                 continue;
             }
             trace.connection_error();
-            failed_attempts += 1;
+            failures += 1;
             let recovered = self
                 .recover(&node, connections.as_ref(), &failure, slot, deadline)
                 .await;
             if retried >= allowed || (retries == 0 && !recovered) {
-                return ended(node, Err(failure), failed_attempts);
+                return ended(node, Err(failure), failures);
             }
             let pause = if recovered {
                 (left(deadline) >= MIN_ATTEMPT).then_some(Duration::ZERO)
@@ -401,7 +398,7 @@ impl Executor {
                     budget_left_ms = millis(left(deadline)),
                     "Redis retries stopped by the time budget"
                 );
-                return ended(node, Err(failure), failed_attempts);
+                return ended(node, Err(failure), failures);
             }
             retried += 1;
             trace.retried();
@@ -563,11 +560,11 @@ fn breaker_of<'a>(node: &'a Node, command: &Command<'_>) -> &'a Breaker {
     }
 }
 
-fn ended(node: Arc<Node>, result: Result<Reply, Failure>, failed_attempts: u32) -> Attempts {
+fn ended(node: Arc<Node>, result: Result<Reply, Failure>, failures: u32) -> Attempts {
     Attempts {
         node,
         result,
-        failed_attempts,
+        failures,
     }
 }
 

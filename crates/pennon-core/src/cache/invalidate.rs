@@ -13,7 +13,7 @@ pub(super) struct Invalidation {
     /// Whether every Redis has confirmed it.
     pub(super) confirmed: bool,
     /// The number of failed attempts, over every Redis.
-    pub(super) failed_attempts: u32,
+    pub(super) failures: u32,
 }
 
 impl Cache {
@@ -29,7 +29,7 @@ impl Cache {
         let Some(target) = self.source.current() else {
             return Invalidation {
                 confirmed: false,
-                failed_attempts: 0,
+                failures: 0,
             };
         };
         let key = self.key(environment);
@@ -68,14 +68,14 @@ impl Cache {
                 )
                 | None => false,
             };
-            (confirmed, outcome.failed_attempts)
+            (confirmed, outcome.failures)
         };
         let executors = std::iter::once(&target.read).chain(&target.mirrors);
         let outcomes = futures_util::future::join_all(executors.map(invalidate)).await;
         context.budget.spend(started.elapsed());
         Invalidation {
             confirmed: outcomes.iter().all(|(confirmed, _)| *confirmed),
-            failed_attempts: outcomes.iter().map(|(_, failed)| failed).sum(),
+            failures: outcomes.iter().map(|(_, failed)| failed).sum(),
         }
     }
 }

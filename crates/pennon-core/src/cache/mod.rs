@@ -411,7 +411,7 @@ impl Cache {
         WriteBarrier {
             id,
             confirmed: invalidation.confirmed,
-            may_arrive_late: invalidation.failed_attempts > 0,
+            may_arrive_late: invalidation.failures > 0,
         }
     }
 
