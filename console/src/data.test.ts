@@ -48,6 +48,15 @@ test('the response to an earlier request does not replace the response to a late
   assert.equal(made.etag.value, '"2"');
 });
 
+test('a refresh does not abort the request that is under way', async () => {
+  const { made, call } = entry();
+  const first = made.reload();
+  made.refresh();
+  call(0).answer({ status: 200, data: 'a', etag: '"1"' });
+  await first;
+  assert.equal(made.data.value, 'a');
+});
+
 test('a failed refresh keeps the data, and the next response removes the error', async () => {
   const { made, call } = entry();
   const first = made.reload();

@@ -96,8 +96,7 @@ pub(super) struct Stack {
     pub(super) parameters: Value,
     resources: BTreeMap<String, Arc<Value>>,
     functions: Vec<Arc<Function>>,
-    /// Resources that are as in the committed template, if this is another template.
-    unchanged: BTreeSet<String>,
+    mistaken: Mistaken,
 }
 
 /// A function, merged with the globals.
@@ -122,18 +121,16 @@ impl Stack {
         let decide = Conditions::of(template, &profile);
         let mut resources = BTreeMap::new();
         let mut functions: Vec<Arc<Function>> = Vec::new();
-        let mut unchanged = BTreeSet::new();
         let shared = decide.resolve(&template["Globals"]["Function"]);
         let shared = shared.expect("globals");
         for (id, resource) in template["Resources"].as_object().expect("resources") {
-            if let (Some(ids), Some(committed)) = (&mistaken.0, &committed)
-                && !ids.contains(id)
+            if let Some(committed) = &committed
+                && mistaken.spares(id)
             {
                 let resource = committed.resources.get(id);
                 resources.extend(resource.map(|resource| (id.clone(), resource.clone())));
                 let function = committed.functions.iter().find(|one| one.id == *id);
                 functions.extend(function.cloned());
-                unchanged.insert(id.clone());
                 continue;
             }
             let exists = resource["Condition"]
@@ -153,14 +150,14 @@ impl Stack {
             functions,
             resources,
             profile,
-            unchanged,
+            mistaken: mistaken.clone(),
         }
     }
 
     /// Whether this is a template with a mistake in another place than this function. Checks that read nothing but the
     /// function and the parameters found no problem in the committed template, and would find none here.
     pub(super) fn has_mistake_elsewhere(&self, function: &Function) -> bool {
-        self.unchanged.contains(&function.id)
+        self.mistaken.spares(&function.id)
     }
 
     /// Whether a parameter has this value.
@@ -212,8 +209,8 @@ impl Function {
 }
 
 /// The resources that a planted mistake affects; `None` if it may affect all of them.
-#[derive(Default)]
-pub(super) struct Mistaken(Option<BTreeSet<String>>);
+#[derive(Clone, Default)]
+pub(super) struct Mistaken(Option<Arc<BTreeSet<String>>>);
 
 impl Mistaken {
     /// Compares a template with the committed one.
@@ -232,7 +229,12 @@ impl Mistaken {
             .filter(|(id, resource)| committed["Resources"][id.as_str()] != **resource);
         let changed: BTreeSet<String> = changed.map(|(id, _)| id.clone()).collect();
         // Without a mistake, nothing may be taken from elsewhere.
-        Self(Some(changed).filter(|_| committed != template))
+        Self((committed != template).then(|| Arc::new(changed)))
+    }
+
+    /// Whether this resource is known to be as in the committed template.
+    fn spares(&self, id: &str) -> bool {
+        self.0.as_ref().is_some_and(|ids| !ids.contains(id))
     }
 }
 

@@ -351,8 +351,7 @@ impl Files {
         written.map_err(|error| {
             let _may_not_exist = std::fs::remove_file(&temporary);
             cannot("write", &path, &error)
-        })?;
-        Ok(())
+        })
     }
 
     /// Gives a file to the owner of `flags.json`. Otherwise a server that root has started would create files that
