@@ -1,4 +1,4 @@
-//! Small rules and small requests cause a bounded amount of work.
+//! Limits on the work and the memory that rules, requests and imports can cause.
 
 use std::fmt::Write as _;
 
@@ -101,7 +101,7 @@ async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
                     assert!(message.contains(word), "{word} in {message} on {}", api.on);
                 }
             }
-            // Rules within the limit of a request are accepted.
+            // Rules that together take at most the steps of one request are accepted.
             let file = self::file(20, &rule, &evaluators);
             let answer = api.admin_if("*", "POST", IMPORT, &file).await;
             assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
@@ -280,7 +280,7 @@ async fn the_cost_of_a_context_is_bounded() {
     assert_eq!(answer.json()["variant"], "off", "{answer:?}");
 }
 
-/// Both kinds of store with these flags, which exceed the limits.
+/// The API on both kinds of store, with the flag `checkout` and this many flags that have this rule.
 async fn both_kinds_with(flags: usize, rule: &Value) -> [Api; 2] {
     let postgres = Api::on_postgres().await;
     postgres
@@ -377,7 +377,7 @@ async fn the_values_of_an_environment_are_limited() {
 }
 
 #[tokio::test]
-async fn a_body_of_a_million_values_is_rejected_before_it_is_parsed() {
+async fn a_body_with_too_many_values_is_rejected_before_it_is_parsed() {
     for api in Api::of_both_kinds().await {
         let mut body = String::from("{\"flags\": [");
         for _ in 0..700_000 {

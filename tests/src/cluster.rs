@@ -39,7 +39,8 @@ impl Shape {
         secured: false,
         wired: false,
     };
-    /// One primary with two replicas, as in production. Without a majority it cannot elect a new primary.
+    /// One primary with two replicas, as in production. When the primary fails, no primary is left to elect a replica:
+    /// see [`Cluster::take_over_by`].
     pub const ONE_SHARD: Self = Self {
         shards: 1,
         replicas: 2,
@@ -175,7 +176,8 @@ impl Cluster {
         }
     }
 
-    /// The configuration endpoint: a node other than the one with production's entry.
+    /// The URL of node 0. With three shards, it does not have production's entry; with one shard, it does until a
+    /// failover.
     pub fn url(&self) -> String {
         self.url_of(0)
     }
@@ -219,7 +221,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Performs a planned failover: replica and primary exchange roles without data loss.
+    /// Starts a planned failover, in which replica and primary exchange roles without data loss. Does not wait for its
+    /// end.
     pub fn fail_over_to(&self, replica: usize) {
         let answer = self.nodes[replica].command(&["CLUSTER", "FAILOVER"]);
         assert_eq!(answer, Resp::Text("OK".to_owned()));
@@ -250,7 +253,7 @@ impl Cluster {
         .await;
     }
 
-    /// The cluster's id of a node.
+    /// The id of a node in `CLUSTER NODES`.
     pub fn id(&self, node: usize) -> &str {
         &self.ids[node]
     }
