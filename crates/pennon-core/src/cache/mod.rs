@@ -1,7 +1,7 @@
 //! The cache shared by all instances: one Redis hash per environment.
 //!
-//! No function here returns an error: a lookup returns a hit, a miss or "unavailable", and an invalidation
-//! returns confirmed or unconfirmed. So a failure of Redis never fails a request.
+//! No function here except [`Cache::ping`] returns an error: a lookup can return "unavailable", and an invalidation
+//! "unconfirmed". So a failure of Redis never fails a request.
 //!
 //! One more entry under the same protocol holds the names of all environments, so that requests for unknown
 //! names cause no query.
@@ -54,9 +54,10 @@ use crate::request_context::RequestContext;
 use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
 
-/// The TTL of the list of environments. An environment that SQL or an existing service has created is visible
-/// after this time at the latest; the API removes the list when it creates one. All instances together query
-/// the database for unknown names at most once in this time.
+/// The longest TTL of the list of environments; a shorter `CACHE_TTL_SECONDS` applies to it too. An environment
+/// that SQL or an existing service has created is visible after this time at the latest; the API removes the list
+/// when it creates one. While Redis works, all instances together query the database for unknown names about once
+/// per TTL.
 const LIST_TTL: Duration = Duration::from_secs(10);
 /// Entries above this size, in bytes, are logged: transferring them slows requests down.
 const LARGE_PAYLOAD: usize = 1_000_000;
@@ -64,7 +65,7 @@ const LARGE_PAYLOAD: usize = 1_000_000;
 /// Verifies and decodes the fields of an entry. The number is the present time, in milliseconds since 1970.
 type Decode<T> = fn(&[(&str, &str)], &Signer<'_>, u64) -> Result<(T, Header), Unusable>;
 
-/// The cache of this process: one Redis, single node or cluster.
+/// The cache of this process: one Redis, single node or cluster, and during a migration its mirrors.
 pub struct Cache {
     source: Arc<TargetSource>,
     replicas: Replicas,
@@ -419,8 +420,8 @@ impl Cache {
     /// only then does every instance read the committed state. A confirmed barrier is not enough, because a
     /// restart or an operator may have removed it.
     ///
-    /// If there are replicas, one of them must acknowledge the removal too: a primary that dies loses the
-    /// writes that no replica has received.
+    /// In a cluster, a replica of the shard, if it has any, must acknowledge the removal too: a primary that dies loses
+    /// the writes that no replica has received.
     pub async fn end_write(
         &self,
         environment: &Environment,
@@ -440,7 +441,7 @@ impl Cache {
         invalidation.confirmed
     }
 
-    /// Removes an entry if it has this revision, which is wrong. Returns whether Redis has confirmed it.
+    /// Removes an entry if it has this revision, which is known to be wrong. Returns whether Redis has confirmed it.
     pub async fn discard(
         &self,
         environment: &Environment,

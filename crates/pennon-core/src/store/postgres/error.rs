@@ -16,7 +16,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Classifies the error of a statement with parameters from a request.
+    /// Classifies the error of any statement except the read of a snapshot.
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         let answer = match error.code() {
             Some(code) if is_about_input(code) => Error::invalid_form(format!(
@@ -34,8 +34,8 @@ impl Failure {
         }
     }
 
-    /// Classifies the error of a statement without parameters from a request. After any failure the snapshot of the
-    /// instance is still the best answer.
+    /// Classifies the error of the read of a snapshot. It is always [`Error::Unavailable`], so that the instance
+    /// answers with the snapshot that it has.
     pub(super) fn of_snapshot(error: &tokio_postgres::Error) -> Self {
         Self {
             error: unavailable(error),
@@ -72,7 +72,8 @@ fn is_about_input(code: &SqlState) -> bool {
     .contains(code)
 }
 
-/// Whether a retry of the same statement will always fail.
+/// Whether the error is about the data of the request or of a row, so that the response is not 503. A missing table or
+/// column (class 42) is 503: functions are deployed before the migration that adds it.
 fn is_about_data(code: &SqlState) -> bool {
     // Cardinality, data, constraints, functions, views with a check, limits, `raise` in a trigger.
     ["21", "22", "23", "2F", "38", "39", "44", "54", "P0"].contains(&class(code))

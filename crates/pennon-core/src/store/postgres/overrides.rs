@@ -219,8 +219,8 @@ impl Transaction {
         limit: u32,
         window: Duration,
     ) -> Result<Option<Duration>, Error> {
-        // Of the newest `limit` changes, the oldest determines the wait: the limit is reached until it leaves the
-        // window.
+        // The oldest of the newest `limit` changes determines the wait: the limit is reached until that change leaves
+        // the window.
         let statement = "
             select (extract(epoch from at - clock_timestamp()) + $5)::double precision as wait
             from pennon_audit

@@ -1,4 +1,4 @@
--- Batches of log lines that were counted, so that a batch that is delivered twice is counted once.
+-- Batches of evaluation counts that were added, so that a batch that is delivered twice is added once.
 create table pennon_counted_batches (
   id text primary key,
   counted_at timestamptz not null default now()
