@@ -15,7 +15,7 @@ use serde_json::json;
 /// not send it, so it is required only with `definition`, `salt` and `bucketing`, which these clients do not know.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`], then [`Error::Forbidden`], then those of a change: [`Error::Invalid`],
+/// Those of [`Request::actor`], then those of a change: [`Error::Unavailable`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`] or [`Error::Conflict`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;

@@ -20,7 +20,7 @@ pub struct Generated {
 ///
 /// # Errors
 ///
-/// The first mistake in the sources, with its position.
+/// The first mistake in the sources, with its file.
 pub fn generated(root: &Path) -> Result<Vec<Generated>, String> {
     let template = Generated {
         path: "template.yaml",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_the_sources_is_reported_with_its_position() {
+    fn a_mistake_in_the_sources_is_reported_with_its_file() {
         let functions = "infra/functions.yaml";
         for (name, path, from, to, expected) in [
             (

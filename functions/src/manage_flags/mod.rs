@@ -19,7 +19,7 @@ use pennon_core::http::{Request, Response};
 /// Handles the routes of flags.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`], then [`Error::Forbidden`], then those of the route: [`Error::Invalid`],
+/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::NotFound`], [`Error::Conflict`],
 /// [`Error::PreconditionFailed`] or [`Error::RateLimited`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {

@@ -16,8 +16,8 @@ use pennon_core::service::RampAction;
 /// Handles the routes of ramps.
 ///
 /// # Errors
-/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`] or [`Error::NotFound`],
+/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::NotFound`],
 /// [`Error::PreconditionFailed`], [`Error::Conflict`] or [`Error::InvalidState`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;

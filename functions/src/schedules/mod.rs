@@ -14,8 +14,8 @@ use pennon_core::http::{Request, Response};
 /// Handles the routes of schedules.
 ///
 /// # Errors
-/// In this order: [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Invalid`],
-/// [`Error::FlagNotFound`] or [`Error::NotFound`], [`Error::InvalidState`].
+/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
+/// [`Error::FlagNotFound`], [`Error::NotFound`] or [`Error::InvalidState`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
