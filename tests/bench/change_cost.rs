@@ -12,11 +12,11 @@
 )]
 
 use pennon_tests::event::Event;
-use pennon_tests::figures::milliseconds;
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::Resp;
 use pennon_tests::stack::{Stack, database_loads};
+use pennon_tests::statistics::milliseconds;
 use serde_json::json;
 
 const INSTANCES: usize = 20;

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use pennon_tests::binaries::binary;
 use pennon_tests::certificates::Certificates;
 use pennon_tests::event::Event;
-use pennon_tests::figures::milliseconds;
 use pennon_tests::join_all;
 use pennon_tests::lambda::RuntimeApi;
 use pennon_tests::limits::{COLD_RESPONSE, COLD_START, Verdict};
@@ -20,6 +19,7 @@ use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::redis::Redis;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::milliseconds;
 use pennon_tests::wire::BlackHole;
 
 const RUNS: usize = 20;

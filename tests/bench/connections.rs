@@ -21,12 +21,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
-use pennon_tests::figures::{Times, milliseconds};
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{LEFT_CONNECTIONS, RECOVERY, Verdict};
 use pennon_tests::plot::Plot;
 use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::response::Response;
+use pennon_tests::statistics::{Times, milliseconds};
 use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::wire::{Mode, Wire};
 use pennon_tests::{eventually, join_all};

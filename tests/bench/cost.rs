@@ -15,12 +15,12 @@ use std::process::Command;
 use std::time::Instant;
 
 use pennon_tests::event::Event;
-use pennon_tests::figures::Times;
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::redis::{KEY, Resp};
 use pennon_tests::stack::{Stack, database_loads};
+use pennon_tests::statistics::Times;
 
 const REQUESTS: usize = 4_000;
 

@@ -16,10 +16,10 @@ use std::time::Instant;
 use pennon_eval::document::Document;
 use pennon_tests::binaries::binary;
 use pennon_tests::extension::{Behaviour, Extension, ExtensionsApi, FlagSource, SYNC_KEY, path_of};
-use pennon_tests::figures::Times;
 use pennon_tests::limits::{EXTENSION_COLD_START, EXTENSION_MEMORY, EXTENSION_RATIO, Verdict};
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::{Process, free_port, new_folder};
+use pennon_tests::statistics::Times;
 use serde_json::{Map, Value, json};
 
 const FLAGS: usize = 1_000;

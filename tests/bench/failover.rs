@@ -19,13 +19,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pennon_tests::cluster::{Cluster, Deployment, Shape};
 use pennon_tests::eventually;
-use pennon_tests::figures::{Times, milliseconds};
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{FAILED_OPERATIONS, MEAN, OUTAGE, P95, Verdict};
 use pennon_tests::load::{Load, Reader, Record, Sample};
 use pennon_tests::plot::Plot;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::{Times, milliseconds};
 
 const READ_INTERVAL: Duration = Duration::from_millis(8);
 const CHANGE_INTERVAL: Duration = Duration::from_millis(250);

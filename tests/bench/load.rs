@@ -13,10 +13,10 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use pennon_tests::figures::Times;
 use pennon_tests::limits::{CONNECTIONS, MEAN, P95, Verdict};
 use pennon_tests::local::Local;
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::Times;
 
 const REQUESTS_EACH: usize = 200;
 

@@ -13,10 +13,10 @@ use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::expensive_flags::{
     definition, doubling_evaluators, doubling_rule, list_evaluator, list_rule,
 };
-use pennon_tests::figures::Times;
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{EXPENSIVE_READ, MEMORY, Verdict};
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::Times;
 use serde_json::{Map, Value, json};
 
 /// The memory of a function in the template.
@@ -100,7 +100,7 @@ fn cases() -> Vec<Case> {
 async fn measure(stack: &Stack, function: &Function, event: &Event) -> (f64, Times, f64) {
     let started = Instant::now();
     assert_eq!(function.call(event).await.status, 200);
-    let first = pennon_tests::figures::milliseconds(started.elapsed());
+    let first = pennon_tests::statistics::milliseconds(started.elapsed());
     let mut times = Times::default();
     for _ in 0..READS {
         let started = Instant::now();
@@ -190,7 +190,7 @@ async fn measure_imports(verdict: &mut Verdict) {
         let event = Event::admin("POST", path, &file).header("if-match", "*");
         let started = Instant::now();
         let answer = function.call(&event).await;
-        let time = pennon_tests::figures::milliseconds(started.elapsed());
+        let time = pennon_tests::statistics::milliseconds(started.elapsed());
         #[expect(clippy::cast_precision_loss, reason = "megabytes")]
         let peak = function.peak_memory() as f64 / 1e6;
         let size = file.len() / 1000;

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
-use pennon_tests::figures::Times;
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{OUTAGE, Verdict};
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::Times;
 use pennon_tests::wire::Mode;
 use serde_json::json;
 

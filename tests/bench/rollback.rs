@@ -24,11 +24,11 @@ use std::time::{Duration, Instant, SystemTime};
 use pennon_tests::cloudwatch::{CloudWatch, GUARD_FUNCTION_ARN};
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
-use pennon_tests::figures::Times;
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{ROLLBACK, Verdict};
 use pennon_tests::rng::Rng;
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::Times;
 use pennon_tests::topology::Topology;
 use serde_json::{Value, json};
 

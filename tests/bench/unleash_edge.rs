@@ -19,11 +19,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use pennon_tests::eventually;
-use pennon_tests::figures::milliseconds;
 use pennon_tests::join_all;
 use pennon_tests::local::{API_KEY, HttpClient, Local};
 use pennon_tests::process::{Process, free_port, new_folder, processor_time_of};
 use pennon_tests::stack::Stack;
+use pennon_tests::statistics::milliseconds;
 use serde_json::{Value, json};
 
 const FLAGS: usize = 100;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::event::Event;
-use crate::figures::Times;
 use crate::join_all;
 use crate::lambda::Function;
+use crate::statistics::Times;
 
 /// The flag that the load reads and changes.
 pub const FLAG: &str = "checkout";
