@@ -1,7 +1,8 @@
 //! Requests about a whole environment, and at the same time a change by SQL, as another service makes it. Such a change
 //! locks its row first, and then, by a trigger, the environment. A request that locked them in the other order would
-//! deadlock with it. Batches of counts that lock their rows in different orders would deadlock with each other. Requests
-//! that create the same thing lock nothing in common before they have created it.
+//! deadlock with it. Batches of counts that lock their rows in different orders would deadlock with each other. Two
+//! requests that create the same flag or environment may both find that it does not exist; the later insertion is then
+//! rejected with 409.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -161,7 +162,7 @@ async fn a_request_about_an_environment_does_not_deadlock_with_a_change_that_hol
             other.finish(change).await;
             let response = request.await.expect("no panic");
             assert_eq!(response.status, 200, "{method} {path}: {response:?}");
-            // It has compared its flags with those after the change.
+            // The request compared its flags with the state that the other transaction committed.
             if lock == LOCK_CHECKOUT && body["from"] != "production" && *method == "POST" {
                 let before = &response.json()["changed"][0]["before"];
                 assert_eq!(before["description"], text, "{method} {path}: {response:?}");
@@ -238,7 +239,8 @@ async fn an_import_that_waits_for_a_flag_includes_flags_that_are_added_meanwhile
 }
 
 #[tokio::test]
-async fn a_bulk_change_of_overrides_waits_for_a_change_of_one_and_compares_its_if_match_after_it() {
+async fn a_bulk_change_of_overrides_waits_for_a_change_of_one_override_before_it_compares_if_match()
+{
     let api = Api::on_postgres().await;
     let path = "/api/admin/flags/checkout/users";
     let users = |names: &[&str]| {
@@ -262,7 +264,8 @@ async fn a_bulk_change_of_overrides_waits_for_a_change_of_one_and_compares_its_i
         .to_owned();
     for (tag, status) in [(tag.as_str(), 412), ("*", 200)] {
         let other = Other::begin(&api, lock).await;
-        // Sets one user, which locks the environment, and then removes Bob.
+        // The request writes Carol's override, whose trigger locks the environment, before it removes Bob's. So it must
+        // lock Bob's before that.
         let request = send_if(&api, tag, "PUT", path, &users(&["carol"]));
         eventually("the request waits", async || other.blocks_a_request().await).await;
         other.finish(change).await;
@@ -345,22 +348,24 @@ async fn batches_lock_the_counts_of_days_by_flag_and_then_the_counts_of_hours() 
     let of_hour = |flag: &str| {
         format!("update pennon_evaluation_hours set count = count where flag_key = '{flag}'")
     };
-    // What another batch has locked when it meets this one, and what it locks next.
-    for (met, lock, next) in [
+    // Where the two batches meet, the row that the other one has locked there, and the row that it locks next.
+    for (meeting_point, lock, next) in [
         ("between days", of_day("a", 22), of_day("b", 21)),
         ("before hours", of_day("b", 21), of_hour("a")),
         ("between hours", of_hour("a"), of_hour("b")),
     ] {
-        // PostgreSQL rejects NUL before it locks a row, and so each part that contains it.
+        // PostgreSQL rejects a batch with NUL before it locks a row. The batch is then added in parts, which must lock
+        // rows in the same order. Only the count with NUL is lost.
         for (flag, added) in [("b", 4), ("b\0", 3)] {
             let other = Other::begin(&api, &lock).await;
-            let event = batch(&format!("{met}, {added} counts"), flag);
+            let event = batch(&format!("{meeting_point}, {added} counts"), flag);
             let (outcome, ()) = join!(count.invoke(&event), async {
                 eventually("the batch waits", async || other.blocks_a_request().await).await;
                 other.finish(&next).await;
             });
-            let outcome = outcome.unwrap_or_else(|error| panic!("{met}, {added}: {error}"));
-            assert_eq!(outcome["evaluations"], added, "{met}: {outcome}");
+            let outcome =
+                outcome.unwrap_or_else(|error| panic!("{meeting_point}, {added}: {error}"));
+            assert_eq!(outcome["evaluations"], added, "{meeting_point}: {outcome}");
         }
     }
     let sums = "select (select sum(count) from pennon_evaluation_counts)::bigint,
