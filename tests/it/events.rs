@@ -64,9 +64,9 @@ async fn every_route_is_served_behind_any_base_path_even_one_that_looks_like_a_r
             event.value_mut()["rawPath"] = json!(format!("{base}{path}"));
             let answer = functions.call(function, &event).await;
             // Resources that exist after the first round.
-            let created = file.ends_with("-create") && answer.status == 409;
+            let existed_before = file.ends_with("-create") && answer.status == 409;
             assert!(
-                answer.status == status || created,
+                answer.status == status || existed_before,
                 "{file} behind {base}: {answer:?}"
             );
         }
@@ -80,7 +80,7 @@ async fn every_route_is_served_behind_any_base_path_even_one_that_looks_like_a_r
 }
 
 #[tokio::test]
-async fn keys_and_users_come_from_the_gateway_with_any_characters() {
+async fn flag_keys_and_user_ids_in_paths_may_contain_any_character() {
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     let mut functions = Functions::of(&stack);
@@ -137,7 +137,7 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
     stack.database.add_flag("a b", true, 7).await;
     let mut functions = Functions::of(&stack);
     let context = r#"{"context": {"targetingKey": "user-8"}}"#;
-    let key = |event: Event| event.api_key(EXAMPLE_KEY).body(context);
+    let with_key_and_context = |event: Event| event.api_key(EXAMPLE_KEY).body(context);
     for (function, method, template, path, expected) in [
         (
             "list-flags",
@@ -180,12 +180,16 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
         let by_route = Event::by_route(method, template, "", &[("flagKey", "a b")]).anonymous();
         let url = if path.is_empty() { template } else { path };
         for event in [
-            key(by_route.clone()),
-            key(by_route.clone()).at_function_url(url),
-            key(by_route.clone()).by_rest_api(),
+            with_key_and_context(by_route.clone()),
+            with_key_and_context(by_route.clone()).at_function_url(url),
+            with_key_and_context(by_route.clone()).by_rest_api(),
             // With a REST API that proxies all paths, `path` does not contain the stage.
-            key(by_route.clone()).at_function_url(url).by_rest_api(),
-            key(by_route).at_function_url(url).stage("prod", "/prod"),
+            with_key_and_context(by_route.clone())
+                .at_function_url(url)
+                .by_rest_api(),
+            with_key_and_context(by_route)
+                .at_function_url(url)
+                .stage("prod", "/prod"),
         ] {
             let answer = functions.call(function, &event).await;
             assert_eq!(answer.status, 200, "{event:?}: {answer:?}");
@@ -202,7 +206,7 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
 }
 
 #[tokio::test]
-async fn a_wrong_base_path_is_404_and_so_is_a_route_of_another_function() {
+async fn an_unknown_prefix_without_a_matched_route_is_404_and_so_is_a_route_of_another_function() {
     let stack = Stack::start().await;
     let mut functions = Functions::of(&stack);
     for endpoint in ENDPOINTS {
@@ -309,7 +313,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
     let update = stack.function("update-flag").await;
     let evaluate = stack.function("evaluate-flag").await;
     let context = json!({"targetingKey": "u"});
-    for (function, event, word) in [
+    for (function, event, error_field) in [
         (&update, Event::update("checkout", &json!({})), "error"),
         (
             &evaluate,
@@ -320,7 +324,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
         let is_400 = |answer: &Response, what: &str| {
             assert_eq!(answer.status, 400, "{what}: {answer:?}");
             assert_eq!(answer.header("content-type"), Some("application/json"));
-            assert!(answer.json()[word].is_string(), "{what}: {answer:?}");
+            assert!(answer.json()[error_field].is_string(), "{what}: {answer:?}");
         };
         for changes in malformed_values() {
             let mut bad = event.clone();
@@ -329,7 +333,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
             }
             is_400(&function.call(&bad).await, &format!("{changes:?}"));
         }
-        // Valid JSON with an invalid string, and events of unknown forms.
+        // Texts that are not events: invalid JSON, invalid strings and numbers, deep nesting, and JSON of other forms.
         let text = event.value().to_string();
         let body = text.find("\"body\":\"").expect("a body") + 8;
         for text in [
@@ -372,7 +376,7 @@ async fn head_is_answered_as_get_without_a_body() {
             event.header("x-api-key", SYNC_KEY)
         };
         let get = functions.call(endpoint.function, &at("GET")).await;
-        // The first response comes from the database, the next from memory.
+        // The first response may come from the database, and the next ones from memory, with another `x-cache-source`.
         let again = functions.call(endpoint.function, &at("GET")).await;
         let head = functions.call(endpoint.function, &at("HEAD")).await;
         let path = endpoint.path;
@@ -389,9 +393,11 @@ async fn head_is_answered_as_get_without_a_body() {
             assert_eq!(head.header(name), Some(value.as_str()), "{name} of {path}");
         }
         if let Some(tag) = get.header("etag") {
-            let named = |method: &str| at(method).header("if-none-match", tag);
-            let get = functions.call(endpoint.function, &named("GET")).await;
-            let head = functions.call(endpoint.function, &named("HEAD")).await;
+            let conditional = |method: &str| at(method).header("if-none-match", tag);
+            let get = functions.call(endpoint.function, &conditional("GET")).await;
+            let head = functions
+                .call(endpoint.function, &conditional("HEAD"))
+                .await;
             assert_eq!(get.status, head.status, "{path}");
         }
     }
@@ -414,8 +420,11 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
             for path in paths_for(endpoint, "checkout") {
                 let place = format!("{method} {path}");
                 // The path `/api/admin/flags/stale` also matches `/api/admin/flags/{flagKey}`, which has other methods.
-                let is_of = |it: &Endpoint| paths_for(it, "stale").contains(&path);
-                if ENDPOINTS.iter().any(|it| it.method == method && is_of(it)) {
+                let matches_path = |it: &Endpoint| paths_for(it, "stale").contains(&path);
+                if ENDPOINTS
+                    .iter()
+                    .any(|it| it.method == method && matches_path(it))
+                {
                     continue;
                 }
                 let nobody = Event::load("not-found").path(&path, None).method(method);
@@ -424,8 +433,8 @@ async fn another_method_of_a_known_path_is_405_and_names_the_allowed_ones() {
                     assert_eq!(answer.status, 401, "{place}: {answer:?}");
                     assert_eq!(answer.header("allow"), None, "{place}");
                 }
-                let known = nobody.user("u", "[users]");
-                let answer = functions.call("not-found", &known).await;
+                let authenticated = nobody.user("u", "[users]");
+                let answer = functions.call("not-found", &authenticated).await;
                 assert_eq!(answer.status, 405, "{place}: {answer:?}");
                 assert_eq!(answer.header("allow"), Some(allow.as_str()), "{place}");
                 if !endpoint.is_ofrep() {

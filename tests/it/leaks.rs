@@ -195,7 +195,7 @@ async fn trace_logs_and_responses_hold_no_secret_whatever_fails() {
         if ["list-flags", "get-flag"].contains(&name.as_str()) {
             let event = Event::list().api_key(&token);
             let answer = function.call(&event).await;
-            planted.check("an answer about a token", &format!("{answer:?}"));
+            planted.check("a response to a user token", &format!("{answer:?}"));
         }
         let log = function.log();
         planted.check(&format!("the log of {name}"), &log);
@@ -293,16 +293,16 @@ async fn no_route_reveals_a_server_only_flag_without_a_server_key() {
                 for flag in ["canaryFlag", "canaryBroken"] {
                     let place = format!("{method} {} with {key:?}", endpoint.path);
                     let answer = ask(method, flag, key).await;
-                    // An unknown key of the same length, so that `Content-Length` is the same.
-                    let nobody = flag.replace("canary", "nobody");
-                    let unknown = ask(method, &nobody, key).await;
+                    // An unknown flag whose key has the same length, so that `Content-Length` is the same.
+                    let unknown_flag = flag.replace("canary", "nobody");
+                    let unknown = ask(method, &unknown_flag, key).await;
                     let seen = |answer: &Response, flag: &str| {
                         let mut headers = answer.headers.clone();
                         // This header names the source of the flags, not whether the flag exists.
                         headers.remove("x-cache-source");
                         (answer.status, answer.body.replace(flag, "-"), headers)
                     };
-                    let (found, other) = (seen(&answer, flag), seen(&unknown, &nobody));
+                    let (found, other) = (seen(&answer, flag), seen(&unknown, &unknown_flag));
                     if endpoint.path.contains("{flagKey}") {
                         assert_eq!(found, other, "{place}");
                     }
