@@ -34,7 +34,7 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let published = app.service.publish(app.bus(), PUBLISH_BUDGET).await;
     let webhooks = app
         .service
-        .deliver_webhooks(app.webhooks(), WEBHOOKS_BUDGET)
+        .deliver_webhooks(app.webhook_transport(), WEBHOOKS_BUDGET)
         .await;
     let done = done?;
     let schedules = schedules?;

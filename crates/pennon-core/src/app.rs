@@ -42,7 +42,7 @@ pub struct App {
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
     bus: OnceLock<Option<EventBus>>,
-    webhooks: OnceLock<Transport>,
+    webhook_transport: OnceLock<Transport>,
     answered: AtomicBool,
 }
 
@@ -66,7 +66,7 @@ impl App {
             tokens,
             alarms: OnceLock::new(),
             bus: OnceLock::new(),
-            webhooks: OnceLock::new(),
+            webhook_transport: OnceLock::new(),
             answered: AtomicBool::new(false),
         }
     }
@@ -137,16 +137,16 @@ impl App {
     }
 
     /// Sends requests to webhooks. Created on first use, because most functions never use it.
-    pub fn webhooks(&self) -> &Transport {
-        self.webhooks
+    pub fn webhook_transport(&self) -> &Transport {
+        self.webhook_transport
             .get_or_init(|| Transport::of_function(self.config.send_webhooks_function.as_deref()))
     }
 
     /// Sends requests to webhooks from this process.
     #[must_use]
-    pub fn with_webhooks(self, sender: Sender) -> Self {
+    pub fn with_webhook_sender(self, sender: Sender) -> Self {
         Self {
-            webhooks: OnceLock::from(Transport::Direct(sender)),
+            webhook_transport: OnceLock::from(Transport::Direct(sender)),
             ..self
         }
     }

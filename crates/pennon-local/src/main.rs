@@ -159,7 +159,7 @@ async fn run() -> Result<(), String> {
     } else {
         Sender::public()?
     };
-    let app = Arc::new(app.with_webhooks(sender));
+    let app = Arc::new(app.with_webhook_sender(sender));
     tokio::spawn(run_schedules(app.clone()));
     if has_webhooks {
         tokio::spawn(deliver_webhooks(app.clone()));
@@ -285,7 +285,7 @@ async fn deliver_webhooks(app: Arc<App>) {
         tokio::time::sleep(SCHEDULE_INTERVAL).await;
         let run = app
             .service
-            .deliver_webhooks(app.webhooks(), SCHEDULE_INTERVAL);
+            .deliver_webhooks(app.webhook_transport(), SCHEDULE_INTERVAL);
         if let Some(error) = failure.if_new(run.await) {
             tracing::warn!("cannot send change events to webhooks: {error}");
         }

@@ -29,8 +29,8 @@ pub(crate) async fn create(
     actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
-    let wanted = parse(request.body(), app.webhooks().reach())?;
-    if let Transport::Absent(why) = app.webhooks() {
+    let wanted = parse(request.body(), app.webhook_transport().reach())?;
+    if let Transport::Absent(why) = app.webhook_transport() {
         return Err(Error::Conflict(format!("Webhooks cannot be sent: {why}")));
     }
     let new = app
