@@ -22,8 +22,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
             if !rules.depends_on_time() && request.has_current(&tag) {
                 http::not_modified(&tag)
             } else {
-                let is_escaped = request.needs_escaped_body();
-                let response = caller.answer_all(&context, is_escaped, &app.tally);
+                let as_json_string = request.needs_body_as_json_string();
+                let response = caller.answer_all(&context, as_json_string, &app.tally);
                 http::with_etag(response, &tag, rules.depends_on_time(), |tag| {
                     request.has_current(tag)
                 })

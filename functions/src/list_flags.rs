@@ -22,9 +22,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let response = if !depends_on_time && request.has_current(&tag) {
         http::not_modified(&tag)
     } else {
-        let is_escaped = request.needs_escaped_body();
+        let as_json_string = request.needs_body_as_json_string();
         let context = Context::of(user.as_ref());
-        let response = client.list_switches(&context, is_escaped, &app.tally);
+        let response = client.list_switches(&context, as_json_string, &app.tally);
         http::with_etag(response, &tag, depends_on_time, |tag| {
             request.has_current(tag)
         })

@@ -130,10 +130,10 @@ impl Incoming {
         }
     }
 
-    /// Whether the body of the response should be made with JSON escapes for the gateway. If the client accepts
-    /// compression, it is made as plain text, because a compressed body is made from that.
+    /// Whether the body of the response should also be made as a JSON string, which the gateway expects. If the client
+    /// accepts compression, plain text is enough, because the compressed body is made from that.
     #[must_use]
-    pub fn needs_escaped_body(&self) -> bool {
+    pub fn needs_body_as_json_string(&self) -> bool {
         self.is_from_gateway && !self.headers.contains_key(header::ACCEPT_ENCODING)
     }
 

@@ -394,10 +394,10 @@ impl Request {
             .any(|value| tag.matches(value))
     }
 
-    /// See [`Incoming::needs_escaped_body`].
+    /// See [`Incoming::needs_body_as_json_string`].
     #[must_use]
-    pub fn needs_escaped_body(&self) -> bool {
-        self.incoming.needs_escaped_body()
+    pub fn needs_body_as_json_string(&self) -> bool {
+        self.incoming.needs_body_as_json_string()
     }
 
     /// Whether `Accept` names this media type.

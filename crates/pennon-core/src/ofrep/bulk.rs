@@ -134,14 +134,14 @@ impl ApiClient {
     }
 
     /// The response with all flags that the caller may see, in the order of their keys, and counts what is served.
-    /// `is_escaped` says whether to prepare the body for a gateway: see `Request::needs_escaped_body`.
+    /// `as_json_string` says whether to make the body as a JSON string too: see `Request::needs_body_as_json_string`.
     ///
     /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
     /// omitted.
     #[must_use]
-    pub fn answer_all(&self, context: &Context, is_escaped: bool, tally: &Tally) -> Response {
+    pub fn answer_all(&self, context: &Context, as_json_string: bool, tally: &Tally) -> Response {
         let now = unix_seconds();
-        let (body, served) = self.write_all(context, now, is_escaped);
+        let (body, served) = self.write_all(context, now, as_json_string);
         let response = json_body(StatusCode::OK, body);
         if size_above_limit(&response).is_none() {
             tally.add_choices(&self.environment, self.reading.snapshot.items(), &served);
@@ -154,10 +154,15 @@ impl ApiClient {
     }
 
     /// The response with an object of booleans by flag key, without flags of other types and flags that the caller may
-    /// not see, and counts what is served. `is_escaped` is that of [`Self::answer_all`].
+    /// not see, and counts what is served. `as_json_string` is that of [`Self::answer_all`].
     #[must_use]
-    pub fn list_switches(&self, context: &Context, is_escaped: bool, tally: &Tally) -> Response {
-        let (body, served) = self.write_switches(context, unix_seconds(), is_escaped);
+    pub fn list_switches(
+        &self,
+        context: &Context,
+        as_json_string: bool,
+        tally: &Tally,
+    ) -> Response {
+        let (body, served) = self.write_switches(context, unix_seconds(), as_json_string);
         tally.add_choices(&self.environment, self.reading.snapshot.switches(), &served);
         json_body(StatusCode::OK, body)
     }
@@ -166,11 +171,11 @@ impl ApiClient {
         &self,
         context: &Context,
         now: i64,
-        is_escaped: bool,
+        as_json_string: bool,
     ) -> (BodyText, Vec<Choice>) {
         let snapshot = &self.reading.snapshot;
         let (fragments, rules) = (snapshot.switches(), snapshot.rules());
-        let mut body = fragments.begin("{", is_escaped);
+        let mut body = fragments.begin("{", as_json_string);
         let mut served = Vec::with_capacity(snapshot.flags.len());
         for flag in fragments.visible(self.kind) {
             if let Some(on) = rules.is_on_at(flag, context, now) {
@@ -184,11 +189,16 @@ impl ApiClient {
     }
 
     /// The body with all flags, and the choices in it.
-    fn write_all(&self, context: &Context, now: i64, is_escaped: bool) -> (BodyText, Vec<Choice>) {
+    fn write_all(
+        &self,
+        context: &Context,
+        now: i64,
+        as_json_string: bool,
+    ) -> (BodyText, Vec<Choice>) {
         let snapshot = &self.reading.snapshot;
         let (fragments, rules) = (snapshot.items(), snapshot.rules());
         let mut fuel = RequestFuel::default();
-        let mut body = fragments.begin("{\"flags\":[", is_escaped);
+        let mut body = fragments.begin("{\"flags\":[", as_json_string);
         let mut served = Vec::with_capacity(snapshot.flags.len());
         let mut is_first = true;
         for flag in fragments.visible(self.kind) {

@@ -266,14 +266,14 @@ impl Fragments {
     }
 
     /// The beginning of a response, with memory for the rest of it.
-    pub(crate) fn begin(&self, begin: &str, is_escaped: bool) -> BodyText {
+    pub(crate) fn begin(&self, begin: &str, as_json_string: bool) -> BodyText {
         let with_capacity = |length: &AtomicUsize| {
             // A little more, because the next one may have a longer reason.
             String::with_capacity(length.load(Ordering::Relaxed) + 64)
         };
         let mut body = BodyText {
             plain: with_capacity(&self.last_length),
-            escaped: is_escaped.then(|| with_capacity(&self.last_escaped_length)),
+            escaped: as_json_string.then(|| with_capacity(&self.last_escaped_length)),
         };
         if let Some(escaped) = &mut body.escaped {
             escaped.push('"');
