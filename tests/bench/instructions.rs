@@ -1,6 +1,6 @@
 //! Instructions and allocations of one warm invocation, counted by valgrind: figures that do not depend on the load of
-//! the machine. Each count is the difference between two runs of a function, of which the longer one has twice as many
-//! invocations, so that its start does not count.
+//! the machine. Each count is the difference between two runs of a function, divided by the number of additional
+//! invocations in the longer one, so that the start of the function does not count.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench instructions`
 

@@ -12,7 +12,8 @@ use super::view;
 /// Limit on the search text, in characters: the longest key of a new flag.
 const MAX_SEARCH_LENGTH: usize = 255;
 
-/// `?search=` matches a part of key or description, ignoring case; `?archived=true` lists archived flags.
+/// `?search=` matches a part of key or description, ignoring case. `?archived=true` lists only archived flags; without
+/// it, only flags in use are listed.
 pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Error> {
     let environment = request.environment()?;
     let page = request.page()?;

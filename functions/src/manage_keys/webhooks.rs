@@ -114,7 +114,8 @@ fn tagged(response: Response, webhook: &Webhook) -> Response {
     http::with_header(response, "etag", tag.as_str())
 }
 
-/// The JSON of a webhook in responses, without its secret and without the path of its URL, which often is one.
+/// The JSON of a webhook in responses, without its secret, and without the path of its URL, because that path often is
+/// a secret too.
 fn shown(webhook: &Webhook, environment: &Environment) -> Value {
     json!({
         "id": webhook.id,

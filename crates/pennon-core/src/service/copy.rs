@@ -344,7 +344,8 @@ fn check_limits(
     errors.into_result()
 }
 
-/// Warnings about flags that behave differently in the target than in the source. Pointers are relative to the flag.
+/// Warnings about changed flags: that they behave differently than in the source, that their rollout moves to other
+/// users of the target, or that parts of their rule have no effect. Pointers are relative to the flag.
 fn warnings<'a>(
     changed: &[(&'a FlagKey, &'a Flag)],
     current: &FlagRecords,
@@ -365,7 +366,7 @@ fn warnings<'a>(
             let pointer = pointer.to_owned();
             warnings.push((*key, Violation { pointer, message }));
         };
-        let is_ordered_differently = match &flag.definition {
+        let selects_other_users = match &flag.definition {
             Some(definition) => has_other_fractional && uses_fractional(definition, settings),
             None => {
                 is_partial(flag)
@@ -373,7 +374,7 @@ fn warnings<'a>(
                         || has_other_fractional && bucketings[1] == Some(Bucketing::Fractional))
             }
         };
-        if is_ordered_differently {
+        if selects_other_users {
             add(
                 "",
                 format!(
@@ -410,7 +411,7 @@ fn warnings<'a>(
     warnings
 }
 
-/// Whether this is a simple flag that some users get and others do not.
+/// Whether this is a simple flag with a rollout from 1 to 99 %, enabled or not.
 fn is_partial(flag: &Flag) -> bool {
     flag.definition.is_none() && (1..100).contains(&flag.rollout_percentage.percent())
 }

@@ -21,9 +21,9 @@ pub struct Published {
     pub delivered: usize,
     /// Events that EventBridge rejected. They are sent again later.
     pub rejected: usize,
-    /// Events that were removed undelivered.
+    /// Events that were removed undelivered, for EventBridge or a webhook.
     pub expired: u64,
-    /// Events that are still waiting.
+    /// Events that are still waiting for EventBridge.
     pub backlog: Backlog,
 }
 

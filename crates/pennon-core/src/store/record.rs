@@ -152,7 +152,7 @@ pub struct FlagOverviews {
     pub flags: Vec<FlagOverview>,
 }
 
-/// Undelivered change events.
+/// Change events that wait for EventBridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backlog {
     /// Their number.
