@@ -10,7 +10,7 @@ import { onRecovery } from './connection.ts';
 const SPINNER_DELAY = 150;
 /** Data that is younger is not requested again when another page shows it. */
 const FRESH = 1_000;
-/** More entries are removed, unless a page uses them. */
+/** Above this number, the oldest entries that no page uses are removed. */
 const MAX_ENTRIES = 60;
 
 export interface Resource<T> {
@@ -144,7 +144,7 @@ export function prepareChange<M extends Method, P extends PathOf<M>>(method: M, 
   return { send: () => change(method, pattern, params, options), curl: () => curlOf(method, pattern, params, options) };
 }
 
-export function startData(): void {
+export function startRevalidation(): void {
   onRecovery(() => void reloadAll());
   addEventListener('visibilitychange', () => {
     if (document.visibilityState === 'visible') for (const entry of cache.values()) if (entry.users > 0) entry.refresh();

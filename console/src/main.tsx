@@ -3,7 +3,7 @@ import { App } from './app.tsx';
 import { startSession } from './auth.ts';
 import { loadConfig } from './config.ts';
 import { watchConnection } from './connection.ts';
-import { startData } from './data.ts';
+import { startRevalidation } from './data.ts';
 import { startRouter } from './router.ts';
 import { startShortcuts } from './shortcuts.ts';
 import { renderOnSignals } from './signals.ts';
@@ -16,7 +16,7 @@ if (root) {
     await startSession();
     startRouter();
     startShortcuts();
-    startData();
+    startRevalidation();
     watchConnection();
     renderOnSignals();
     render(<App />, root);
