@@ -3,8 +3,9 @@
 //! not return the older value.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench race` runs it three times: with a fifth of all
-//! attempts to invalidate lost; with whole invalidations, including their retries, lost after one update in five; and
-//! with the lease check removed from the fill script on its way to Redis, which must cause stale reads.
+//! attempts to invalidate lost; with all attempts to invalidate after the commit, including retries, lost in one update
+//! in five; and with the lease check removed from the fill script on its way to Redis, which must cause stale reads. Of
+//! lost attempts, half reach Redis, and only their reply is lost.
 //! `RACE_READS` sets the number of reads (100000), `RACE_SEED` the seed.
 
 #![expect(
@@ -44,9 +45,9 @@ const END_WRITE: &str = "-- After a commit";
 enum Faults {
     /// A fifth of all attempts to begin or end a write is lost.
     AttemptsLost,
-    /// After one update in five, the whole invalidation is lost. Until it expires, the barrier from before the commit
-    /// must prevent stale reads. The operator deletes nothing during such an update: without barrier and invalidation
-    /// reads may return the old value, and the response says `false`.
+    /// After the commit of one update in five, all attempts to invalidate are lost. If none has reached Redis, the
+    /// barrier from before the commit must prevent stale reads until it expires. The operator deletes nothing during
+    /// such an update: without barrier and invalidation reads may return the old value, and the response says `false`.
     InvalidationsLost,
     /// The lease check is removed.
     LeaseUnchecked,

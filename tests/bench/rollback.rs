@@ -6,8 +6,8 @@
 //! `cargo bench --locked --profile driver -p pennon-tests --bench rollback`; `ROLLBACKS` sets the rollbacks of a row
 //! (100).
 //!
-//! Each rollback has a percentage of its own, so that a late read of an earlier one is not missed. In every
-//! other row `guard` is cold: CloudWatch invokes it rarely.
+//! Each rollback has another percentage than the 48 before it, so that a late read of an earlier one is not missed. In
+//! every other row `guard` is cold: CloudWatch invokes it rarely.
 
 #![expect(
     clippy::cast_precision_loss,
