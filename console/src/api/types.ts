@@ -29,7 +29,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The state of every flag for the caller
+         * The values of all boolean flags for the caller
          * @description The caller is the subject of a verified token; without one, the caller is anonymous. Flags with `serverOnly` are omitted, except for a server key. PUBLIC_CONFIG_ROUTES=key requires a key, which selects the environment; PUBLIC_CONFIG_ROUTES=off makes this path unknown.
          */
         get: operations["listFlags"];

@@ -90,7 +90,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("GET", "/", "not-found", Anyone, &["userId"],
         "The service's name, version and documentation"),
     route("GET", "/api/config/flags", "list-flags", PublicConfig, CALLER,
-        "The state of every flag for the caller").existing(),
+        "The values of all boolean flags for the caller").existing(),
     route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER,
         "The settings of one flag").existing(),
     route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG,
