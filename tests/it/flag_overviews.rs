@@ -49,7 +49,7 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
                 "rolloutPercentage": 0, "bucketing": null, "variants": 2, "hasDefinition": true,
                 "hasTargeting": true,
                 "defaultVariant": "red", "serverOnly": true, "archived": false, "overrides": 0,
-                "lastEvaluatedAt": null, "evaluationsLastHour": 0, "stale": null, "ramp": null,
+                "lastEvaluatedAt": null, "recentEvaluations": 0, "stale": null, "ramp": null,
                 "nextSchedule": null,
             }),
             "on {}",
@@ -89,7 +89,7 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
         assert_eq!(gone.status, 200, "{gone:?}");
         assert_eq!(api.get("/api/config/flags?userId=alice").await.status, 200);
         eventually("the evaluation is counted", async || {
-            find(&list(&api).await, "search")["evaluationsLastHour"] == 1
+            find(&list(&api).await, "search")["recentEvaluations"] == 1
         })
         .await;
 

@@ -351,7 +351,7 @@ export interface paths {
         put?: never;
         /**
          * Resume a ramp; its step bakes again
-         * @description The bake time of the current step starts again. `If-Match` takes the ETag of the ramp.
+         * @description The bake time of the current step starts again; a ramp of which no step has begun is pending again. `If-Match` takes the ETag of the ramp.
          */
         post: operations["resumeRamp"];
         delete?: never;
@@ -509,7 +509,7 @@ export interface paths {
         get: operations["readSettings"];
         /**
          * Replace the settings of an environment
-         * @description With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, for example because of another bucketing.
+         * @description A setting that the body lacks gets its default. With dryRun=true nothing changes, and the response counts the users in the body for whom the value of a simple flag would change, for example because of another bucketing.
          */
         put: operations["replaceSettings"];
         post?: never;
@@ -866,7 +866,7 @@ export interface components {
                 };
             };
         };
-        Tags: string;
+        IfMatch: string;
         EnvironmentName: string;
         Time: string;
         TimeOrNull: string | null;
@@ -1123,7 +1123,7 @@ export interface components {
             overrides: number;
             lastEvaluatedAt: components["schemas"]["TimeOrNull"];
             /** @description Evaluations in this hour of the clock and the one before */
-            evaluationsLastHour: number;
+            recentEvaluations: number;
             stale: {
                 /**
                  * @description The first reason that listStaleFlags gives with days=30
@@ -1224,14 +1224,14 @@ export interface components {
             /** @description Each alarm once */
             guards?: components["schemas"]["RampGuard"][] | null;
             onAlarm?: components["schemas"]["OnAlarm"];
-            /** @description For a typed flag */
+            /** @description For a typed flag, the variant that loses users */
             from?: string;
-            /** @description For a typed flag */
+            /** @description For a typed flag, the variant that gains them: one beside `from` in the rule, or one that the rule does not list yet */
             to?: string;
         };
         /** @enum {string} */
         RampState: "pending" | "baking" | "holding" | "paused" | "completed" | "rolledBack" | "superseded" | "cancelled";
-        /** @description Why the ramp holds, or ended */
+        /** @description Why the ramp waits, was paused or has ended */
         RampReason: string | null;
         /** @description How many steps have begun */
         RampStepNumber: number;
@@ -1242,7 +1242,7 @@ export interface components {
             state: components["schemas"]["RampState"];
             step: components["schemas"]["RampStepNumber"];
             percent: components["schemas"]["RampPercent"];
-            /** @description An admin, `ramp:<id>` for a step that was due, or `alarm:<name>` */
+            /** @description An editor or admin, `ramp:<id>` for what reconcile did, `alarm:<name>`, or whoever changed the flag during the ramp */
             actor: string;
             reason?: components["schemas"]["RampReason"];
         };
@@ -1474,7 +1474,7 @@ export interface components {
             changed: unknown[];
             archived: unknown[];
             unchanged: number;
-            /** @description The number of list entries that do not fit into the response; all changes were made */
+            /** @description The number of list entries that do not fit into the response; the change includes them */
             omitted?: number;
             settings: Record<string, never> | null;
             /** @description JSON pointers to unknown fields, which are stored and exported; at most 1,000 */
@@ -1554,7 +1554,7 @@ export interface components {
             format: components["schemas"]["WebhookFormat"] | null;
         };
         Me: {
-            /** @description The subject of the token */
+            /** @description The subject of the token, as in the audit */
             actor: string;
             /** @description The caller's roles, the least one first; groups without a role are omitted */
             roles: string[];
@@ -1632,7 +1632,7 @@ export interface components {
             metadata?: components["schemas"]["Metadata"];
         };
         /** @enum {string} */
-        Word: "healthy" | "unhealthy" | "disabled";
+        ServiceHealth: "healthy" | "unhealthy" | "disabled";
         Health: {
             /** @enum {string} */
             status: "healthy" | "degraded";
@@ -1646,8 +1646,8 @@ export interface components {
             message?: string;
         };
         Checks: {
-            database: components["schemas"]["Word"];
-            cache: components["schemas"]["Word"];
+            database: components["schemas"]["ServiceHealth"];
+            cache: components["schemas"]["ServiceHealth"];
         };
         Live: {
             /** @constant */
@@ -1748,7 +1748,7 @@ export interface components {
             };
         };
         /** @description The state has changed since the ETag in If-Match */
-        Changed: {
+        PreconditionFailed: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1774,8 +1774,17 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description The body is larger than 240,000 bytes */
+        CountsTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Too many changes */
-        TooMany: {
+        RateLimited: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
                 [name: string]: unknown;
@@ -1838,7 +1847,7 @@ export interface components {
         environment: string;
         /** @description The key determines the environment; any other value is 403 */
         keyEnvironment: string;
-        /** @description Accepted by the local server only */
+        /** @description The caller, with TRUST_USER_ID_PARAMETER, which the local server always sets; otherwise ignored */
         userId: string;
         /** @example new-checkout */
         flagKey: string;
@@ -1853,12 +1862,12 @@ export interface components {
         /** @description ETags of the caller's copies */
         ifNoneMatch: string;
         /** @description The ETag of the state to change, a list of ETags, or * for any state; weak ETags and those of public routes are rejected */
-        ifMatch: components["schemas"]["Tags"];
+        ifMatch: components["schemas"]["IfMatch"];
         /**
          * @description The ETag of the state to change, a list of ETags, or * for any state; weak ETags and those of public routes are rejected
          * @example *
          */
-        mustMatch: components["schemas"]["Tags"];
+        mustMatch: components["schemas"]["IfMatch"];
     };
     requestBodies: never;
     headers: {
@@ -1914,7 +1923,7 @@ export interface operations {
             query?: {
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
-                /** @description Accepted by the local server only */
+                /** @description The caller, with TRUST_USER_ID_PARAMETER, which the local server always sets; otherwise ignored */
                 userId?: components["parameters"]["userId"];
             };
             header?: {
@@ -2202,7 +2211,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -2258,7 +2267,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
@@ -2307,7 +2316,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -2405,7 +2414,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
@@ -2454,10 +2463,10 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
-            429: components["responses"]["TooMany"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };
@@ -2631,10 +2640,10 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
-            429: components["responses"]["TooMany"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };
@@ -2677,7 +2686,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
-            429: components["responses"]["TooMany"];
+            429: components["responses"]["RateLimited"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };
@@ -2926,7 +2935,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -2972,7 +2981,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3018,7 +3027,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3064,7 +3073,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3110,7 +3119,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3156,7 +3165,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3202,7 +3211,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3410,7 +3419,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3488,7 +3497,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -3532,7 +3541,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             409: components["responses"]["Conflict"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
@@ -3796,7 +3805,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
@@ -3836,7 +3845,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
-            412: components["responses"]["Changed"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];
             500: components["responses"]["Defect"];
@@ -4023,7 +4032,7 @@ export interface operations {
             400: components["responses"]["Invalid"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            413: components["responses"]["TooLarge"];
+            413: components["responses"]["CountsTooLarge"];
             500: components["responses"]["Defect"];
             503: components["responses"]["Unavailable"];
         };

@@ -64,13 +64,13 @@ function columns(env: string): Column<FlagRow>[] {
         : row.nextSchedule && <>{listTexts.scheduled} <Time at={row.nextSchedule.at} /></>,
     },
     { title: listTexts.columns.evaluated, class: 'wide time-column', cell: (row) => <Time at={row.lastEvaluatedAt} /> },
-    { title: listTexts.columns.hour, class: 'wide number hour-column', cell: (row) => count(row.evaluationsLastHour) },
+    { title: listTexts.columns.hour, class: 'wide number hour-column', cell: (row) => count(row.recentEvaluations) },
     {
       title: listTexts.columns.change,
       class: 'change-column',
       cell: (row) => !row.archived && (
         <ToggleButton
-          quiet env={env} flagKey={row.key} summary={summaryOf(row)} etag={`"${row.revision}"`} use={row.evaluationsLastHour}
+          quiet env={env} flagKey={row.key} summary={summaryOf(row)} etag={`"${row.revision}"`} use={row.recentEvaluations}
           why={whyNotEdit(env) ?? (!row.enabled && row.ramp?.state === 'rolledBack' ? flagTexts.rolledBack : undefined)}
         />
       ),

@@ -69,7 +69,7 @@ fn overview(flag: &Overview, bucketing: Option<Bucketing>, with_description: boo
         "revision": record.revision,
         "overrides": stored.overrides,
         "lastEvaluatedAt": stored.last_evaluated_at.map(timestamp),
-        "evaluationsLastHour": stored.evaluations_last_hour,
+        "recentEvaluations": stored.recent_evaluations,
         "stale": flag.stale.first().map(|reason| json!({ "reason": reason.name() })),
         "ramp": ramp,
         "nextSchedule": schedule.map(|(at, change)| json!({ "at": timestamp(*at), "change": change })),

@@ -136,7 +136,7 @@ pub struct FlagOverview {
     /// When it was last evaluated.
     pub last_evaluated_at: Option<SystemTime>,
     /// The evaluations in this hour of the clock and the one before.
-    pub evaluations_last_hour: u64,
+    pub recent_evaluations: u64,
     /// Its open ramp: live, or rolled back and not acknowledged. `None` also for an unreadable one.
     pub ramp: Option<Ramp>,
     /// Its next scheduled change: the time and the fields.

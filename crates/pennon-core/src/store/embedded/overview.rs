@@ -40,7 +40,7 @@ impl EmbeddedStore {
             FlagOverview {
                 overrides: inner.data.override_count(name, &key),
                 last_evaluated_at: usage.get(&key).and_then(|usage| usage.last_evaluated_at),
-                evaluations_last_hour: {
+                recent_evaluations: {
                     let recent = inner.history.hours.counts(name, key.as_str(), 1);
                     let counts = recent.iter().map(|one| one.count);
                     counts.fold(0, u64::saturating_add)

@@ -70,7 +70,7 @@ impl PostgresStore {
                 record,
                 overrides: count(row, "overrides"),
                 last_evaluated_at: row.get("last_at"),
-                evaluations_last_hour: count(row, "recent"),
+                recent_evaluations: count(row, "recent"),
                 ramp: ramp.and_then(|_| ramp_of(row)),
                 next_schedule: row.get::<_, Option<_>>("scheduled_at").zip(updates),
             })
