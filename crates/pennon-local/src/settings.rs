@@ -23,7 +23,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the settings from the environment of this process.
     pub(crate) fn from_process() -> Result<Self, String> {
-        let text = |name: &str| process_environment(name).filter(|value| !value.trim().is_empty());
+        let text = process_environment;
         Ok(Self {
             listen: text("PENNON_LISTEN").unwrap_or_else(|| "127.0.0.1:9000".to_owned()),
             admin_token: text("PENNON_ADMIN_TOKEN").map(Secret::new),

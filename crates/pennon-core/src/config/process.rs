@@ -3,7 +3,9 @@
 /// Reads a variable of the process environment.
 #[must_use]
 pub fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.trim().is_empty())
 }
 
 /// The arguments of this process, without its name.

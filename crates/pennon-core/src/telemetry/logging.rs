@@ -29,12 +29,16 @@ pub enum LogStyle {
 }
 
 /// Starts logging. Call once per process. The level comes from `AWS_LAMBDA_LOG_LEVEL` or
-/// `RUST_LOG`; without either it is INFO.
+/// `RUST_LOG`. Without either it is INFO; if it is invalid, too, and a warning is logged.
 pub fn start_logging(style: LogStyle) {
-    let level = process_environment("AWS_LAMBDA_LOG_LEVEL")
-        .or_else(|| process_environment("RUST_LOG"))
-        .unwrap_or_else(|| "info".to_owned());
-    let filter = filter(&level);
+    let configured = ["AWS_LAMBDA_LOG_LEVEL", "RUST_LOG"]
+        .into_iter()
+        .find_map(|variable| Some((variable, process_environment(variable)?)));
+    let parsed = configured.as_ref().map(|(_, text)| filter(text));
+    let filter = parsed
+        .clone()
+        .flatten()
+        .unwrap_or_else(|| levels(LevelFilter::INFO));
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_target(false)
@@ -52,20 +56,41 @@ pub fn start_logging(style: LogStyle) {
             events.with(filter).try_init()
         }
     };
+    if let (Some((variable, text)), Some(None)) = (configured, parsed) {
+        tracing::warn!(
+            domain = "config",
+            "{variable} must be a level such as INFO, or directives such as info,tokio_postgres=debug (got '{text}'); \
+             INFO applies"
+        );
+    }
 }
 
-/// A level such as `INFO`, or directives such as `info,tokio_postgres=debug`. What cannot be parsed counts as INFO.
-///
+/// Parses a level such as `INFO`, or directives such as `info,tokio_postgres=debug`. `FATAL`, the highest level of
+/// Lambda, counts as ERROR.
+fn filter(text: &str) -> Option<Targets> {
+    let text = text.trim().to_ascii_lowercase();
+    if text == "fatal" {
+        return Some(levels(LevelFilter::ERROR));
+    }
+    // `Targets` reads a word that is no level as the name of a target, and turns everything else off.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if !text
+        .split(',')
+        .all(|directive| directive.contains('=') || is_level(directive))
+    {
+        return None;
+    }
+    let parsed: Targets = text.parse().ok()?;
+    let level = parsed.default_level().unwrap_or(LevelFilter::OFF);
+    Some(levels(level).with_targets(parsed))
+}
+
 /// A level applies to Pennon. Below INFO, a library logs only if a directive names it: the clients of HTTP, TLS and
 /// PostgreSQL would write several lines for each request.
-fn filter(level: &str) -> Targets {
-    let parsed = level.to_ascii_lowercase().parse();
-    let parsed = parsed.unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
-    let level = parsed.default_level().unwrap_or(LevelFilter::OFF);
+fn levels(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
         .with_target("pennon", level)
-        .with_targets(parsed)
         // fred and the Lambda runtime log events that this crate also logs, with more context.
         .with_target("fred", LevelFilter::OFF)
         .with_target("lambda_runtime", LevelFilter::ERROR)
@@ -184,7 +209,7 @@ mod tests {
                 Some(Level::WARN),
             ),
             ("off", "pennon_core", None),
-            ("loud=very", "pennon_core", Some(Level::INFO)),
+            ("FATAL", "pennon_core", Some(Level::ERROR)),
         ] {
             let levels = [
                 Level::ERROR,
@@ -193,11 +218,25 @@ mod tests {
                 Level::DEBUG,
                 Level::TRACE,
             ];
-            let filter = filter(level);
+            let filter = filter(level).unwrap();
             let enabled = levels
                 .into_iter()
                 .filter(|level| filter.would_enable(target, level));
             assert_eq!(enabled.max(), most, "{level}: {target}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_and_an_invalid_directive_are_rejected() {
+        for text in [
+            "verbose",
+            "WARNING",
+            "loud=very",
+            "info,",
+            "info verbose",
+            "info,tokio_postgres",
+        ] {
+            assert!(filter(text).is_none(), "{text}");
         }
     }
 }

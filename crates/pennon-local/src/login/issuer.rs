@@ -56,7 +56,7 @@ pub(super) enum TokenError {
 impl Issuer {
     /// Reads the discovery document of the issuer.
     pub(super) async fn discover(options: &Options) -> Result<Self, String> {
-        let ca_file = process_environment("JWT_CA_FILE").filter(|path| !path.is_empty());
+        let ca_file = process_environment("JWT_CA_FILE");
         let https = Https::trusting(ca_file.as_deref())?;
         let tokens = Tokens::new(TokenConfig {
             issuer: options.issuer.clone(),

@@ -92,7 +92,7 @@ async fn sign_in(issuer: &Issuer, options: &Options) -> Result<Session, String> 
 
 /// Opens a browser, if there is one. Failures are ignored, since the address is printed too.
 fn open(url: &str) {
-    let has = |name: &str| process_environment(name).is_some_and(|value| !value.is_empty());
+    let has = |name: &str| process_environment(name).is_some();
     let program = if cfg!(target_os = "macos") {
         "open"
     } else if has("DISPLAY") || has("WAYLAND_DISPLAY") {
