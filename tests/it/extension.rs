@@ -567,3 +567,22 @@ async fn a_sidecar_checks_without_requests_and_sends_counts_when_it_ends() {
     sidecar.process().terminate();
     eventually("the counts arrive", async || source.counts().len() == 1).await;
 }
+
+#[tokio::test]
+async fn a_sidecar_that_rarely_checks_still_sends_counts_in_their_own_interval() {
+    let folder = new_folder("extension");
+    let source = FlagSource::start(serve(1)).await;
+    let settings = [
+        ("PENNON_MAX_AGE_SECONDS", "3600"),
+        ("PENNON_COUNT_SECONDS", "1"),
+    ];
+    let sidecar = Extension::start_sidecar(&source.url(), &folder, &settings).await;
+    eventually("the flags are fetched", async || {
+        !source.requests().is_empty()
+    })
+    .await;
+    for sent in 1..=2 {
+        sidecar.value_and_staleness("size").await;
+        eventually("the counts arrive", async || source.counts().len() == sent).await;
+    }
+}
