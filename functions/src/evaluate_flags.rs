@@ -23,9 +23,10 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
                 http::not_modified(&tag)
             } else {
                 let as_json_string = request.needs_body_as_json_string();
-                let response = caller.answer_all(&context, as_json_string, &app.tally);
-                http::with_etag(response, &tag, rules.depends_on_time(), |tag| {
-                    request.has_current(tag)
+                caller.answer_all(&context, as_json_string, &app.tally, |response| {
+                    http::with_etag(response, &tag, rules.depends_on_time(), |tag| {
+                        request.has_current(tag)
+                    })
                 })
             }
         }

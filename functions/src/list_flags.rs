@@ -24,9 +24,10 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     } else {
         let as_json_string = request.needs_body_as_json_string();
         let context = Context::of(user.as_ref());
-        let response = client.list_switches(&context, as_json_string, &app.tally);
-        http::with_etag(response, &tag, depends_on_time, |tag| {
-            request.has_current(tag)
+        client.list_switches(&context, as_json_string, &app.tally, |response| {
+            http::with_etag(response, &tag, depends_on_time, |tag| {
+                request.has_current(tag)
+            })
         })
     };
     let response = http::with_fixed_header(response, "vary", "Authorization, X-API-Key");

@@ -88,8 +88,9 @@ fn bulk(
     if !depends_on_time && has(&tag) {
         return http::not_modified(&tag);
     }
-    let response = caller.answer_all(&context, false, &evaluator.tally);
-    http::with_etag(response, &tag, depends_on_time, has)
+    caller.answer_all(&context, false, &evaluator.tally, |response| {
+        http::with_etag(response, &tag, depends_on_time, has)
+    })
 }
 
 /// 503: SDKs use the application's default values, and try again at their next evaluation or poll.

@@ -135,36 +135,52 @@ impl ApiClient {
 
     /// The response with all flags that the caller may see, in the order of their keys, and counts what is served.
     /// `as_json_string` says whether to make the body as a JSON string too: see `Request::needs_body_as_json_string`.
+    /// `with_etag` adds the ETag, or returns 304, which is not counted.
     ///
     /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
     /// omitted.
     #[must_use]
-    pub fn answer_all(&self, context: &Context, as_json_string: bool, tally: &Tally) -> Response {
+    pub fn answer_all(
+        &self,
+        context: &Context,
+        as_json_string: bool,
+        tally: &Tally,
+        with_etag: impl FnOnce(Response) -> Response,
+    ) -> Response {
         let now = unix_seconds();
         let (body, served) = self.write_all(context, now, as_json_string);
         let response = json_body(StatusCode::OK, body);
         if size_above_limit(&response).is_none() {
-            tally.add_choices(&self.environment, self.reading.snapshot.items(), &served);
+            let response = with_etag(response);
+            if response.status() != StatusCode::NOT_MODIFIED {
+                tally.add_choices(&self.environment, self.reading.snapshot.items(), &served);
+            }
             return response;
         }
         let mut bulk = self.evaluate_all(context, now);
-        let response = bulk.answer();
-        tally.add(&self.environment, bulk.served());
+        let response = with_etag(bulk.answer());
+        if response.status() != StatusCode::NOT_MODIFIED {
+            tally.add(&self.environment, bulk.served());
+        }
         response
     }
 
     /// The response with an object of booleans by flag key, without flags of other types and flags that the caller may
-    /// not see, and counts what is served. `as_json_string` is that of [`Self::answer_all`].
+    /// not see, and counts what is served. The parameters are those of [`Self::answer_all`].
     #[must_use]
     pub fn list_switches(
         &self,
         context: &Context,
         as_json_string: bool,
         tally: &Tally,
+        with_etag: impl FnOnce(Response) -> Response,
     ) -> Response {
         let (body, served) = self.write_switches(context, unix_seconds(), as_json_string);
-        tally.add_choices(&self.environment, self.reading.snapshot.switches(), &served);
-        json_body(StatusCode::OK, body)
+        let response = with_etag(json_body(StatusCode::OK, body));
+        if response.status() != StatusCode::NOT_MODIFIED {
+            tally.add_choices(&self.environment, self.reading.snapshot.switches(), &served);
+        }
+        response
     }
 
     fn write_switches(
