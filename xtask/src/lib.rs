@@ -190,6 +190,13 @@ mod tests {
                 "not below   GetFlagFunction:",
             ),
             (
+                "directive",
+                functions,
+                "name=list-flags short=list",
+                "name=get-flag short=get",
+                "get-flag is not below   GetFlagFunction:",
+            ),
+            (
                 "short",
                 functions,
                 " short=get",
