@@ -47,6 +47,21 @@ describe('copying', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('compares definitions that a page of the list omits because of their size', async () => {
+    const [from, to] = await Promise.all([installation.environment('large-from'), installation.environment('large-to')]);
+    const text = 'x'.repeat(200_000);
+    const large = (last) => ({ variants: { one: text, two: text, three: text, four: text + last }, defaultVariant: 'one' });
+    for (const env of [from, to]) {
+      // Eight of these do not fit into a response of 5.9 MB.
+      for (let number = 1; number <= 8; number += 1) {
+        await installation.createFlag(env, { key: `large-${number}`, enabled: true, definition: large(env === from && number === 4 ? 'a' : 'b') });
+      }
+    }
+    const person = await open(`/compare?from=${from}&to=${to}`);
+    await person.sees('1 flag differs.');
+    await person.leave();
+  });
+
   it('copies one flag from its page', async () => {
     const [from] = await pair('one');
     await installation.createFlag('production', { key: 'changed', enabled: false });

@@ -68,6 +68,7 @@ export class Entry<T> implements Resource<T> {
   abort(): void {
     this.running?.abort();
     this.running = undefined;
+    this.slow.value = false;
   }
 }
 

@@ -71,7 +71,7 @@ export const texts = {
     apply: 'Apply mine on top',
     discard: 'Discard mine',
     none: 'Nothing that is shown here',
-    reloaded: 'Someone else changed this in the meantime. Nothing of yours was saved: check what is shown now, then try again.',
+    reloaded: 'Someone else changed this in the meantime. Nothing of yours was saved: check what is shown, then try again.',
   },
   saved: {
     confirmed: 'Every instance sees the change.',
@@ -85,7 +85,7 @@ export const texts = {
 
 export const troubleTexts = {
   offline: 'The server cannot be reached. What you see may be out of date; nothing that you have typed is lost. Retrying…',
-  unavailable: 'The service is unavailable at the moment. What you see may be out of date; nothing that you have typed is lost. Retrying…',
+  unavailable: 'The service is unavailable. What you see may be out of date; nothing that you have typed is lost. Retrying…',
   database: 'The database is unavailable. Applications keep the flags that they have; nothing can be changed until it is back. Retrying…',
   cache: 'Redis is unavailable. Flags come from the database and can be changed; other instances may see changes later.',
 };
@@ -166,7 +166,7 @@ export const flagTexts = {
   removeTitle: (key: string, environment: string) => `Delete ${key} in ${environment} permanently?`,
   removeText: 'The flag and its overrides are deleted. Only the history remembers them.',
   removed: (key: string) => `${key} was deleted.`,
-  broken: (reason: string) => `The stored flag is unreadable: ${reason}. Evaluations that depend on it fail until its definition is replaced.`,
+  broken: (reason: string) => `The stored flag is unreadable: ${reason}. Its evaluations fail until the definition is replaced.`,
   rolledBack: 'A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off',
   toRamp: 'Open the ramp',
   notFound: (key: string, environment: string) => `There is no flag ${key} in ${environment}.`,

@@ -34,7 +34,10 @@ function useFlags(env: string): Resource<Flags> {
     for (const archived of ['false', 'true']) {
       for (let page = 1, pages = 1; page <= pages; page += 1) {
         const { data } = await send('get', LIST, { environment: env, archived, page, pageSize: 1_000 }, { signal });
-        for (const flag of data.flags) flags.set(flag.key, flag);
+        for (const flag of data.flags) {
+          // The list omits large definitions if the page would be too large.
+          flags.set(flag.key, flag.definition?.omittedBytes ? (await send('get', FLAG, flagParams(env, flag.key), { signal })).data : flag);
+        }
         pages = Math.ceil(data.pagination.total / data.pagination.pageSize);
       }
     }
