@@ -14,11 +14,13 @@ linted document.
 
 import collections
 import concurrent.futures
+import functools
 import graphlib
 import itertools
 import json
 import logging
 import pathlib
+import pickle
 import re
 import sys
 import tempfile
@@ -235,6 +237,12 @@ def broken_references(document):
         yield f"cycle: {', '.join(cycle.args[1])}"
 
 
+@functools.cache
+def template():
+    """The template, pickled: the transform changes it, and parsing it takes twice as long as the transform."""
+    return pickle.dumps(yaml_parse(pathlib.Path("template.yaml").read_text()))
+
+
 def evaluate(profile):
     """The transformed template of a profile, and the same with its conditions evaluated."""
     region = profile["AWS::Region"]
@@ -242,8 +250,7 @@ def evaluate(profile):
     for choice, more in REQUIRED_WITH.items():
         if choice in profile.items():
             parameters.update(more)
-    text = pathlib.Path("template.yaml").read_text()
-    transformed = transform(yaml_parse(text), parameters, region)
+    transformed = transform(pickle.loads(template()), parameters, region)
     return transformed, Evaluated(transformed, parameters, region).document()
 
 
