@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Person, startBrowser, useConsole } from './browser.mjs';
-import { Installation } from './services.mjs';
+import { eventually, Installation } from './services.mjs';
 
 describe('copying', { concurrency: 2 }, () => {
   const installation = new Installation();
@@ -67,10 +67,14 @@ describe('copying', { concurrency: 2 }, () => {
     await installation.createFlag('production', { key: 'changed', enabled: false });
     const person = await open(`/${from}/flags`);
     await person.press('link', 'Compare');
-    const direction = async () => [await person.by('combobox', 'From').inputValue(), await person.by('combobox', 'To').inputValue()];
-    assert.deepEqual(await direction(), [from, 'production']);
+    // The lists are empty until the environments are known.
+    const compares = (...expected) => eventually(async () => {
+      assert.deepEqual([await person.by('combobox', 'From').inputValue(), await person.by('combobox', 'To').inputValue()], expected);
+      return true;
+    });
+    await compares(from, 'production');
     await person.press('button', 'Swap');
-    assert.deepEqual(await direction(), ['production', from]);
+    await compares('production', from);
     await person.go(`/${from}/flags/changed`);
     await person.press('button', 'Copy to production…');
     await person.sees('1 flag differs.');

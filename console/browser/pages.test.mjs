@@ -163,7 +163,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.by('textbox', 'Name').fill(env);
     await person.press('button', 'Create an environment');
     await person.by('heading', `Flags of ${env}`).waitFor();
-    assert.equal(await person.by('combobox', 'Environment').inputValue(), env);
+    await eventually(async () => (await person.by('combobox', 'Environment').inputValue()) === env, () => 'another environment is chosen');
     // Production, which has nothing yet, can still be chosen.
     await person.by('combobox', 'Environment').selectOption('production');
     await person.by('heading', 'Flags of production').waitFor();
