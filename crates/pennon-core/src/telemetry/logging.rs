@@ -59,7 +59,7 @@ pub fn start_logging(style: LogStyle) {
     if let (Some((variable, text)), Some(None)) = (configured, parsed) {
         tracing::warn!(
             domain = "config",
-            "{variable} must be a level such as INFO, or directives such as info,tokio_postgres=debug (got '{text}'); \
+            "{variable} must be a level such as INFO, or directives such as info,pennon_core=debug (got '{text}'); \
              INFO applies"
         );
     }
