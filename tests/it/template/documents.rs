@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::yaml::parse;
 use super::{read, stack::text};
@@ -186,10 +186,10 @@ fn everything_that_the_documents_name_exists() {
     }
 }
 
-/// The effect of a parameter's change on resources, according to the schemas of `CloudFormation`.
 const PARAMETER_CHANGES: &str = include_str!("parameter_changes.py");
 
-fn parameter_changes(template: &str) -> Value {
+/// The effect of each parameter's change on resources, for each template, according to the schemas of `CloudFormation`.
+fn parameter_changes(templates: &[&str]) -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut python = Command::new(root.join(".tools/sam/bin/python"))
         .args(["-c", PARAMETER_CHANGES])
@@ -200,7 +200,8 @@ fn parameter_changes(template: &str) -> Value {
         .spawn()
         .expect("aws-sam-cli in .tools; `scripts/tools` installs it");
     let mut input = python.stdin.take().expect("piped");
-    input.write_all(template.as_bytes()).expect("writes");
+    let templates = json!(templates).to_string();
+    input.write_all(templates.as_bytes()).expect("writes");
     drop(input);
     let output = python.wait_with_output().expect("ends");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -209,13 +210,12 @@ fn parameter_changes(template: &str) -> Value {
 }
 
 /// Parameters that the table of dangerous changes lacks.
-fn left_out(template: &str, document: &str) -> Vec<String> {
+fn left_out(changes: &Value, document: &str) -> Vec<String> {
     let rows: Vec<&str> = document
         .lines()
         .filter(|line| line.starts_with("| `"))
         .collect();
     let mut found = Vec::new();
-    let changes = parameter_changes(template);
     for (parameter, change) in changes.as_object().expect("an object") {
         let name = format!("`{parameter}`");
         let names_it = |row: &&&str| {
@@ -243,7 +243,21 @@ fn left_out(template: &str, document: &str) -> Vec<String> {
 fn every_parameter_that_replaces_or_deletes_something_is_in_the_table_of_dangerous_ones() {
     let template = read("template.yaml");
     let document = read("docs/deployment/parameter-changes.md");
-    assert_eq!(left_out(&template, &document), [""; 0]);
+    // A parameter that begins to determine a property that cannot be changed, and one that begins to create a resource.
+    let replacing = template.replace(
+        "      DBName: pennon\n",
+        "      DBName: !Ref CacheKeyPrefix\n",
+    );
+    let creating = template.replace(
+        "  DatabaseStorageAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: CreateDatabase\n",
+        "  DatabaseStorageAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: LimitConcurrency\n",
+    );
+    let [committed, replacing, creating] =
+        &parameter_changes(&[&template, &replacing, &creating])[..]
+    else {
+        panic!("the changes of three templates");
+    };
+    assert_eq!(left_out(committed, &document), [""; 0]);
     let parameters = &parse(&template)["Parameters"];
     for row in document.lines().filter(|line| line.starts_with("| `")) {
         let first = row.split('|').nth(1).expect("a cell");
@@ -254,22 +268,13 @@ fn every_parameter_that_replaces_or_deletes_something_is_in_the_table_of_dangero
 
     let without = document.replace("| `VpcCidr` |", "| `Stage` |");
     assert_eq!(
-        left_out(&template, &without),
+        left_out(committed, &without),
         ["VpcCidr is not in the table"]
     );
-    // A parameter that begins to determine a property that cannot be changed.
-    let planted = template.replace(
-        "      DBName: pennon\n",
-        "      DBName: !Ref CacheKeyPrefix\n",
-    );
     assert_eq!(
-        left_out(&planted, &document),
+        left_out(replacing, &document),
         ["CacheKeyPrefix replaces Database"]
     );
-    let planted = template.replace(
-        "  DatabaseStorageAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: CreateDatabase\n",
-        "  DatabaseStorageAlarm:\n    Type: AWS::CloudWatch::Alarm\n    Condition: LimitConcurrency\n",
-    );
     let wanted = ["ReservedConcurrency creates and deletes resources"];
-    assert_eq!(left_out(&planted, &document), wanted);
+    assert_eq!(left_out(creating, &document), wanted);
 }
