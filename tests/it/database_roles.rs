@@ -485,6 +485,7 @@ async fn a_rotation_while_functions_run_fails_no_request() {
             let body = json!({ "rolloutPercentage": requests % 100 });
             let changed = update.call(&Event::update("checkout", &body)).await;
             assert_eq!(changed.status, 200, "{changed:?} {}", update.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         requests
     };

@@ -54,8 +54,8 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
         });
     }
     let writer = function(&manager, "update-flag", &arn, &database).await;
-    let pause = Duration::from_millis(5);
-    let load = Load::start(readers, writer, pause, 20 * pause);
+    let [between_reads, between_changes] = [15, 100].map(Duration::from_millis);
+    let load = Load::start(readers, writer, between_reads, between_changes);
     let primary = cluster.primary();
     for (from, to, step) in [
         (&single, &clustered, "there"),
