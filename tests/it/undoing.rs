@@ -124,6 +124,23 @@ async fn archiving_a_flag_cancels_its_schedules() {
     }
 }
 
+#[tokio::test]
+async fn a_revert_that_takes_a_flag_out_of_the_archive_cancels_its_schedules() {
+    let api = Api::on_postgres().await;
+    archive(&api).await;
+    let archived = newest_archiving(&api).await;
+    // As the existing service does, which knows no archived flags.
+    let planned = "insert into feature_flag_schedules (flag_id, scheduled_at, status, updates)
+        select id, '2099-01-01', 'pending', '{\"enabled\": true}' from feature_flags where flag_key = 'checkout'";
+    let done = api.stack().database.sql().execute(planned, &[]).await;
+    assert_eq!(done.expect("a schedule"), 1);
+    let body = json!({"auditId": archived, "state": "before"});
+    let answer = api.admin_if("*", "POST", REVERT, &body).await;
+    assert_eq!(answer.json()["archivedAt"], Value::Null, "{answer:?}");
+    let list = api.read(SCHEDULE).await.json();
+    assert_eq!(list[0]["status"], "cancelled", "{list}");
+}
+
 /// The id of the audit entry of the newest archiving.
 async fn newest_archiving(api: &Api) -> Value {
     let entry = api.read(AUDIT).await.json();

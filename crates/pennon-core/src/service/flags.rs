@@ -294,7 +294,9 @@ async fn revert_whole(
     transaction
         .add_audit_entry(Some(key), Action::RevertFlag, was, Some(state))
         .await?;
-    if target.archived {
+    // Of a flag that leaves the archive too: see `restore_flag`.
+    let was_archived = before.is_some_and(|before| before.archived_at.is_some());
+    if target.archived || was_archived {
         cancel_schedules(transaction, &[key], actor).await?;
     }
     Ok(after)
