@@ -3,16 +3,20 @@
 //! limits how long a lost invalidation has an effect.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
-/// The time limit for change events. An invocation has 50 seconds.
+/// The time limit of an invocation: the function's timeout.
+const TIME_LIMIT: Duration = Duration::from_secs(50);
+/// The time limit for change events.
 const PUBLISH_BUDGET: Duration = Duration::from_secs(10);
-/// No request to a webhook begins later. The last ones take another 15 seconds.
+/// No request to a webhook begins later.
 const WEBHOOKS_BUDGET: Duration = Duration::from_secs(8);
+/// How long the last requests to webhooks take, and recording their results.
+const LAST_REQUESTS: Duration = Duration::from_secs(15);
 /// Several runs have failed to deliver an event of this age, so an operator has to look.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 
@@ -24,6 +28,7 @@ const MAX_EVENT_AGE: Duration = Duration::from_secs(15 * 60);
 /// too long, or `send-webhooks` cannot be invoked: the invocation fails, so that an alarm reports it. A webhook that
 /// fails is not an error; the list of webhooks shows its failures.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
+    let began = Instant::now();
     let budget = app.config.cache.request_budget;
     let schedules = app.service.run_schedules(budget).await;
     let ramps = app.service.run_ramps(app.alarms(), budget).await;
@@ -34,7 +39,7 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let published = app.service.publish(app.bus(), PUBLISH_BUDGET).await;
     let webhooks = app
         .service
-        .deliver_webhooks(app.webhook_transport(), WEBHOOKS_BUDGET)
+        .deliver_webhooks(app.webhook_transport(), webhooks_budget(began.elapsed()))
         .await;
     let done = done?;
     let schedules = schedules?;
@@ -93,4 +98,23 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         "repaired": done.repaired,
         "warmed": done.warmed,
     }))
+}
+
+/// The time for requests to webhooks after the other steps took `elapsed`. If Lambda ended the invocation before the
+/// results of requests are recorded, the receivers would get the same events again.
+fn webhooks_budget(elapsed: Duration) -> Duration {
+    WEBHOOKS_BUDGET.min((TIME_LIMIT - LAST_REQUESTS).saturating_sub(elapsed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_to_webhooks_end_before_the_invocation() {
+        for (elapsed, budget) in [(0, 8), (27, 8), (30, 5), (35, 0), (45, 0)] {
+            let budget = Duration::from_secs(budget);
+            assert_eq!(webhooks_budget(Duration::from_secs(elapsed)), budget);
+        }
+    }
 }
