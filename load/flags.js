@@ -7,8 +7,9 @@
 // BASE      URL of the API; by default that of `cargo run`
 // PARALLEL  concurrent callers, each of which sends its next request after the previous response; 50
 // DURATION  how long the run takes; 30s
-// KEY       an API key: half of the reads then evaluate flags as an OpenFeature SDK does. Without it,
-//           evaluate-flag and evaluate-flags get no load, and the run prints a warning
+// KEY       an API key: half of the reads then evaluate flags as an OpenFeature SDK does, and all of them if
+//           the parameter PublicConfigRoutes is off. Without it, evaluate-flag and evaluate-flags get no load,
+//           and the run prints a warning
 // TOKEN     an admin's token: another caller then changes a flag every second, which causes
 //           invalidations under load
 // LATENCY   the maximum average and 95th percentile of reads in milliseconds; 50 by default, as documented
@@ -56,21 +57,28 @@ export const options = {
   summaryTrendStats: ['avg', 'med', 'p(95)', 'p(99)', 'max'],
 };
 
-// The keys of the flags, asked once.
+// The keys of the flags, and whether the routes under /api/config are served, asked once.
 export function setup() {
   if (!apiKey) {
     console.warn('No KEY: the routes of OpenFeature are left out, evaluate-flag and evaluate-flags.');
   }
-  const flags = http.get(`${base}/api/config/flags`);
+  // With PublicConfigRoutes=off, 404 is no failure.
+  http.setResponseCallback(http.expectedStatuses({ min: 200, max: 399 }, 404));
+  const flags = ask(false);
+  if (apiKey && flags.status === 404) {
+    const all = evaluate(false);
+    check(all, { 'the list of flags': (it) => it.status === 200 });
+    return { keys: all.json('flags').map(({ key }) => key), config: false };
+  }
   check(flags, { 'the list of flags': (it) => it.status === 200 });
-  return { keys: Object.keys(flags.json()) };
+  return { keys: Object.keys(flags.json()), config: true };
 }
 
 // Four times in five all flags, as an application does at its start, and one flag otherwise.
-export function read({ keys }) {
+export function read({ keys, config }) {
   const single = keys.length > 0 && Math.random() < 0.2;
   const key = keys[Math.floor(Math.random() * keys.length)];
-  const answer = apiKey && Math.random() < 0.5 ? evaluate(single, key) : ask(single, key);
+  const answer = !config || (apiKey && Math.random() < 0.5) ? evaluate(single, key) : ask(single, key);
   check(answer, { 'a read is answered': (it) => it.status === 200 });
   hits.add(answer.headers['X-Cache-Hit'] === 'true');
   if (pause > 0) sleep(pause);
@@ -80,7 +88,9 @@ function ask(single, key) {
   const path = '/api/config/flags';
   const name = `GET ${path}${single ? '/{flagKey}' : ''}`;
   const url = `${base}${path}${single ? `/${encodeURIComponent(key)}` : ''}`;
-  return http.get(url, { tags: { kind: 'read', name } });
+  // Required if the parameter PublicConfigRoutes is key.
+  const headers = apiKey ? { 'X-API-Key': apiKey } : {};
+  return http.get(url, { headers, tags: { kind: 'read', name } });
 }
 
 // For one of a thousand users.
@@ -96,7 +106,7 @@ function evaluate(single, key) {
 }
 
 // Sets a percentage and reads it back: no stale flag after a committed change.
-export function change({ keys }) {
+export function change({ keys, config }) {
   if (keys.length === 0) return;
   const url = `${base}/api/admin/flags/${encodeURIComponent(keys[0])}`;
   const rolloutPercentage = Math.floor(Math.random() * 101);
@@ -105,10 +115,8 @@ export function change({ keys }) {
     tags: { kind: 'change', name: 'PATCH /api/admin/flags/{flagKey}' },
   });
   check(changed, { 'a change is made': (it) => it.status === 200 });
-  const seen = http.get(`${base}/api/config/flags/${encodeURIComponent(keys[0])}`, {
-    tags: { kind: 'read', name: 'GET /api/config/flags/{flagKey}' },
-  });
-  check(seen, {
+  if (!config) return;
+  check(ask(true, keys[0]), {
     'a change is seen': (it) => it.status === 200 && it.json('rolloutPercentage') === rolloutPercentage,
   });
 }
