@@ -135,7 +135,7 @@ impl ApiClient {
 
     /// The response with all flags that the caller may see, in the order of their keys, and counts what is served.
     /// `as_json_string` says whether to make the body as a JSON string too: see `Request::needs_body_as_json_string`.
-    /// `with_etag` adds the ETag, or returns 304, which is not counted.
+    /// `with_etag` adds the `ETag`, or returns 304, which is not counted.
     ///
     /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
     /// omitted.
