@@ -235,7 +235,7 @@ export interface paths {
         put: operations["putOverrides"];
         /**
          * Set the override of one user
-         * @description At most 100 overrides of a flag can be added or changed in an hour, including reverts. Removals do not count. 409 for changes that could give the flag to a user, until the rollback of its ramp is acknowledged.
+         * @description Overrides of a flag can be added or changed 100 times in an hour, including reverts. Removals do not count. 409 for changes that could give the flag to a user, until the rollback of its ramp is acknowledged.
          */
         post: operations["setOverride"];
         delete?: never;
@@ -1877,7 +1877,7 @@ export interface components {
         "X-Cache-Hit": "true" | "false";
         /** @description The source of the flags */
         "X-Cache-Source": "memory" | "redis" | "database" | "stale";
-        /** @description Whether Redis confirmed the invalidation, so that every instance sees the change; absent without Redis */
+        /** @description Whether Redis confirmed the invalidation, so that every instance sees the change; absent without Redis, and if a ramp changes but its flag does not */
         "X-Cache-Invalidated": "true" | "false";
         /** @description Unknown fields of the body */
         "X-Ignored-Fields": string;
