@@ -267,11 +267,15 @@ impl Sources<'_> {
                 let mut values = Values::default()
                     .with("id", function.id())
                     .with("function", function.name.as_str());
-                if function.canary == Canary::ScheduledCrashes {
-                    values = values
-                        .with("event", "failed twice")
-                        .with("period", "3600")
-                        .with("threshold", "2");
+                match function.canary {
+                    Canary::Crashes => values = values.with("event", "failed three times"),
+                    Canary::ScheduledCrashes => {
+                        values = values
+                            .with("event", "failed twice")
+                            .with("period", "3600")
+                            .with("threshold", "2");
+                    }
+                    Canary::None | Canary::Errors | Canary::Rates => {}
                 }
                 lines.extend(self.text(&format!("canary-{alarm}"), &values)?);
             }
