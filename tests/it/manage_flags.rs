@@ -19,6 +19,39 @@ fn keys(answer: &Response) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn metadata_may_not_have_a_name_that_means_something_else_in_a_file() {
+    for api in Api::of_both_kinds().await {
+        let definition = |name: &str| json!({"variants": {"a": 1}, "defaultVariant": "a", "metadata": {name: "sha256"}});
+        for name in [
+            "salt",
+            "bucketing",
+            "description",
+            "rolloutPercentage",
+            "overrides",
+        ] {
+            let name = format!("pennon.{name}");
+            let body = json!({"key": "sized", "enabled": true, "definition": definition(&name)});
+            let answer = api.admin("POST", FLAGS, &body).await;
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            assert!(answer.body.contains(&name), "{answer:?}");
+        }
+        let settings = "/api/admin/environments/production/settings";
+        for name in ["bucketing", "fractional", "anonymousRollout"] {
+            let name = format!("pennon.{name}");
+            let body = json!({"metadata": {&name: "sha256"}});
+            let answer = api.admin_if("*", "PUT", settings, &body).await;
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            assert!(answer.body.contains(&name), "{answer:?}");
+        }
+        // Names without a meaning in a file.
+        let body =
+            json!({"key": "sized", "enabled": true, "definition": definition("pennon.team")});
+        let made = api.admin("POST", FLAGS, &body).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn a_flag_is_read_as_it_was_created() {
     for api in Api::of_both_kinds().await {
         let definition = json!({

@@ -1,5 +1,6 @@
 //! Limits of one flag and of metadata.
 
+use pennon_eval::flagd::RESERVED_FLAG_METADATA;
 use pennon_eval::{Definition, Flag, FlagKey, Violation, pointer_step};
 use serde_json::{Map, Value};
 
@@ -75,14 +76,26 @@ pub(crate) fn check_definition(
         }
     }
     if before != Some(definition) {
-        problems.extend(check_metadata(&definition.metadata));
+        let reserved = &RESERVED_FLAG_METADATA;
+        problems.extend(check_metadata(&definition.metadata, reserved));
     }
     problems
 }
 
-/// Checks the rules for metadata that flagd does not have: `serverOnly` must be a boolean.
+/// Checks the rules for metadata that flagd does not have: `serverOnly` must be a boolean, and the reserved names are
+/// those of fields of Pennon in a flagd file. As metadata, they would make an export mean something else.
 #[must_use]
-pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Option<Violation> {
+pub(crate) fn check_metadata(
+    metadata: &Map<String, Value>,
+    reserved: &[&str],
+) -> Option<Violation> {
+    if let Some(name) = reserved.iter().find(|name| metadata.contains_key(**name)) {
+        return Some(Violation {
+            pointer: format!("/metadata/{name}"),
+            message: "Is reserved for files; set the field of this name, without pennon., of the flag or the settings"
+                .to_owned(),
+        });
+    }
     if metadata.get(SERVER_ONLY)?.is_boolean() {
         return None;
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pennon_eval::flagd::RESERVED_SETTINGS_METADATA;
 use pennon_eval::{Context, Flag, FlagKey, FractionalVersion, Ruleset, Settings, UserId};
 use serde_json::json;
 
@@ -272,7 +273,10 @@ pub(super) fn moved_users(
 fn check_settings(settings: &Settings) -> Result<(), Error> {
     let body = json!({"evaluators": settings.evaluators, "metadata": settings.metadata});
     let mut problems = Settings::validate(&body).err().unwrap_or_default();
-    problems.extend(check_metadata(&settings.metadata));
+    problems.extend(check_metadata(
+        &settings.metadata,
+        &RESERVED_SETTINGS_METADATA,
+    ));
     if problems.is_empty() {
         Ok(())
     } else {

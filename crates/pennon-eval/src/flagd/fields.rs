@@ -31,3 +31,15 @@ pub(super) const LOCAL_FIELDS: [&str; 2] = ["environments", "evaluationDefaults"
 /// Top-level field of an export: the parts that it omits because they are unreadable. `flags` lists keys, `settings` is
 /// true if the settings are omitted. An import does not change the omitted parts.
 pub(super) const UNREADABLE: &str = "pennon.unreadable";
+
+/// Fields in the metadata of a flag that a file would give another meaning.
+pub const RESERVED_FLAG_METADATA: [&str; 5] = [
+    META_ROLLOUT,
+    META_SALT,
+    META_BUCKETING,
+    META_DESCRIPTION,
+    META_OVERRIDES,
+];
+
+/// Fields in the metadata of an environment that a file would give another meaning.
+pub const RESERVED_SETTINGS_METADATA: [&str; 3] = [META_FRACTIONAL, META_ANONYMOUS, META_BUCKETING];

@@ -21,6 +21,7 @@ mod warnings;
 mod write;
 
 pub use engine_document::write_for_engines;
+pub use fields::{RESERVED_FLAG_METADATA, RESERVED_SETTINGS_METADATA};
 pub use file::{File, Mode};
 pub use read::read;
 pub use write::{Form, write};

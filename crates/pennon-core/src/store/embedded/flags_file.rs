@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pennon_eval::flagd::{self, Form, Mode};
+use pennon_eval::flagd::{self, Form, Mode, RESERVED_SETTINGS_METADATA};
 use pennon_eval::json::{self, JsonError};
 use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Settings, Violation, pointer_step};
 use serde_json::{Map, Value};
@@ -282,7 +282,10 @@ impl FlagSet {
     fn violations(&self, name: &str, known: &Exemptions) -> Vec<Violation> {
         let mut found = Vec::new();
         if !known.exempt {
-            found.extend(check_metadata(&self.settings.metadata));
+            found.extend(check_metadata(
+                &self.settings.metadata,
+                &RESERVED_SETTINGS_METADATA,
+            ));
         }
         if let Some((_, why)) = too_large(name, self.flags.iter(), &self.settings, known.bulk_size)
         {
@@ -296,7 +299,7 @@ impl FlagSet {
         let size = too_large(name, self.flags.iter(), &self.settings, 0);
         Exemptions {
             bulk_size: size.map_or(0, |(total, _)| total),
-            exempt: check_metadata(&self.settings.metadata).is_some(),
+            exempt: check_metadata(&self.settings.metadata, &RESERVED_SETTINGS_METADATA).is_some(),
         }
     }
 
