@@ -268,6 +268,20 @@ async fn an_approval_holds_the_first_step_and_later_ones() {
 }
 
 #[tokio::test]
+async fn the_tag_of_an_earlier_ramp_approves_no_step_of_the_next_one() {
+    for api in Api::of_both_kinds().await {
+        let first = create(&api, &plan(&[60])).await;
+        let tag = first.header("etag").expect("a tag").to_owned();
+        assert_eq!(act(&api, "cancel").await.status, 200, "on {}", api.on);
+        let next = json!({"steps": [{"percent": 90, "bakeSeconds": 600, "approval": true}]});
+        assert_eq!(create(&api, &next).await.status, 201, "on {}", api.on);
+        let path = format!("{RAMP}/advance");
+        let answer = api.admin_if(&tag, "POST", &path, &Value::Null).await;
+        assert_eq!(answer.status, 412, "{answer:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn changes_need_the_state_that_they_are_based_on() {
     for api in Api::of_both_kinds().await {
         let body = plan(&[60, 70]);

@@ -26,7 +26,8 @@ use crate::environment::Environment;
 pub struct Ramp {
     /// Its id.
     pub id: String,
-    /// Rises with every change of the ramp; the API's `ETag`.
+    /// Rises with every change of the ramp; the API's `ETag`. That of a new ramp is the time in milliseconds; earlier
+    /// versions of Pennon began with 1.
     pub version: i64,
     /// The plan, as the editor requested it.
     pub plan: Plan,

@@ -1,7 +1,7 @@
 //! Creates ramps.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pennon_eval::FlagKey;
 
@@ -77,7 +77,7 @@ impl FlagService {
         let needs_approval = plan.steps.first().is_some_and(|step| step.approval);
         let mut ramp = Ramp {
             id: unique_id(),
-            version: 1,
+            version: first_version(now),
             plan,
             state: RampState::Pending,
             reason: None,
@@ -121,4 +121,10 @@ impl FlagService {
             invalidated,
         })
     }
+}
+
+/// The version of a new ramp: the time in milliseconds, so that no tag of an earlier ramp of the flag matches it.
+fn first_version(now: SystemTime) -> i64 {
+    let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 2)
 }
