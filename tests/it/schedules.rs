@@ -129,6 +129,22 @@ async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
 }
 
 #[tokio::test]
+async fn the_schedule_of_a_flag_that_an_edit_removed_does_not_change_a_new_flag() {
+    let api = Api::on_file().await;
+    let path = api.local().folder().join("flags.json");
+    schedule_change(&api, &json!({"enabled": false})).await;
+    std::fs::write(&path, r#"{"flags": {}}"#).expect("an edit");
+    eventually("the flag is gone", async || {
+        api.read(SCHEDULE).await.status == 404
+    })
+    .await;
+    let body = json!({"key": "checkout", "enabled": true});
+    let made = api.admin("POST", "/api/admin/flags", &body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(api.read(SCHEDULE).await.json(), json!([]));
+}
+
+#[tokio::test]
 async fn an_invalid_schedule_is_rejected() {
     for api in Api::of_both_kinds().await {
         let nowhere = "/api/admin/flags/no-such-flag/schedule";
