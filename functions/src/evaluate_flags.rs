@@ -17,7 +17,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let response = match ofrep::parse_with_digest(request.body()) {
         Ok((context, digest)) => {
             let revision = caller.reading.snapshot.revision;
-            let tag = ETag::for_context(revision, caller.kind, &digest);
+            let tag = ETag::for_context(revision, &caller.environment, caller.kind, &digest);
             let rules = caller.reading.snapshot.rules();
             if !rules.depends_on_time() && request.has_current(&tag) {
                 http::not_modified(&tag)

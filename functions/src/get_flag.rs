@@ -15,7 +15,12 @@ use pennon_core::ofrep::{self, ApiClient};
 /// Those of [`ofrep::admit_to_config_routes`]; [`Error::FlagNotFound`], also for a flag that the caller may not
 /// see; [`Error::Invalid`] for an invalid key.
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
-    let ApiClient { kind, reading, .. } = ofrep::admit_to_config_routes(&app, &request).await?;
+    let ApiClient {
+        environment,
+        kind,
+        reading,
+        ..
+    } = ofrep::admit_to_config_routes(&app, &request).await?;
     let key = request.flag_key_in_path()?;
     let snapshot = &reading.snapshot;
     // Checked before the ETag: a 304 would disclose that the flag exists.
@@ -26,7 +31,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     else {
         return Err(Error::FlagNotFound(key.to_string()));
     };
-    let tag = ETag::of(reading.snapshot.revision);
+    let tag = ETag::of(reading.snapshot.revision, &environment);
     let response = if request.has_current(&tag) {
         http::not_modified(&tag)
     } else {

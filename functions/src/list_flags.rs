@@ -17,7 +17,12 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     let client = ofrep::admit_to_config_routes(&app, &request).await?;
     let user = request.user(&app).await;
     let snapshot = &client.reading.snapshot;
-    let tag = ETag::for_user(snapshot.revision, client.kind, user.as_ref());
+    let tag = ETag::for_user(
+        snapshot.revision,
+        &client.environment,
+        client.kind,
+        user.as_ref(),
+    );
     let depends_on_time = snapshot.rules().depends_on_time();
     let response = if !depends_on_time && request.has_current(&tag) {
         http::not_modified(&tag)

@@ -103,7 +103,7 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
 /// The time for requests to webhooks after the other steps took `elapsed`. If Lambda ended the invocation before the
 /// results of requests are recorded, the receivers would get the same events again.
 fn webhooks_budget(elapsed: Duration) -> Duration {
-    WEBHOOKS_BUDGET.min((TIME_LIMIT - LAST_REQUESTS).saturating_sub(elapsed))
+    WEBHOOKS_BUDGET.min(TIME_LIMIT.saturating_sub(LAST_REQUESTS + elapsed))
 }
 
 #[cfg(test)]

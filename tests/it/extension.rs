@@ -87,7 +87,7 @@ async fn an_extension_responds_byte_for_byte_as_the_service() {
         let context = json!({"context": {"targetingKey": "u"}}).to_string();
         let tag = local.evaluate(&path_of(""), API_KEY, &context).await;
         let tag = tag.header("etag").expect("a tag").to_owned();
-        let revision = tag.split('-').nth(1).and_then(|text| text.parse().ok());
+        let revision = tag.split('-').nth(2).and_then(|text| text.parse().ok());
         let document = Document {
             revision: revision.expect("a revision"),
             environment: Cow::Borrowed("production"),

@@ -83,7 +83,7 @@ fn bulk(
             .any(|value| tag.matches(value))
     };
     let snapshot = &caller.reading.snapshot;
-    let tag = ETag::for_context(snapshot.revision, caller.kind, &digest);
+    let tag = ETag::for_context(snapshot.revision, &caller.environment, caller.kind, &digest);
     let depends_on_time = snapshot.rules().depends_on_time();
     if !depends_on_time && has(&tag) {
         return http::not_modified(&tag);

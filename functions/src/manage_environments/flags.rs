@@ -17,7 +17,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     if http::size_above_limit(&response).is_some() {
         response = answer(&environment, &found, false);
     }
-    let tag = ETag::of(found.revision).with_body(response.body());
+    let tag = ETag::of(found.revision, &environment).with_body(response.body());
     if request.has_current(&tag) {
         return Ok(http::not_modified(&tag));
     }

@@ -14,21 +14,27 @@ use crate::snapshot::Revision;
 const FORMAT: u8 = 2;
 
 /// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of a URL mean equal responses, so a matching request
-/// needs no evaluation.
+/// needs no evaluation. The key of a caller can choose the environment, so a URL may have responses of several
+/// environments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ETag(String);
 
 impl ETag {
     /// The tag of a response that is equal for all callers.
     #[must_use]
-    pub fn of(revision: Revision) -> Self {
-        Self(format!("\"{FORMAT}-{revision}\""))
+    pub fn of(revision: Revision, environment: &Environment) -> Self {
+        Self(format!("\"{FORMAT}-{environment}-{revision}\""))
     }
 
     /// The tag of a response for one user, with the visibility of keys of this kind. It contains a hash of the user
     /// id, not the id.
     #[must_use]
-    pub fn for_user(revision: Revision, kind: KeyKind, user: Option<&UserId>) -> Self {
+    pub fn for_user(
+        revision: Revision,
+        environment: &Environment,
+        kind: KeyKind,
+        user: Option<&UserId>,
+    ) -> Self {
         let kind = match kind {
             KeyKind::Server | KeyKind::Sync => "-s",
             KeyKind::Client => "",
@@ -37,17 +43,25 @@ impl ETag {
             Some(user) => format!("-{}", short(&Sha256::digest(user.as_str().as_bytes()))),
             None => String::new(),
         };
-        Self(format!("\"{FORMAT}-{revision}{kind}{user}\""))
+        Self(format!("\"{FORMAT}-{environment}-{revision}{kind}{user}\""))
     }
 
     /// The tag of an evaluation of all flags for a context, with the visibility of keys of this kind.
     #[must_use]
-    pub fn for_context(revision: Revision, kind: KeyKind, digest: &[u8; 32]) -> Self {
+    pub fn for_context(
+        revision: Revision,
+        environment: &Environment,
+        kind: KeyKind,
+        digest: &[u8; 32],
+    ) -> Self {
         let kind = match kind {
             KeyKind::Server | KeyKind::Sync => "s",
             KeyKind::Client => "c",
         };
-        Self(format!("\"{FORMAT}-{revision}-{kind}-{}\"", short(digest)))
+        let digest = short(digest);
+        Self(format!(
+            "\"{FORMAT}-{environment}-{revision}-{kind}-{digest}\""
+        ))
     }
 
     /// The tag of a document with all flags of an environment, in the format with this name. It names everything that
@@ -72,11 +86,12 @@ impl ETag {
         Self(format!("\"{revision}\""))
     }
 
-    /// Parses [`Self::of_record`]. `None` for any other text, such as a weak tag.
+    /// Parses [`Self::of_record`]. `None` for any other text, such as a weak tag or `"+1"`.
     #[must_use]
     pub fn parse_record(tag: &str) -> Option<i64> {
         let inner = tag.trim_ascii().strip_prefix('"')?.strip_suffix('"')?;
-        inner.parse().ok()
+        let revision = inner.parse().ok()?;
+        (Self::of_record(revision).0 == tag.trim_ascii()).then_some(revision)
     }
 
     /// The tag of a response with these bytes, for all callers.
@@ -129,14 +144,14 @@ mod tests {
 
     #[test]
     fn if_none_match_may_be_a_list_a_weak_tag_or_a_star() {
-        let tag = ETag::of(Revision(7));
+        let tag = ETag::of(Revision(7), &Environment::production());
         for yes in [
             tag.as_str().to_owned(),
             format!("W/{}", tag.as_str()),
             format!("\"x\", {}", tag.as_str()),
-            "\"2-7-gzip\"".to_owned(),
-            "W/\"2-7-gzip\", \"x\"".to_owned(),
-            "\"2-7-zstd\"".to_owned(),
+            "\"2-production-7-gzip\"".to_owned(),
+            "W/\"2-production-7-gzip\", \"x\"".to_owned(),
+            "\"2-production-7-zstd\"".to_owned(),
             "*".to_owned(),
         ] {
             assert!(tag.matches(&yes), "{yes}");
@@ -144,13 +159,13 @@ mod tests {
         for no in [
             "",
             "7",
-            "2-7",
-            "\"2-8\"",
-            "\"2-7",
-            "W/\"2-70\"",
-            "\"2-8-gzip\"",
-            "\"2-8-zstd\"",
-            "\"2-7-br\"",
+            "2-production-7",
+            "\"2-production-8\"",
+            "\"2-production-7",
+            "W/\"2-production-70\"",
+            "\"2-production-8-gzip\"",
+            "\"2-production-8-zstd\"",
+            "\"2-production-7-br\"",
         ] {
             assert!(!tag.matches(no), "{no}");
         }
@@ -174,15 +189,55 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_differs_by_caller_and_revision() {
+    fn only_the_tag_of_a_revision_as_it_was_sent_is_parsed() {
+        let tag = ETag::of_record(7);
+        assert_eq!(ETag::parse_record(&format!(" {} ", tag.as_str())), Some(7));
+        for text in [
+            "\"+7\"",
+            "\"07\"",
+            "\" 7\"",
+            "\"\"",
+            "7",
+            "W/\"7\"",
+            "\"7-gzip\"",
+        ] {
+            assert_eq!(ETag::parse_record(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_tag_differs_by_caller_environment_and_revision() {
         let user = |id: &str| UserId::parse(id);
+        let production = Environment::production();
+        let staging = Environment::parse("staging").expect("a name");
         let tags = [
-            ETag::for_user(Revision(7), KeyKind::Client, None),
-            ETag::for_user(Revision(7), KeyKind::Server, None),
-            ETag::for_user(Revision(7), KeyKind::Client, user("a").as_ref()),
-            ETag::for_user(Revision(7), KeyKind::Server, user("a").as_ref()),
-            ETag::for_user(Revision(7), KeyKind::Client, user("b").as_ref()),
-            ETag::for_user(Revision(8), KeyKind::Client, user("a").as_ref()),
+            ETag::for_user(Revision(7), &production, KeyKind::Client, None),
+            ETag::for_user(Revision(7), &staging, KeyKind::Client, None),
+            ETag::for_user(Revision(7), &production, KeyKind::Server, None),
+            ETag::for_user(
+                Revision(7),
+                &production,
+                KeyKind::Client,
+                user("a").as_ref(),
+            ),
+            ETag::for_user(
+                Revision(7),
+                &production,
+                KeyKind::Server,
+                user("a").as_ref(),
+            ),
+            ETag::for_user(
+                Revision(7),
+                &production,
+                KeyKind::Client,
+                user("b").as_ref(),
+            ),
+            ETag::for_user(
+                Revision(8),
+                &production,
+                KeyKind::Client,
+                user("a").as_ref(),
+            ),
         ];
         for (at, one) in tags.iter().enumerate() {
             for other in &tags[at + 1..] {
