@@ -77,7 +77,7 @@ async fn a_change_is_on_the_event_bus_before_its_response() {
         detail["revision"],
         stack.database.revision("production").await
     );
-    let query = "select id::text, actor from pennon_audit order by id desc limit 1";
+    let query = "select id::text, actor from pennon_audit as entry order by entry.id desc limit 1";
     let audit = stack.database.sql().query_one(query, &[]).await;
     let audit = audit.expect("an entry");
     assert_eq!(detail["id"], audit.get::<_, &str>(0));
