@@ -27,7 +27,7 @@ async fn load(deployment: &Deployment) -> Load {
     let load = Load::start(
         readers,
         writer,
-        Duration::from_millis(15),
+        Duration::from_millis(5),
         Duration::from_millis(100),
     );
     tokio::time::sleep(Duration::from_millis(500)).await;
