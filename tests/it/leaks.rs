@@ -27,7 +27,8 @@ const MAC_KEY: &str = "canaryMacKeyOfTheEntriesInTheCache8Wp";
 const ADMIN_TOKEN_END: &str = "canaryAdminTokenSignature4Zt";
 
 /// The level TRACE for Pennon and for the libraries that see secrets. By itself, `trace` applies to Pennon only.
-const TRACE: &str = "trace,hyper=trace,rustls=trace,tokio=trace,lambda=trace,aws=trace,tower=trace";
+const TRACE: &str = "trace,hyper=trace,rustls=trace,tokio=trace,lambda=trace,aws=trace,tower=trace,fred=trace,\
+    lambda_runtime=trace,lambda_runtime::layers=trace";
 
 /// All secrets of a test, and the forms in which a log or a response could show them.
 struct Secrets(Vec<String>);

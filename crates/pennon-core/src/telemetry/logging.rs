@@ -38,7 +38,7 @@ pub fn start_logging(style: LogStyle) {
     let filter = parsed
         .clone()
         .flatten()
-        .unwrap_or_else(|| levels(LevelFilter::INFO));
+        .unwrap_or_else(|| levels(LevelFilter::INFO, Targets::new()));
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_target(false)
@@ -65,35 +65,47 @@ pub fn start_logging(style: LogStyle) {
     }
 }
 
+/// Libraries whose events this crate logs too, with more context. At TRACE, the Lambda runtime logs whole events, with
+/// tokens and API keys. So no directive applies to them.
+const SILENCED: [(&str, LevelFilter); 2] = [
+    ("fred", LevelFilter::OFF),
+    ("lambda_runtime", LevelFilter::ERROR),
+];
+
 /// Parses a level such as `INFO`, or directives such as `info,tokio_postgres=debug`. `FATAL`, the highest level of
 /// Lambda, counts as ERROR.
 fn filter(text: &str) -> Option<Targets> {
-    let text = text.trim().to_ascii_lowercase();
-    if text == "fatal" {
-        return Some(levels(LevelFilter::ERROR));
+    let text = text.to_ascii_lowercase();
+    let directives = text.split(',').map(str::trim);
+    let directives: Vec<&str> = directives.filter(|word| !word.is_empty()).collect();
+    if directives == ["fatal"] {
+        return Some(levels(LevelFilter::ERROR, Targets::new()));
     }
     // `Targets` reads a word that is no level as the name of a target, and turns everything else off.
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    if !text
-        .split(',')
-        .all(|directive| directive.contains('=') || is_level(directive))
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    if !directives
+        .iter()
+        .all(|word| word.contains('=') || is_level(word))
     {
         return None;
     }
-    let parsed: Targets = text.parse().ok()?;
+    let parsed: Targets = directives.join(",").parse().ok()?;
     let level = parsed.default_level().unwrap_or(LevelFilter::OFF);
-    Some(levels(level).with_targets(parsed))
+    Some(levels(level, parsed))
 }
 
 /// A level applies to Pennon. Below INFO, a library logs only if a directive names it: the clients of HTTP, TLS and
 /// PostgreSQL would write several lines for each request.
-fn levels(level: LevelFilter) -> Targets {
+fn levels(level: LevelFilter, directives: Targets) -> Targets {
+    let allowed = directives.into_iter().filter(|(target, _)| {
+        let mut silenced = SILENCED.iter();
+        !silenced.any(|(name, _)| target.starts_with(name))
+    });
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
         .with_target("pennon", level)
-        // fred and the Lambda runtime log events that this crate also logs, with more context.
-        .with_target("fred", LevelFilter::OFF)
-        .with_target("lambda_runtime", LevelFilter::ERROR)
+        .with_targets(allowed)
+        .with_targets(SILENCED)
 }
 
 /// Writes an event as one JSON object: time, level, domain, and its fields. Events of libraries have no domain of
@@ -198,6 +210,22 @@ mod tests {
             ("trace,pennon_core=info", "pennon_core", Some(Level::INFO)),
             ("TRACE", "lambda_runtime", Some(Level::ERROR)),
             ("TRACE", "fred::router", None),
+            ("trace,fred=trace", "fred::router", None),
+            (
+                "info,lambda_runtime=trace",
+                "lambda_runtime::layers",
+                Some(Level::ERROR),
+            ),
+            (
+                "info,lambda_runtime::layers=trace",
+                "lambda_runtime::layers",
+                Some(Level::ERROR),
+            ),
+            (
+                "warn, tokio_postgres=debug,",
+                "tokio_postgres::query",
+                Some(Level::DEBUG),
+            ),
             (
                 "warn,tokio_postgres=debug",
                 "tokio_postgres::query",
@@ -232,7 +260,6 @@ mod tests {
             "verbose",
             "WARNING",
             "loud=very",
-            "info,",
             "info verbose",
             "info,tokio_postgres",
         ] {
