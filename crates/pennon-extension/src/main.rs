@@ -158,19 +158,22 @@ async fn listen(address: Option<String>) -> Result<(), String> {
     let client = Arc::new(Https::trusting(None)?);
     let evaluator = start(&settings, address, client).await?;
     let interval = (settings.max_age / 2).max(Duration::from_secs(1));
-    let pause = settings
-        .count_interval
-        .clamp(Duration::from_secs(1), interval);
     let checking = async {
         loop {
             evaluator.check_unless_younger_than(interval).await;
+            tokio::time::sleep(interval).await;
+        }
+    };
+    let posting = async {
+        loop {
             evaluator.post_due().await;
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(settings.count_interval.max(Duration::from_secs(1))).await;
         }
     };
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     tokio::select! {
         () = checking => {}
+        () = posting => {}
         _ = terminated.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
