@@ -30,6 +30,9 @@ const duration = __ENV.DURATION || '30s';
 const pause = Number(__ENV.PAUSE || 0);
 const latency = Number(__ENV.LATENCY || 50);
 const apiKey = __ENV.KEY || '';
+// That of the key, pennon_<kind>_<environment>_<43 characters>.
+const environment = apiKey.slice(0, -44).replace(/^pennon_[a-z]+_/, '') || 'production';
+const admin = { Authorization: `Bearer ${__ENV.TOKEN}`, 'Content-Type': 'application/json' };
 
 // What the cache answered, among the reads.
 const hits = new Rate('cache_hits');
@@ -57,7 +60,8 @@ export const options = {
   summaryTrendStats: ['avg', 'med', 'p(95)', 'p(99)', 'max'],
 };
 
-// The keys of the flags, and whether the routes under /api/config are served, asked once.
+// The keys of the flags, and whether the routes under /api/config are served, asked once. With TOKEN, also the flag that
+// is changed: a simple one, because others have no percentage.
 export function setup() {
   if (!apiKey) {
     console.warn('No KEY: the routes of OpenFeature are left out, evaluate-flag and evaluate-flags.');
@@ -68,10 +72,18 @@ export function setup() {
   if (apiKey && flags.status === 404) {
     const all = evaluate(false);
     check(all, { 'the list of flags': (it) => it.status === 200 });
-    return { keys: all.json('flags').map(({ key }) => key), config: false };
+    console.warn('PublicConfigRoutes is off: the run does not check that a change is seen.');
+    return { keys: all.json('flags').map(({ key }) => key), config: false, changed: simpleFlag() };
   }
   check(flags, { 'the list of flags': (it) => it.status === 200 });
-  return { keys: Object.keys(flags.json()), config: true };
+  return { keys: Object.keys(flags.json()), config: true, changed: simpleFlag() };
+}
+
+function simpleFlag() {
+  if (!__ENV.TOKEN) return undefined;
+  const listed = http.get(`${base}/api/admin/flags?environment=${environment}&pageSize=1000`, { headers: admin });
+  check(listed, { 'the flags with their definitions': (it) => it.status === 200 });
+  return listed.json('flags').filter(({ definition }) => definition === null).map(({ key }) => key)[0];
 }
 
 // Four times in five all flags, as an application does at its start, and one flag otherwise.
@@ -87,7 +99,7 @@ export function read({ keys, config }) {
 function ask(single, key) {
   const path = '/api/config/flags';
   const name = `GET ${path}${single ? '/{flagKey}' : ''}`;
-  const url = `${base}${path}${single ? `/${encodeURIComponent(key)}` : ''}`;
+  const url = `${base}${path}${single ? `/${encodeURIComponent(key)}` : ''}?environment=${environment}`;
   // Required if the parameter PublicConfigRoutes is key.
   const headers = apiKey ? { 'X-API-Key': apiKey } : {};
   return http.get(url, { headers, tags: { kind: 'read', name } });
@@ -106,17 +118,17 @@ function evaluate(single, key) {
 }
 
 // Sets a percentage and reads it back: no stale flag after a committed change.
-export function change({ keys, config }) {
-  if (keys.length === 0) return;
-  const url = `${base}/api/admin/flags/${encodeURIComponent(keys[0])}`;
+export function change({ config, changed }) {
+  if (changed === undefined) return;
+  const url = `${base}/api/admin/flags/${encodeURIComponent(changed)}?environment=${environment}`;
   const rolloutPercentage = Math.floor(Math.random() * 101);
-  const changed = http.patch(url, JSON.stringify({ rolloutPercentage }), {
-    headers: { Authorization: `Bearer ${__ENV.TOKEN}`, 'Content-Type': 'application/json' },
+  const answer = http.patch(url, JSON.stringify({ rolloutPercentage }), {
+    headers: admin,
     tags: { kind: 'change', name: 'PATCH /api/admin/flags/{flagKey}' },
   });
-  check(changed, { 'a change is made': (it) => it.status === 200 });
+  check(answer, { 'a change is made': (it) => it.status === 200 });
   if (!config) return;
-  check(ask(true, keys[0]), {
+  check(ask(true, changed), {
     'a change is seen': (it) => it.status === 200 && it.json('rolloutPercentage') === rolloutPercentage,
   });
 }
