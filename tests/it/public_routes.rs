@@ -88,8 +88,13 @@ impl Site {
 }
 
 async fn new_key(local: &Local, kind: &str) -> Key {
+    new_key_in(local, "production", kind).await
+}
+
+async fn new_key_in(local: &Local, environment: &str, kind: &str) -> Key {
     let body = json!({"kind": kind, "name": "of a test"}).to_string();
-    let made = local.admin("POST", "/api/admin/keys", &body).await;
+    let path = format!("/api/admin/keys?environment={environment}");
+    let made = local.admin("POST", &path, &body).await;
     assert_eq!(made.status, 201, "{made:?}");
     let text = |name: &str| made.json()[name].as_str().expect("a text").to_owned();
     Key {
@@ -110,6 +115,29 @@ fn public_config_paths(flags: &[&str]) -> BTreeSet<String> {
 fn has_flag(answer: &Response, flag: &str) -> bool {
     assert_eq!(answer.status, 200, "{answer:?}");
     !answer.json()[flag].is_null()
+}
+
+#[tokio::test]
+async fn the_etag_of_one_environment_does_not_match_with_the_key_of_another() {
+    let site = Site::of_both_kinds("key").await;
+    // With flags in a file, all environments have the same revision.
+    let [_, site] = site;
+    let staging = new_key_in(&site.local, "staging", "server").await.text;
+    let production = &site.server_key.text;
+    for (method, path, body) in [
+        ("GET", LIST, ""),
+        ("GET", "/api/config/flags/secret", ""),
+        ("POST", "/ofrep/v1/evaluate/flags", r#"{"context": {}}"#),
+    ] {
+        let first = [("x-api-key", production.as_str())];
+        let answer = site.local.send(method, path, &first, body).await;
+        let tag = answer.header("etag").expect("an ETag").to_owned();
+        for (key, status) in [(production, 304), (&staging, 200)] {
+            let headers = [("x-api-key", key.as_str()), ("if-none-match", &tag)];
+            let answer = site.local.send(method, path, &headers, body).await;
+            assert_eq!(answer.status, status, "{path} {answer:?}");
+        }
+    }
 }
 
 #[tokio::test]
