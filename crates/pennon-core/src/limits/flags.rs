@@ -92,8 +92,7 @@ pub(crate) fn check_metadata(
     if let Some(name) = reserved.iter().find(|name| metadata.contains_key(**name)) {
         return Some(Violation {
             pointer: format!("/metadata/{name}"),
-            message: "Is reserved for files; set the field of this name, without pennon., of the flag or the settings"
-                .to_owned(),
+            message: "Is reserved for flagd files; choose another name".to_owned(),
         });
     }
     if metadata.get(SERVER_ONLY)?.is_boolean() {
