@@ -1242,7 +1242,7 @@ export interface components {
             state: components["schemas"]["RampState"];
             step: components["schemas"]["RampStepNumber"];
             percent: components["schemas"]["RampPercent"];
-            /** @description An editor or admin, `ramp:<id>` for what reconcile did, `alarm:<name>`, or whoever changed the flag during the ramp */
+            /** @description An editor or admin, `ramp:<id>` for a change by reconcile, `alarm:<name>`, or the actor of another change of the flag that ended the ramp */
             actor: string;
             reason?: components["schemas"]["RampReason"];
         };
