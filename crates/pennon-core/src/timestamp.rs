@@ -63,6 +63,14 @@ pub fn unix_seconds() -> i64 {
         })
 }
 
+/// A time in milliseconds since 1970.
+pub(crate) fn unix_millis(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
 /// Parses a time: ISO 8601 with `Z` or an offset (`+02:00`, `+0200`), optional seconds, and up to nine decimals.
 #[must_use]
 pub fn parse(text: &str) -> Option<SystemTime> {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use serde_json::json;
@@ -14,6 +14,7 @@ use super::text::{MAX_IGNORED_LENGTH, MAX_NAME_LENGTH, shorten, visible};
 use super::trace::{CacheOutcome, Facts};
 use crate::counts::Counts;
 use crate::key_uses::LastUses;
+use crate::timestamp::unix_millis;
 
 /// Limit on a request id, in bytes. API Gateway's ids have 16.
 const MAX_ID_LENGTH: usize = 64;
@@ -131,7 +132,7 @@ impl LogWriter {
             "Function": self.function,
             INSTALLATION: self.installation,
             "_aws": {
-                "Timestamp": unix_millis(),
+                "Timestamp": unix_millis(SystemTime::now()),
                 "CloudWatchMetrics": [{
                     "Namespace": Metric::NAMESPACE,
                     "Dimensions": [[INSTALLATION]],
@@ -229,7 +230,7 @@ impl LogWriter {
         }
         let output = fields.value_of("_aws");
         let mut aws = Object::begin(output);
-        aws.number("Timestamp", unix_millis());
+        aws.number("Timestamp", unix_millis(SystemTime::now()));
         write_directives(&metrics, facts, aws.value_of("CloudWatchMetrics"));
         aws.end();
         fields.end();
@@ -400,14 +401,6 @@ fn metrics(line: &RequestLine<'_>) -> Vec<(Metric, MetricValue)> {
         metrics.push((Metric::ForgedEntries, Count(line.forged_entries.into())));
     }
     metrics
-}
-
-fn unix_millis() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
 }
 
 /// The line of a request for people.

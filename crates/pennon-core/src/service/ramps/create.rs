@@ -1,7 +1,7 @@
 //! Creates ramps.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use pennon_eval::FlagKey;
 
@@ -18,6 +18,7 @@ use crate::service::FlagService;
 use crate::service::change::{Changed, Expected, state_of};
 use crate::service::update::require_in_use;
 use crate::store::Action;
+use crate::timestamp::unix_millis;
 
 impl FlagService {
     /// Creates a ramp and begins its first step, unless that needs an approval.
@@ -77,7 +78,8 @@ impl FlagService {
         let needs_approval = plan.steps.first().is_some_and(|step| step.approval);
         let mut ramp = Ramp {
             id: unique_id(),
-            version: first_version(now),
+            // No tag of an earlier ramp of the flag matches it.
+            version: i64::try_from(unix_millis(now)).unwrap_or(1),
             plan,
             state: RampState::Pending,
             reason: None,
@@ -121,10 +123,4 @@ impl FlagService {
             invalidated,
         })
     }
-}
-
-/// The version of a new ramp: the time in milliseconds, so that no tag of an earlier ramp of the flag matches it.
-fn first_version(now: SystemTime) -> i64 {
-    let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 2)
 }
