@@ -1,6 +1,7 @@
 //! The environment and arguments of this process. No other file reads them.
 
-/// Reads a variable of the process environment.
+/// Reads a variable of the process environment. An empty value, as the template sets for unused variables, counts as
+/// unset.
 #[must_use]
 pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name)

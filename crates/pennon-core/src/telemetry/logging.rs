@@ -34,11 +34,9 @@ pub fn start_logging(style: LogStyle) {
     let configured = ["AWS_LAMBDA_LOG_LEVEL", "RUST_LOG"]
         .into_iter()
         .find_map(|variable| Some((variable, process_environment(variable)?)));
-    let parsed = configured.as_ref().map(|(_, text)| filter(text));
-    let filter = parsed
-        .clone()
-        .flatten()
-        .unwrap_or_else(|| levels(LevelFilter::INFO, Targets::new()));
+    let parsed = configured.as_ref().and_then(|(_, text)| filter(text));
+    let invalid = configured.filter(|_| parsed.is_none());
+    let filter = parsed.unwrap_or_else(|| levels(LevelFilter::INFO, Targets::new()));
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_target(false)
@@ -56,7 +54,7 @@ pub fn start_logging(style: LogStyle) {
             events.with(filter).try_init()
         }
     };
-    if let (Some((variable, text)), Some(None)) = (configured, parsed) {
+    if let Some((variable, text)) = invalid {
         tracing::warn!(
             domain = "config",
             "{variable} must be a level such as INFO, or directives such as info,pennon_core=debug (got '{text}'); \
