@@ -64,7 +64,7 @@ REQUIRED_WITH = {
     ("EgressMode", "nat"): {
         "EventBusName": "changes",
         "PublishExtension": "true",
-        "ConsoleUrl": "https://flags.example.com/flags",
+        "PublicApiUrl": "https://flags.example.com/flags",
     },
     ("JwtIssuer", "https://issuer.example"): {
         "JwtAudience": "client-1,client-2",

@@ -229,7 +229,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
             &about,
             "another issuer than JWT_ISSUER",
         );
-        let clients: &[&str] = match (stack.has("JwtIssuer", ""), stack.has("ConsoleUrl", "")) {
+        let clients: &[&str] = match (stack.has("JwtIssuer", ""), stack.has("PublicApiUrl", "")) {
             (true, true) => &["UserPoolClient"],
             (true, false) => &["UserPoolClient", "ConsoleClient"],
             (false, _) => &[],
