@@ -1,8 +1,8 @@
-//! Decides which flags are hidden from client keys and from callers without a key or role: those with `serverOnly` in
-//! their metadata.
+//! Decides which flags are hidden from client keys and from callers without a key or role: those whose metadata, or
+//! else that of their environment, has `"serverOnly": true`, and those for which this cannot be determined.
 //!
-//! A flag is visible only if the field is missing or `false`. The API accepts only booleans, so
-//! any other value, and an unreadable definition, was written by SQL and may have been meant to hide the flag.
+//! The API accepts only booleans. Any other value was written by SQL and may have been meant to hide the flag, so it
+//! does.
 
 use std::fmt;
 
@@ -50,10 +50,10 @@ fn value_of(value: Option<&Value>) -> ServerOnly {
     }
 }
 
-/// Reads the field from a document that is not a valid definition, but may be an object with metadata. Any other
-/// document hides the flag.
+/// Reads the field from a definition that is not valid. The flag is hidden if the text is not a JSON object, or if its
+/// `metadata` is not one.
 fn in_unreadable(text: &str) -> ServerOnly {
-    serde_json::from_str(text).map_or(ServerOnly::Hidden, |Document(parsed)| parsed)
+    serde_json::from_str(text).map_or(ServerOnly::Hidden, |Document(server_only)| server_only)
 }
 
 /// A document of which only `metadata` is parsed.
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let metadata = Field::<Metadata> {
             name: "metadata",
-            parsed: |Metadata(parsed)| parsed,
+            to_server_only: |Metadata(server_only)| server_only,
         };
         deserializer.deserialize_map(metadata).map(Self)
     }
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let server_only = Field::<Value> {
             name: SERVER_ONLY,
-            parsed: |value| value_of(Some(&value)),
+            to_server_only: |value| value_of(Some(&value)),
         };
         deserializer.deserialize_map(server_only).map(Self)
     }
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Metadata {
 /// Reads the fields with this name from an object, and skips the others.
 struct Field<T> {
     name: &'static str,
-    parsed: fn(T) -> ServerOnly,
+    to_server_only: fn(T) -> ServerOnly,
 }
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for Field<T> {
@@ -98,7 +98,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Field<T> {
         let mut found = ServerOnly::Missing;
         while let Some(name) = fields.next_key::<String>()? {
             if name == self.name {
-                found = found.max((self.parsed)(fields.next_value()?));
+                found = found.max((self.to_server_only)(fields.next_value()?));
             } else {
                 fields.next_value::<IgnoredAny>()?;
             }
