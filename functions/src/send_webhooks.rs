@@ -17,7 +17,7 @@ struct Event {
 /// Sends the requests of the event. Returns one outcome for each: `null`, or the failure.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an event without requests.
+/// [`Error::Invalid`] if the event is not `{"messages": […]}`; [`Error::Internal`] if TLS cannot be set up.
 pub async fn handle(_app: Arc<App>, event: Value) -> Result<Value, Error> {
     let Event { messages } = serde_json::from_value(event)
         .map_err(|error| Error::invalid_form(format!("Expected {{\"messages\": […]}}: {error}")))?;

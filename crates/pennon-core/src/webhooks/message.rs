@@ -16,7 +16,8 @@ use crate::id::random_bytes;
 
 /// The prefix of a secret.
 const SECRET_PREFIX: &str = "whsec_";
-/// The most lines of a Slack message. Slack cuts a text of more than 40,000 characters.
+/// Limit on the events that a Slack message describes; one more line counts the others. Slack cuts a text of more than
+/// 40,000 characters.
 const MAX_LINES: usize = 50;
 
 /// A request that is ready to be sent.
@@ -101,8 +102,8 @@ fn message_id(events: &[Value]) -> String {
 fn sign(secret: &Secret, id: &str, timestamp: &str, body: &str) -> String {
     let encoded = secret.expose();
     let encoded = encoded.strip_prefix(SECRET_PREFIX).unwrap_or(encoded);
-    // A secret that is not base64 was edited by hand. Its bytes are then the key, so the requests stay signed, and
-    // a receiver with the same text can verify them.
+    // A secret that is not base64 was edited by hand. The text after the prefix is then the key, so the requests stay
+    // signed. A receiver can verify them only if it uses the same text as the key: libraries decode base64.
     let key = STANDARD
         .decode(encoded)
         .unwrap_or_else(|_| encoded.as_bytes().to_vec());
@@ -133,7 +134,7 @@ fn slack_text(events: &[Value]) -> String {
     text
 }
 
-/// The changed values of a simple flag: `: enabled true → false, rolloutPercentage 5 → 25`.
+/// The changes of `enabled` and `rolloutPercentage`: `: enabled true → false, rolloutPercentage 5 → 25`.
 fn change(event: &Value) -> String {
     let (before, after) = (&event["before"], &event["after"]);
     let changed = ["enabled", "rolloutPercentage"]
