@@ -38,12 +38,12 @@ pub struct App {
     pub tally: Tally,
     /// Uses of API keys that have not been logged yet.
     pub key_uses: KeyUses,
-    /// Verifies the tokens of callers, if an issuer is configured.
+    /// Verifies the tokens of callers, if an issuer is configured and `JWT_CA_FILE` is valid.
     pub tokens: Option<Tokens>,
     alarms: OnceLock<Alarms>,
     bus: OnceLock<Option<EventBus>>,
     webhook_transport: OnceLock<Transport>,
-    answered: AtomicBool,
+    first_request_logged: AtomicBool,
 }
 
 impl App {
@@ -52,9 +52,13 @@ impl App {
     pub fn new(config: Config, service: FlagService, log_writer: LogWriter) -> Self {
         let tokens = config.tokens.clone().and_then(|tokens| {
             Tokens::new(tokens)
-                .inspect_err(
-                    |why| tracing::error!(domain = "config", error = %why, "Invalid JWT_CA_FILE"),
-                )
+                .inspect_err(|why| {
+                    tracing::error!(
+                        domain = "config",
+                        error = %why,
+                        "JWT_CA_FILE is invalid; callers of public routes are anonymous"
+                    );
+                })
                 .ok()
         });
         Self {
@@ -67,14 +71,13 @@ impl App {
             alarms: OnceLock::new(),
             bus: OnceLock::new(),
             webhook_transport: OnceLock::new(),
-            answered: AtomicBool::new(false),
+            first_request_logged: AtomicBool::new(false),
         }
     }
 
     /// The cold start of a function: reads the settings from the environment, and opens the cache and the store.
     ///
-    /// Never fails. The instance runs without a part that cannot be created; the log states the reason and the
-    /// remedy.
+    /// Never fails. The instance runs without a part that cannot be created, and the log states the reason.
     pub async fn cold_start() -> Self {
         let style = match process_environment("AWS_LAMBDA_LOG_FORMAT").as_deref() {
             Some("Text") => LogStyle::Human,
@@ -106,7 +109,7 @@ impl App {
         Self::new(config, service, log_writer)
     }
 
-    /// Writes the metric of forged cache entries, if any were found since the last line of a request.
+    /// Writes the metric of forged cache entries, if any were found since the last report.
     pub fn report_forged_entries(&self) {
         let found = self.service.cache().map_or(0, Cache::take_forged_entries);
         if found > 0 {
@@ -136,13 +139,13 @@ impl App {
         self.bus.get_or_init(open).as_ref()
     }
 
-    /// Sends requests to webhooks. Created on first use, because most functions never use it.
+    /// The transport of requests to webhooks. Created on first use, because most functions never use it.
     pub fn webhook_transport(&self) -> &Transport {
         self.webhook_transport
             .get_or_init(|| Transport::of_function(self.config.send_webhooks_function.as_deref()))
     }
 
-    /// Sends requests to webhooks from this process.
+    /// Makes this process itself send the requests to webhooks, instead of the function `send-webhooks`.
     #[must_use]
     pub fn with_webhook_sender(self, sender: Sender) -> Self {
         Self {
@@ -151,9 +154,9 @@ impl App {
         }
     }
 
-    /// Whether this is the first call, and so the first request of the instance.
+    /// Whether no request of this instance has been logged yet. Each later call returns `false`.
     pub fn is_first_request(&self) -> bool {
-        !self.answered.swap(true, Ordering::Relaxed)
+        !self.first_request_logged.swap(true, Ordering::Relaxed)
     }
 }
 
