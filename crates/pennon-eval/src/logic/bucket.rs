@@ -1,4 +1,5 @@
-//! The bucket of a caller in a `fractional`: a hash, scaled to the number of buckets.
+//! The hash that `fractional` computes of flag key and user id by default, and the buckets of percentage rollouts that
+//! use the same algorithm.
 
 use super::cbor;
 use super::murmur::Murmur;
@@ -25,7 +26,7 @@ impl HashedKey {
         Self { version, hash }
     }
 
-    /// The default bucketing value of `fractional`: the hash of flag key and user id.
+    /// The hash of the default bucketing value of `fractional`, which consists of flag key and user id.
     #[inline]
     pub(super) fn with_user(&self, user: &str) -> Murmur {
         let mut hash = self.hash;
