@@ -1,9 +1,9 @@
 """Transforms template.yaml as CloudFormation does and lints the result, for many sets of parameters.
 
-Linters do not apply the transform, and `sam validate` checks one set of parameters: neither notices a reference to a
-resource that another parameter leaves out. Therefore SAM's own translator transforms the template for each profile
-below, and the conditions are evaluated. References of the result must exist and form no cycle. cfn-lint then checks
-every form that a resource has in some profile, such as its properties.
+cfn-lint does not apply the transform, so it does not see the resources that SAM generates, or references to them; `sam
+validate` checks one set of parameters. Therefore SAM's own translator transforms the template for each profile below,
+and the conditions are evaluated. References of the result must exist and form no cycle. cfn-lint then checks every form
+of a resource, that is, every distinct definition that it has in some profile.
 
 The profiles cover every pair of values of two parameters (pairwise testing): 25 instead of more than 100,000. They may
 miss a mistake that needs certain values of three parameters at once.
@@ -55,7 +55,7 @@ CHOICES = {
     "AWS::Region": ["us-east-1", "eu-west-1"],
 }
 # Parameters set together with a choice: those that it requires, and others, so that their other values are tested too.
-REQUIRED_WITH = {
+SET_WITH = {
     ("DatabaseMode", "external"): {
         "ExternalDatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db-AbCdEf",
         "ExternalDatabaseCidr": "10.30.4.0/24",
@@ -77,7 +77,8 @@ REQUIRED_WITH = {
 # Expected in a transformed template: parameters (W2001) and mappings (W7001) that the transform has resolved, a
 # DependsOn that repeats a reference (W3005), and defaults that the Rules of the template rule out (W1030). Expected in
 # a document with all forms of all resources: its size (E1002, E3010), repeated names (E3019), and a second endpoint of
-# the same service (E3064). For these rules, scripts/check-template lints the source.
+# the same service (E3064). scripts/check-template also lints the source, with all of these rules except W1030, which
+# the source ignores too.
 EXPECTED_FINDINGS = ["W2001", "W7001", "W3005", "W1030", "E1002", "E3010", "E3019", "E3064"]
 # CloudFormation rejects a template that declares more than 500 resources, whether their conditions hold or not. A route
 # is one resource (a permission), a function with a canary about ten. The headroom makes this check fail before a
@@ -247,7 +248,7 @@ def evaluate(profile):
     """The transformed template of a profile, and the same with its conditions evaluated."""
     region = profile["AWS::Region"]
     parameters = {name: value for name, value in profile.items() if name != "AWS::Region"}
-    for choice, more in REQUIRED_WITH.items():
+    for choice, more in SET_WITH.items():
         if choice in profile.items():
             parameters.update(more)
     transformed = transform(pickle.loads(template()), parameters, region)
@@ -294,7 +295,7 @@ def main():
     # Each finding is printed once, with the first profile that has it.
     first_profile = {}
     for profile, (_, document) in zip(found, evaluated):
-        name = ", ".join(f"{key}={value or '(none)'}" for key, value in profile.items())
+        name = ", ".join(f"{key}={value or '(empty)'}" for key, value in profile.items())
         for finding in findings_of(document):
             first_profile.setdefault(finding, name)
     for finding, name in first_profile.items():
