@@ -22,7 +22,7 @@ const MAX_DAYS: u32 = 400;
 /// Returns stale flags, the usage of one flag, or the caller's identity and roles.
 ///
 /// # Errors
-/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`] or
+/// Those of [`Request::actor`], then those of the route, such as [`Error::Unavailable`], [`Error::Invalid`] and
 /// [`Error::FlagNotFound`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;

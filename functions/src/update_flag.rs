@@ -15,8 +15,8 @@ use serde_json::json;
 /// not send it, so it is required only with `definition`, `salt` and `bucketing`, which these clients do not know.
 ///
 /// # Errors
-/// Those of [`Request::actor`], then those of a change: [`Error::Unavailable`], [`Error::Invalid`],
-/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`] or [`Error::Conflict`].
+/// Those of [`Request::actor`], then those of a change, such as [`Error::Unavailable`], [`Error::Invalid`],
+/// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::PreconditionFailed`] and [`Error::Conflict`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 /// Handles the routes of API keys and webhooks.
 ///
 /// # Errors
-/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
-/// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`] or [`Error::PreconditionFailed`].
+/// Those of [`Request::actor`], then those of the route, such as [`Error::Unavailable`], [`Error::Invalid`],
+/// [`Error::PreconditionRequired`], [`Error::NotFound`], [`Error::Conflict`] and [`Error::PreconditionFailed`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     let environment = request.environment()?;

@@ -14,9 +14,9 @@ use pennon_core::http::{Request, Response};
 /// Handles the routes of overrides.
 ///
 /// # Errors
-/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
+/// Those of [`Request::actor`], then those of the route, such as [`Error::Unavailable`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::NotFound`], [`Error::PreconditionFailed`],
-/// [`Error::Conflict`] or [`Error::RateLimited`].
+/// [`Error::Conflict`] and [`Error::RateLimited`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {

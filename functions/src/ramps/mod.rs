@@ -16,9 +16,9 @@ use pennon_core::service::RampAction;
 /// Handles the routes of ramps.
 ///
 /// # Errors
-/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
+/// Those of [`Request::actor`], then those of the route, such as [`Error::Unavailable`], [`Error::Invalid`],
 /// [`Error::PreconditionRequired`], [`Error::FlagNotFound`], [`Error::NotFound`],
-/// [`Error::PreconditionFailed`], [`Error::Conflict`] or [`Error::InvalidState`].
+/// [`Error::PreconditionFailed`], [`Error::Conflict`] and [`Error::InvalidState`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     let action = match request.route().map(|route| (route.method, route.path)) {

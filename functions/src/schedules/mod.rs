@@ -14,8 +14,8 @@ use pennon_core::http::{Request, Response};
 /// Handles the routes of schedules.
 ///
 /// # Errors
-/// Those of [`Request::actor`], then those of the route: [`Error::Unavailable`], [`Error::Invalid`],
-/// [`Error::FlagNotFound`], [`Error::NotFound`] or [`Error::InvalidState`].
+/// Those of [`Request::actor`], then those of the route, such as [`Error::Unavailable`], [`Error::Invalid`],
+/// [`Error::FlagNotFound`], [`Error::NotFound`] and [`Error::InvalidState`].
 pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let actor = request.actor(&app.config.auth)?;
     match request.route().map(|route| (route.method, route.path)) {
