@@ -2,8 +2,8 @@
 //! clients expect.
 //!
 //! `middleware` responds to requests without a route of the function, in every function alike: 404; 405 if the path has
-//! other methods; 401 on admin paths without an identity; preflight responses to `OPTIONS`; 308 for `/console/`, and for
-//! an evaluation at `//ofrep/…`, which SDKs request if their base URL ends with a slash.
+//! other methods; 401 on admin paths without an identity; preflight responses to `OPTIONS`; 308 for `/console/`, and
+//! for an evaluation at `//ofrep/…`, which SDKs request if their base URL ends with a slash.
 
 use lambda_http::http::StatusCode;
 use pennon_core::http::{self, Response};
