@@ -11,13 +11,13 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
   if done > now then return 1 end
 end
 local own = '__b:' .. ARGV[1]
-local barriers = {}
+local new_fields = {}
 local last = now
 -- A late command was queued while Redis hung. Its writer has given up, so a barrier would only prevent hits.
 local late = now - tonumber(ARGV[3]) > tonumber(ARGV[4])
 if not late then
   last = now + tonumber(ARGV[2])
-  barriers = {own, tostring(last)}
+  new_fields = {own, tostring(last)}
 end
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)
@@ -25,15 +25,15 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
     local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
     local kind = string.sub(name, 1, 4)
     if (kind == '__b:' or kind == '__d:') and name ~= own and deadline > now then
-      barriers[#barriers + 1] = name
-      barriers[#barriers + 1] = fields[i + 1]
+      new_fields[#new_fields + 1] = name
+      new_fields[#new_fields + 1] = fields[i + 1]
       last = math.max(last, deadline)
     end
   end
 end
 redis.call('DEL', key)
-if #barriers > 0 then
-  redis.call('HSET', key, unpack(barriers))
+if #new_fields > 0 then
+  redis.call('HSET', key, unpack(new_fields))
   redis.call('PEXPIRE', key, last - now)
 end
 return late and 0 or 1

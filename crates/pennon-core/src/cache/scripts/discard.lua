@@ -9,7 +9,7 @@ local revision = redis.call('HGET', key, '__rev')
 if not revision or (ARGV[1] ~= '' and revision ~= ARGV[1]) then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local barriers = {}
+local new_fields = {}
 local last = 0
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
@@ -17,14 +17,14 @@ for i = 1, #fields, 2 do
   local kind = string.sub(name, 1, 4)
   -- A barrier with a longer TTL than writers set was forged. Keeping it would prevent fills.
   if (kind == '__b:' or kind == '__d:') and deadline > now and deadline - now <= tonumber(ARGV[2]) then
-    barriers[#barriers + 1] = name
-    barriers[#barriers + 1] = fields[i + 1]
+    new_fields[#new_fields + 1] = name
+    new_fields[#new_fields + 1] = fields[i + 1]
     last = math.max(last, deadline)
   end
 end
 redis.call('PEXPIRE', key, 0)
-if #barriers > 0 then
-  redis.call('HSET', key, unpack(barriers))
+if #new_fields > 0 then
+  redis.call('HSET', key, unpack(new_fields))
   redis.call('PEXPIRE', key, last - now)
 end
 return 1
