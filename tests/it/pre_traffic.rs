@@ -24,7 +24,7 @@ async fn run(plane: &ControlPlane, more: &[(&str, &str)]) -> (Function, Result<V
     (hook, outcome)
 }
 
-fn status(plane: &ControlPlane) -> Vec<Value> {
+fn reported_statuses(plane: &ControlPlane) -> Vec<Value> {
     let reports = plane.reports();
     reports.iter().map(|it| it.body["status"].clone()).collect()
 }
@@ -82,7 +82,7 @@ async fn codedeploy_gets_failure_when_redis_does_not_answer_the_new_version() {
     stack.redis.set(Mode::Refuse).await;
     let (hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
-    assert_eq!(status(&plane), ["Failed"]);
+    assert_eq!(reported_statuses(&plane), ["Failed"]);
     assert!(hook.has_logged("the new version gets no traffic"));
 }
 
@@ -93,7 +93,7 @@ async fn codedeploy_gets_failure_when_postgresql_does_not_answer_the_new_version
     stack.database_wire.set(Mode::Refuse).await;
     let (_hook, outcome) = run(&plane, &[]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
-    assert_eq!(status(&plane), ["Failed"]);
+    assert_eq!(reported_statuses(&plane), ["Failed"]);
 }
 
 #[tokio::test]
@@ -104,11 +104,11 @@ async fn the_check_of_a_version_that_is_not_ready_is_retried() {
     let (_hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], true);
     assert_eq!(plane.invocations().len(), 3);
-    assert_eq!(status(&plane), ["Succeeded"]);
+    assert_eq!(reported_statuses(&plane), ["Succeeded"]);
 }
 
 #[tokio::test]
-async fn a_migration_for_which_lambda_has_no_instance_is_retried() {
+async fn a_migration_that_lambda_cannot_start_yet_is_retried() {
     let stack = Stack::start().await;
     for status in [429, 503, 409] {
         let plane = plane(&stack).await;
@@ -131,34 +131,33 @@ async fn an_unreachable_lambda_is_retried_until_the_time_limit() {
     let (hook, outcome) = run(&plane, &nowhere).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert!(hook.has_logged("not migrated yet"));
-    assert_eq!(status(&plane), ["Failed"]);
+    assert_eq!(reported_statuses(&plane), ["Failed"]);
 }
 
 #[tokio::test]
-async fn a_migration_that_may_not_be_invoked_is_not_retried() {
+async fn a_migration_is_not_retried_if_the_permission_to_invoke_it_is_missing() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     plane.reject_once("pennon-migrate", 403);
     let (_hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(plane.invocations().len(), 1);
-    assert_eq!(status(&plane), ["Failed"]);
+    assert_eq!(reported_statuses(&plane), ["Failed"]);
 }
 
 #[tokio::test]
-async fn a_hook_without_its_settings_reports_failure() {
+async fn a_health_function_arn_without_a_version_fails_the_deployment() {
     let stack = Stack::start().await;
     let plane = plane(&stack).await;
     let unversioned = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health";
     let (_hook, outcome) = run(&plane, &[("HEALTH_FUNCTION_ARN", unversioned)]).await;
     assert_eq!(outcome.expect("an answer")["healthy"], false);
     assert_eq!(plane.invocations().len(), 1);
-    assert_eq!(status(&plane), ["Failed"]);
+    assert_eq!(reported_statuses(&plane), ["Failed"]);
 }
 
 #[tokio::test]
-async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migration_fails_gets_none()
- {
+async fn a_new_version_gets_traffic_only_if_the_migration_of_its_database_succeeds() {
     let (empty, broken) = (
         Database::create_empty().await,
         Database::create_empty().await,
@@ -176,7 +175,7 @@ async fn the_database_is_migrated_before_the_first_call_and_a_release_whose_migr
         let plane = ControlPlane::start(migrate, health).await;
         let (_hook, outcome) = run(&plane, &[("PRE_TRAFFIC_RETRY_LIMIT_MS", "20000")]).await;
         assert!(outcome.is_ok(), "{outcome:?}");
-        assert_eq!(status(&plane), [word]);
+        assert_eq!(reported_statuses(&plane), [word]);
         // A migration that was run again would fail again.
         let invocations = plane.invocations();
         let migrations = invocations.iter().filter(|it| it.path.contains("migrate"));
