@@ -39,7 +39,7 @@ async fn migrate(database: &Database) -> Result<serde_json::Value, serde_json::V
     function.invoke(&json!({})).await
 }
 
-/// The indexes on the tables of the contract, with their columns.
+/// The indexes on the tables that Pennon shares with the existing service, with their columns.
 async fn indexed(database: &Database) -> Vec<String> {
     let rows = database
         .sql()
@@ -60,7 +60,7 @@ async fn indexed(database: &Database) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// The indexes of the contract.
+/// The indexes that these tables have.
 const INDEXED: [&str; 13] = [
     "feature_flag_schedules flag_id",
     "feature_flag_schedules id unique",
@@ -78,7 +78,7 @@ const INDEXED: [&str; 13] = [
 ];
 
 #[tokio::test]
-async fn an_empty_database_gets_the_tables_of_the_contract() {
+async fn an_empty_database_gets_the_tables_of_the_existing_service_and_the_columns_of_pennon() {
     let database = Database::create_empty().await;
     assert_eq!(
         migrate(&database).await,
@@ -156,12 +156,12 @@ async fn tables_of_the_existing_service_migrate_and_keep_their_rows() {
         .batch_execute(OLD_TABLES)
         .await
         .expect("the old tables");
-    assert_eq!(indexed(&database).await, INDEXED, "as they were found");
+    assert_eq!(indexed(&database).await, INDEXED, "in old_tables.sql");
     assert_eq!(
         migrate(&database).await,
         Ok(json!({"applied": steps_after(0), "evaluationDefaults": "existing"}))
     );
-    assert_eq!(indexed(&database).await, INDEXED, "and none twice");
+    assert_eq!(indexed(&database).await, INDEXED, "after the migration");
     let count = |table: &'static str| {
         let database = &database;
         async move {
