@@ -35,7 +35,8 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
 
     assert_eq!(percentage(&ours.call(&event).await), 50);
     assert_eq!(ours.call(&event).await.source(), "memory");
-    // A new and a warm instance. The entry in Redis has the revision that both databases have.
+    // The first call of a new instance, and a second one when it is warm. Neither uses the entry in Redis, which has the
+    // revision of both databases.
     let get = stack.function_with("get-flag", &theirs).await;
     for _ in 0..2 {
         let answer = get.call(&event).await;
@@ -52,7 +53,7 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
     let reconcile = stack.function_with("reconcile", &theirs).await;
     for percent in [8, 9, 10] {
         set_percentage(&update, "checkout", percent).await;
-        // Our instance fills again, with a revision that the other installation has seen.
+        // Our instance fills the entry again, with the revision that the other database had before its update.
         assert_eq!(percentage(&ours.call(&event).await), 50);
         assert_eq!(percentage(&get.call(&event).await), percent);
         reconcile
