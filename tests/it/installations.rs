@@ -35,8 +35,8 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
 
     assert_eq!(percentage(&ours.call(&event).await), 50);
     assert_eq!(ours.call(&event).await.source(), "memory");
-    // The first call of a new instance, and a second one when it is warm. Neither uses the entry in Redis, which has the
-    // revision of both databases.
+    // The first call of a new instance, and a second one when it is warm. Neither uses the entry in Redis, which has
+    // the revision of both databases.
     let get = stack.function_with("get-flag", &theirs).await;
     for _ in 0..2 {
         let answer = get.call(&event).await;
