@@ -33,7 +33,7 @@ pub struct Response {
     pub error_code: Option<String>,
     /// The name that the rule returned if the flag has no such variant.
     pub unknown_variant: Option<String>,
-    /// The flag's metadata merged over the file's; none with an error.
+    /// The flag's metadata merged over the file's. `None` with an error, and always with [`Engine::JsonLogic`].
     pub metadata: Option<Map<String, Value>>,
 }
 
@@ -83,7 +83,7 @@ impl ReferenceEngine {
     }
 
     fn request(&mut self, request: &Value) -> Value {
-        let input = self.input.as_mut().expect("open while it lives");
+        let input = self.input.as_mut().expect("only drop closes the input");
         writeln!(input, "{request}").expect("the engine listens");
         let mut line = String::new();
         self.output

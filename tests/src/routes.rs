@@ -31,7 +31,8 @@ pub fn read_status(endpoint: &Endpoint) -> u16 {
     }
 }
 
-/// The `Authorization` header that a route of the local server requires: the admin's token or the API key.
+/// An `Authorization` header with which the local server serves this route: the admin's token or the API key. Routes
+/// that are open to anyone ignore it.
 pub fn authorization_for(endpoint: &Endpoint) -> String {
     let token = if endpoint.is_admin() {
         ADMIN_TOKEN
