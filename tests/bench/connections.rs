@@ -1,7 +1,8 @@
 //! Sixty warm instances use a PostgreSQL that accepts forty connections. Under load, Redis is killed and restarted, and
-//! ten instances start in between, the last five of them while other clients use every connection. Fails if a warm
-//! instance responds with an error, if a cold one responds with anything but 200 or 503 with `Retry-After`, if the last
-//! five are not refused, if instances use the cache again too late, or if a connection stays open.
+//! ten instances start in between; the last five get their first request while other clients use every connection.
+//! Fails if a warm instance responds with an error, if a cold one responds with anything but 200 or 503 with
+//! `Retry-After`, if the last five are not refused, if instances use the cache again too late, or if a connection stays
+//! open.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench connections`; `CONNECTIONS_SECONDS` is the length of
 //! a phase (10), `CONNECTIONS_PAUSE_MS` the pause between two requests of an instance (200), and `CONNECTIONS_DELAY_MS`
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
-use pennon_tests::limits::{LEFT_CONNECTIONS, RECOVERY, Verdict};
+use pennon_tests::limits::{CONNECTIONS_CLOSED, RECOVERY, Verdict};
 use pennon_tests::plot::Plot;
 use pennon_tests::postgres::{Server, connect, migrate};
 use pennon_tests::response::Response;
@@ -34,7 +35,7 @@ use tokio_postgres::Client;
 
 const WARM: usize = 60;
 const COLD: usize = 10;
-/// Cold instances that start while other clients use every connection.
+/// Cold instances whose first request arrives while other clients use every connection.
 const REFUSED: usize = 5;
 /// The server's `max_connections`. Three of them are for superusers, which functions are not.
 const CONNECTIONS: u32 = 40;
@@ -95,7 +96,10 @@ async fn main() -> ExitCode {
         is_over: Cell::new(false),
     };
     let connections = RefCell::new(Vec::new());
-    let load = join_all(warm.iter().map(|instance| ask(instance, &clock, pause)));
+    let load = join_all(
+        warm.iter()
+            .map(|instance| send_until_over(instance, &clock, pause)),
+    );
     let phases = async {
         tokio::time::sleep(length).await;
         redis.kill();
@@ -121,9 +125,9 @@ async fn main() -> ExitCode {
     for instance in &warm {
         instance.process().freeze();
     }
-    let ended = Instant::now();
+    let frozen = Instant::now();
     eventually("no connection is left", async || count(&admin).await == 0).await;
-    let closed = ended.elapsed();
+    let closed = frozen.elapsed();
     report(&clock, &samples, &cold, &connections.borrow(), closed)
 }
 
@@ -192,7 +196,7 @@ async fn call(instance: &Function, clock: &Clock) -> Sample {
     }
 }
 
-async fn ask(instance: &Function, clock: &Clock, pause: Duration) -> Vec<Sample> {
+async fn send_until_over(instance: &Function, clock: &Clock, pause: Duration) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !clock.is_over.get() {
         samples.push(call(instance, clock).await);
@@ -304,8 +308,8 @@ fn report(
     println!("all instances used the cache again after {recovery:.0} ms");
     verdict.limit(RECOVERY, recovery, "Redis is back");
     let gone = milliseconds(closed);
-    println!("no connection was open {gone:.0} ms after the last response");
-    verdict.limit(LEFT_CONNECTIONS, gone, "after the load");
+    println!("no connection was open {gone:.0} ms after the instances were frozen");
+    verdict.limit(CONNECTIONS_CLOSED, gone, "after the load");
 
     let most = f64::from(CONNECTIONS);
     let plot = Plot {

@@ -1,4 +1,4 @@
-//! The documented limits of times and counts. A benchmark that exceeds a limit prints it and exits with an error.
+//! The documented limits of what the benchmarks measure. A benchmark that exceeds a limit prints it and exits with an error.
 //!
 //! An environment variable with the name of a limit overrides it, to see a benchmark fail or to run one on debug
 //! builds: `LIMIT_P95_MS=0.001 cargo bench --locked …`.
@@ -20,13 +20,13 @@ pub struct Limit {
 pub const COLD_START: Limit = Limit {
     name: "LIMIT_COLD_START_MS",
     most: 500.0,
-    description: "every cold start has connected to Redis or given it up",
+    description: "time from exec until the function has connected to Redis or stopped trying",
 };
 /// From exec to the first response.
 pub const COLD_RESPONSE: Limit = Limit {
     name: "LIMIT_COLD_RESPONSE_MS",
     most: 700.0,
-    description: "every cold start has answered its first request",
+    description: "time from exec to the first response",
 };
 /// The mean of many concurrent requests.
 pub const MEAN: Limit = Limit {
@@ -46,11 +46,11 @@ pub const CONNECTIONS: Limit = Limit {
     most: 10.0,
     description: "connections of one process to Redis",
 };
-/// Every request while Redis or a part of it is unavailable, including the first.
+/// Any request while at least one of Redis and PostgreSQL is available, including the first one of an outage.
 pub const OUTAGE: Limit = Limit {
     name: "LIMIT_OUTAGE_MS",
     most: 500.0,
-    description: "the longest request while Redis or PostgreSQL works",
+    description: "the longest request while at least one of Redis and PostgreSQL is available",
 };
 /// An evaluation by the extension, as a multiple of an empty handler of the same HTTP library.
 pub const EXTENSION_RATIO: Limit = Limit {
@@ -74,31 +74,32 @@ pub const EXTENSION_COLD_START: Limit = Limit {
 pub const RECOVERY: Limit = Limit {
     name: "LIMIT_RECOVERY_MS",
     most: 5_000.0,
-    description: "every instance uses a Redis that is back",
+    description: "time from the return of Redis until every instance uses it again",
 };
-/// From the last response until no connection to PostgreSQL is open.
-pub const LEFT_CONNECTIONS: Limit = Limit {
-    name: "LIMIT_LEFT_CONNECTIONS_MS",
+/// From the freeze of all instances, after their last response, until no connection to PostgreSQL is open.
+pub const CONNECTIONS_CLOSED: Limit = Limit {
+    name: "LIMIT_CONNECTIONS_CLOSED_MS",
     most: 1_000.0,
-    description: "no connection to PostgreSQL is left after the last answer",
+    description: "time from the freeze of all instances until no connection to PostgreSQL is open",
 };
-/// The peak memory of a function, of its 512 MB, with the largest accepted flags.
+/// The peak memory of a function with 512 MB, with the most expensive flags that the API accepts and with more
+/// expensive ones, created before the API had limits.
 pub const MEMORY: Limit = Limit {
     name: "LIMIT_MEMORY_MB",
     most: 420.0,
     description: "megabytes that a function has taken at most",
 };
-/// The time of a read of the most expensive accepted flags.
+/// The mean time of a read of the most expensive flags that the API accepts.
 pub const EXPENSIVE_READ: Limit = Limit {
     name: "LIMIT_EXPENSIVE_READ_MS",
     most: 250.0,
-    description: "the average read of flags that may be written",
+    description: "the mean time of a read of the most expensive flags that the API accepts",
 };
 /// From the alarm of a ramp to the last read of the ramped-up value, at 100 requests per second.
 pub const ROLLBACK: Limit = Limit {
     name: "LIMIT_ROLLBACK_MS",
     most: 1_000.0,
-    description: "no read returns the ramped-up value any more, 99th percentile",
+    description: "time from an alarm to the last read of the ramped-up value, 99th percentile",
 };
 /// The percentage of cache operations that fail in ten minutes of load with failovers.
 pub const FAILED_OPERATIONS: Limit = Limit {
