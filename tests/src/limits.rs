@@ -1,4 +1,5 @@
-//! The documented limits of what the benchmarks measure. A benchmark that exceeds a limit prints it and exits with an error.
+//! The documented limits of what benchmarks measure. A benchmark that exceeds a limit prints it and exits with an
+//! error.
 //!
 //! An environment variable with the name of a limit overrides it, to see a benchmark fail or to run one on debug
 //! builds: `LIMIT_P95_MS=0.001 cargo bench --locked …`.
