@@ -18,17 +18,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         Ok((context, digest)) => {
             let revision = caller.reading.snapshot.revision;
             let tag = ETag::for_context(revision, &caller.environment, caller.kind, &digest);
-            let rules = caller.reading.snapshot.rules();
-            if !rules.depends_on_time() && request.has_current(&tag) {
-                http::not_modified(&tag)
-            } else {
-                let as_json_string = request.needs_body_as_json_string();
-                caller.answer_all(&context, as_json_string, &app.tally, |response| {
-                    http::with_etag(response, &tag, rules.depends_on_time(), |tag| {
-                        request.has_current(tag)
-                    })
-                })
-            }
+            caller.answer_all(request.incoming(), &context, &tag, &app.tally)
         }
         Err(failure) => {
             request.context().trace.failed(failure.kind());

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{EscapedBody, Response, Routed};
+use crate::http::{Response, Routed, is_json_string};
 use event::Event;
 
 /// An error of the Lambda runtime itself, which ends the instance.
@@ -60,9 +60,8 @@ impl Serialize for GatewayResponse {
         if let Body::Text(text) = body
             && !text.is_empty()
         {
-            if let Some(EscapedBody(escaped)) = self.0.extensions().get() {
-                debug_assert_eq!(json_string(text).ok().as_ref(), Some(escaped));
-                fields.serialize_field("body", &RawJson(escaped))?;
+            if is_json_string(&self.0) {
+                fields.serialize_field("body", &RawJson(text))?;
             } else {
                 let escaped = json_string(text).map_err(S::Error::custom)?;
                 fields.serialize_field("body", &RawJson(&escaped))?;

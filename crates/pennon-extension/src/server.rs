@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use axum::http::{Method, Request, Response, StatusCode};
 use pennon_core::error::Error;
-use pennon_core::http::{self, ETag, MAX_BODY_SIZE, OfrepPath};
+use pennon_core::http::{self, ETag, Incoming, MAX_BODY_SIZE, OfrepPath};
 use pennon_core::ofrep::{self, ApiClient};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -48,9 +48,13 @@ async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Re
         Err(NoFlags::KeyRejected) => return failed(&Error::NoKey, &path),
         Err(NoFlags::NotReady) => return not_ready(path.key()),
     };
+    let incoming = Incoming {
+        headers: parts.headers,
+        ..Incoming::default()
+    };
     let response = match path.key() {
         Some(key) => single(evaluator, &caller, key, &body),
-        None => bulk(evaluator, &caller, &body, &parts.headers),
+        None => bulk(evaluator, &caller, &body, &incoming),
     };
     http::with_cache_headers(response, &caller.reading)
 }
@@ -71,26 +75,15 @@ fn bulk(
     evaluator: &Evaluator,
     caller: &ApiClient,
     body: &[u8],
-    headers: &HeaderMap,
+    incoming: &Incoming,
 ) -> http::Response {
     let (context, digest) = match ofrep::parse_with_digest(body) {
         Ok(parsed) => parsed,
         Err(failure) => return failure.answer(None),
     };
-    let has = |tag: &ETag| {
-        let tags = headers.get_all(header::IF_NONE_MATCH).iter();
-        tags.filter_map(|value| value.to_str().ok())
-            .any(|value| tag.matches(value))
-    };
-    let snapshot = &caller.reading.snapshot;
-    let tag = ETag::for_context(snapshot.revision, &caller.environment, caller.kind, &digest);
-    let depends_on_time = snapshot.rules().depends_on_time();
-    if !depends_on_time && has(&tag) {
-        return http::not_modified(&tag);
-    }
-    caller.answer_all(&context, false, &evaluator.tally, |response| {
-        http::with_etag(response, &tag, depends_on_time, has)
-    })
+    let revision = caller.reading.snapshot.revision;
+    let tag = ETag::for_context(revision, &caller.environment, caller.kind, &digest);
+    caller.answer_all(incoming, &context, &tag, &evaluator.tally)
 }
 
 /// 503: SDKs use the application's default values, and try again at their next evaluation or poll.

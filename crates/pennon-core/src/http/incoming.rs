@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lambda_http::http::{HeaderMap, Method, header};
 use url::form_urlencoded;
 
+use super::etag::ETag;
 use super::route::{self, Match};
 use crate::auth::Claims;
 use crate::key_kind::KeyKind;
@@ -130,11 +131,21 @@ impl Incoming {
         }
     }
 
-    /// Whether the body of the response should also be made as a JSON string, which the gateway expects. If the client
-    /// accepts compression, plain text is enough, because the compressed body is made from that.
+    /// Whether the caller has the response with this tag (`If-None-Match`).
     #[must_use]
-    pub fn needs_body_as_json_string(&self) -> bool {
-        self.is_from_gateway && !self.headers.contains_key(header::ACCEPT_ENCODING)
+    pub(crate) fn has_current(&self, tag: &ETag) -> bool {
+        let tags = self.headers.get_all(header::IF_NONE_MATCH).iter();
+        tags.filter_map(|value| value.to_str().ok())
+            .any(|value| tag.matches(value))
+    }
+
+    /// Whether a body may be made as a JSON string, which the gateway expects. The plain text is needed to compress the
+    /// body, and for the length in the response to `HEAD`.
+    #[must_use]
+    pub(crate) fn takes_json_string(&self) -> bool {
+        self.is_from_gateway
+            && self.method != Method::HEAD
+            && !self.headers.contains_key(header::ACCEPT_ENCODING)
     }
 
     pub(crate) fn find(&self) -> Match {

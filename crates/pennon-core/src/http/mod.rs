@@ -26,11 +26,11 @@ pub use incoming::{Incoming, MAX_BODY_SIZE, Query, Routed, TrustedKey};
 pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
 pub use page::{content_security_policy, with_page_headers};
 pub use path::OfrepPath;
-pub(crate) use reply::{EscapedBody, json_body, permanent_redirect};
 pub use reply::{
     MAX_RESPONSE_SIZE, Response, error_reply, header_list, json, no_content, not_modified,
     size_above_limit, with_added_vary, with_fixed_header, with_header,
 };
+pub(crate) use reply::{is_json_string, json_body, permanent_redirect};
 pub use request::Request;
 pub(crate) use route::PREFIX;
 pub use route::{
@@ -68,7 +68,7 @@ pub fn with_cache_headers(response: Response, reading: &Reading) -> Response {
 /// Adds an `ETag`. If rules depend on the time, the tag also covers the body, and a caller that has the response with
 /// this tag gets 304.
 #[must_use]
-pub fn with_etag(
+pub(crate) fn with_etag(
     response: Response,
     tag: &ETag,
     depends_on_time: bool,

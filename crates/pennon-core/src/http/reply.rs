@@ -41,19 +41,25 @@ pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     response
 }
 
-/// The body of a response as a JSON string, for the gateway. `lambda.rs` sends it only if the body is a [`Body::Text`]:
-/// compression replaces the body by a [`Body::Binary`], so this string never belongs to an earlier body.
-#[derive(Debug, Clone)]
-pub(crate) struct EscapedBody(pub(crate) String);
+/// An extension of a response for the gateway whose text is a JSON string already. Its client accepts no compression,
+/// so nothing else reads the text.
+#[derive(Debug, Clone, Copy)]
+struct JsonString;
 
 /// A response with a body that is JSON already.
 #[must_use]
 pub(crate) fn json_body(status: StatusCode, body: BodyText) -> Response {
-    let mut response = json_text(status, body.plain);
-    if let Some(escaped) = body.escaped {
-        response.extensions_mut().insert(EscapedBody(escaped));
+    let mut response = json_text(status, body.text);
+    if body.is_json_string {
+        response.extensions_mut().insert(JsonString);
     }
     response
+}
+
+/// Whether the text of the body is a JSON string already, as the gateway expects it.
+#[must_use]
+pub(crate) fn is_json_string(response: &Response) -> bool {
+    response.extensions().get::<JsonString>().is_some()
 }
 
 /// The size of the body as Lambda counts it, if it exceeds [`MAX_RESPONSE_SIZE`].
@@ -63,10 +69,10 @@ pub fn size_above_limit(response: &Response) -> Option<usize> {
     if response.body().len() <= MAX_RESPONSE_SIZE / 2 {
         return None;
     }
-    let size = if let Body::Binary(bytes) = response.body() {
-        base64_size(bytes.len())
-    } else {
-        on_the_wire(response.body().as_ref())
+    let size = match response.body() {
+        Body::Binary(bytes) => base64_size(bytes.len()),
+        Body::Text(text) if is_json_string(response) => text.len(),
+        body => on_the_wire(body),
     };
     (size > MAX_RESPONSE_SIZE).then_some(size)
 }

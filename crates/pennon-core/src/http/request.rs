@@ -137,7 +137,8 @@ impl Request {
     }
 
     /// The request before validation.
-    pub(crate) fn incoming(&self) -> &Incoming {
+    #[must_use]
+    pub fn incoming(&self) -> &Incoming {
         &self.incoming
     }
 
@@ -383,21 +384,10 @@ impl Request {
         })
     }
 
-    /// Whether the caller has the response with this tag (`If-None-Match`).
+    /// See [`Incoming::has_current`].
     #[must_use]
     pub fn has_current(&self, tag: &ETag) -> bool {
-        self.incoming
-            .headers
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| tag.matches(value))
-    }
-
-    /// See [`Incoming::needs_body_as_json_string`].
-    #[must_use]
-    pub fn needs_body_as_json_string(&self) -> bool {
-        self.incoming.needs_body_as_json_string()
+        self.incoming.has_current(tag)
     }
 
     /// Whether `Accept` names this media type.

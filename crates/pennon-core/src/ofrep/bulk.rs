@@ -1,5 +1,7 @@
 //! Evaluation of one flag, or of all flags that the caller may see.
 
+use std::sync::Arc;
+
 use lambda_http::http::StatusCode;
 use pennon_eval::{Context, RequestFuel};
 use serde::Serialize;
@@ -7,9 +9,12 @@ use serde_json::{Map, Value};
 
 use super::api_client::ApiClient;
 use crate::counts::Tally;
-use crate::http::{MAX_RESPONSE_SIZE, Response, json, json_body, size_above_limit};
+use crate::http::{
+    ETag, Incoming, MAX_RESPONSE_SIZE, Response, json, json_body, not_modified, size_above_limit,
+    with_etag,
+};
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, without_nested_values};
-use crate::snapshot::fragments::{self, BodyText, Choice};
+use crate::snapshot::fragments::{self, BodyText, Choice, Fragments};
 use crate::timestamp::unix_seconds;
 use crate::wire_size::wire_size;
 
@@ -27,6 +32,12 @@ struct Bulk<'a> {
     flags: Vec<Entry<'a>>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     metadata: Map<String, Value>,
+}
+
+/// What a response with all flags serves.
+enum Served<'a> {
+    Choices(&'a Arc<Fragments>, Vec<Choice>),
+    Values(Bulk<'a>),
 }
 
 impl Item<'_> {
@@ -133,54 +144,84 @@ impl ApiClient {
         self.item(key, context, unix_seconds(), &mut RequestFuel::default())
     }
 
-    /// The response with all flags that the caller may see, in the order of their keys, and counts what is served.
-    /// `as_json_string` says whether to make the body as a JSON string too: see `Request::needs_body_as_json_string`.
-    /// `with_etag` adds the `ETag`, or returns 304, which is not counted.
+    /// The response with all flags that the caller may see, in the order of their keys, or 304 if the caller has the
+    /// response with this tag. Counts what is served.
     ///
     /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
     /// omitted.
     #[must_use]
     pub fn answer_all(
         &self,
+        incoming: &Incoming,
         context: &Context,
-        as_json_string: bool,
+        tag: &ETag,
         tally: &Tally,
-        with_etag: impl FnOnce(Response) -> Response,
     ) -> Response {
-        let now = unix_seconds();
-        let (body, served) = self.write_all(context, now, as_json_string);
-        let response = json_body(StatusCode::OK, body);
-        if size_above_limit(&response).is_none() {
-            let response = with_etag(response);
-            if response.status() != StatusCode::NOT_MODIFIED {
-                tally.add_choices(&self.environment, self.reading.snapshot.items(), &served);
+        self.answer(incoming, tag, tally, |as_json_string| {
+            let now = unix_seconds();
+            let (body, choices) = self.write_all(context, now, as_json_string);
+            let response = json_body(StatusCode::OK, body);
+            if size_above_limit(&response).is_none() {
+                return (response, Served::Choices(self.items(), choices));
             }
-            return response;
+            let mut bulk = self.evaluate_all(context, now);
+            (bulk.answer(), Served::Values(bulk))
+        })
+    }
+
+    /// The response with an object of booleans by flag key, without flags of other types and flags that the caller may
+    /// not see. Otherwise like [`Self::answer_all`].
+    #[must_use]
+    pub fn list_switches(
+        &self,
+        incoming: &Incoming,
+        context: &Context,
+        tag: &ETag,
+        tally: &Tally,
+    ) -> Response {
+        self.answer(incoming, tag, tally, |as_json_string| {
+            let (body, choices) = self.write_switches(context, unix_seconds(), as_json_string);
+            let response = json_body(StatusCode::OK, body);
+            (response, Served::Choices(self.switches(), choices))
+        })
+    }
+
+    /// Evaluates and counts, unless the caller has the response. If a rule reads the time, only the response shows
+    /// whether the caller has it. `evaluate` gets whether to make the body as a JSON string.
+    fn answer<'a>(
+        &self,
+        incoming: &Incoming,
+        tag: &ETag,
+        tally: &Tally,
+        evaluate: impl FnOnce(bool) -> (Response, Served<'a>),
+    ) -> Response {
+        let depends_on_time = self.reading.snapshot.rules().depends_on_time();
+        if !depends_on_time && incoming.has_current(tag) {
+            return not_modified(tag);
         }
-        let mut bulk = self.evaluate_all(context, now);
-        let response = with_etag(bulk.answer());
+        // The tag then contains a hash of the body, which must be the same however it is sent.
+        let as_json_string = !depends_on_time && incoming.takes_json_string();
+        let (response, served) = evaluate(as_json_string);
+        let response = with_etag(response, tag, depends_on_time, |tag| {
+            incoming.has_current(tag)
+        });
         if response.status() != StatusCode::NOT_MODIFIED {
-            tally.add(&self.environment, bulk.served());
+            match served {
+                Served::Choices(fragments, choices) => {
+                    tally.add_choices(&self.environment, fragments, &choices);
+                }
+                Served::Values(bulk) => tally.add(&self.environment, bulk.served()),
+            }
         }
         response
     }
 
-    /// The response with an object of booleans by flag key, without flags of other types and flags that the caller may
-    /// not see, and counts what is served. The parameters are those of [`Self::answer_all`].
-    #[must_use]
-    pub fn list_switches(
-        &self,
-        context: &Context,
-        as_json_string: bool,
-        tally: &Tally,
-        with_etag: impl FnOnce(Response) -> Response,
-    ) -> Response {
-        let (body, served) = self.write_switches(context, unix_seconds(), as_json_string);
-        let response = with_etag(json_body(StatusCode::OK, body));
-        if response.status() != StatusCode::NOT_MODIFIED {
-            tally.add_choices(&self.environment, self.reading.snapshot.switches(), &served);
-        }
-        response
+    fn items(&self) -> &Arc<Fragments> {
+        self.reading.snapshot.items()
+    }
+
+    fn switches(&self) -> &Arc<Fragments> {
+        self.reading.snapshot.switches()
     }
 
     fn write_switches(
@@ -190,7 +231,7 @@ impl ApiClient {
         as_json_string: bool,
     ) -> (BodyText, Vec<Choice>) {
         let snapshot = &self.reading.snapshot;
-        let (fragments, rules) = (snapshot.switches(), snapshot.rules());
+        let (fragments, rules) = (self.switches(), snapshot.rules());
         let mut body = fragments.begin("{", as_json_string);
         let mut served = Vec::with_capacity(snapshot.flags.len());
         for flag in fragments.visible(self.kind) {
@@ -212,7 +253,7 @@ impl ApiClient {
         as_json_string: bool,
     ) -> (BodyText, Vec<Choice>) {
         let snapshot = &self.reading.snapshot;
-        let (fragments, rules) = (snapshot.items(), snapshot.rules());
+        let (fragments, rules) = (self.items(), snapshot.rules());
         let mut fuel = RequestFuel::default();
         let mut body = fragments.begin("{\"flags\":[", as_json_string);
         let mut served = Vec::with_capacity(snapshot.flags.len());
@@ -481,9 +522,10 @@ mod tests {
                 };
                 let context = Context::parse(context.clone()).expect("a context");
                 let bulk = caller.evaluate_all(&context, 7);
-                let (body, served) = caller.write_all(&context, 7, true);
-                assert_eq!(body.plain, fragments::json(&bulk));
-                assert_eq!(body.escaped, Some(fragments::json(&body.plain)));
+                let (body, served) = caller.write_all(&context, 7, false);
+                assert_eq!(body.text, fragments::json(&bulk));
+                let (as_json_string, _) = caller.write_all(&context, 7, true);
+                assert_eq!(as_json_string.text, fragments::json(&body.text));
                 let (by_name, by_number) = (Tally::default(), Tally::default());
                 by_name.add(&caller.environment, bulk.served());
                 by_number.add_choices(&caller.environment, snapshot.items(), &served);
@@ -499,9 +541,10 @@ mod tests {
                         Some((key, snapshot.rules().is_on(key, &context, 7)?))
                     })
                     .collect();
-                let (body, served) = caller.write_switches(&context, 7, true);
-                assert_eq!(body.plain, fragments::json(&values));
-                assert_eq!(body.escaped, Some(fragments::json(&body.plain)));
+                let (body, served) = caller.write_switches(&context, 7, false);
+                assert_eq!(body.text, fragments::json(&values));
+                let (as_json_string, _) = caller.write_switches(&context, 7, true);
+                assert_eq!(as_json_string.text, fragments::json(&body.text));
                 let names = values
                     .iter()
                     .map(|(key, on)| (*key, if *on { "on" } else { "off" }));

@@ -26,9 +26,8 @@ pub(crate) struct Fragments {
     end: String,
     /// The text of each choice, escaped for API Gateway. Prepared on first use, because only Lambda functions need it.
     escaped: OnceLock<EscapedFragments>,
-    /// The lengths of the last response, plain and escaped, which the next one probably has too.
+    /// The length of the last response, which the next one probably has too.
     last_length: AtomicUsize,
-    last_escaped_length: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -49,10 +48,10 @@ struct ChoiceText {
 /// The body of a response.
 #[derive(Debug)]
 pub(crate) struct BodyText {
-    pub(crate) plain: String,
-    /// The body as a JSON string, as a Lambda function must return it to API Gateway. It is put together from escaped
-    /// parts, because escaping a finished body would take longer.
-    pub(crate) escaped: Option<String>,
+    pub(crate) text: String,
+    /// The text is the body as a JSON string, as a Lambda function must return it to API Gateway. It is put together
+    /// from escaped parts, because escaping a finished body would take longer.
+    pub(crate) is_json_string: bool,
 }
 
 /// A variant of a flag, or the absence of a value, by its number in [`Fragments`].
@@ -144,7 +143,6 @@ impl Fragments {
             end: String::new(),
             escaped: OnceLock::new(),
             last_length: AtomicUsize::new(0),
-            last_escaped_length: AtomicUsize::new(0),
         }
     }
 
@@ -222,23 +220,22 @@ impl Fragments {
         output: &mut BodyText,
     ) {
         let parts = &self.choices[choice.0];
-        let other_reason = reason.filter(|_| reason != parts.usual_reason);
-        let copy = |text: &str, part: &ChoiceText, output: &mut String| {
-            let begin = part.all.start + usize::from(is_first);
-            match other_reason {
-                None => output.push_str(&text[begin..part.all.end]),
-                Some(reason) => {
-                    output.push_str(&text[begin..part.reason.start]);
-                    // It needs no escapes.
-                    output.push_str(reason_name(reason));
-                    output.push_str(&text[part.reason.end..part.all.end]);
-                }
-            }
+        let (text, part) = if output.is_json_string {
+            let escaped = self.escaped();
+            (&escaped.text, &escaped.choices[choice.0])
+        } else {
+            (&self.text, &parts.text)
         };
-        copy(&self.text, &parts.text, &mut output.plain);
-        if let Some(escaped) = &mut output.escaped {
-            let fragments = self.escaped();
-            copy(&fragments.text, &fragments.choices[choice.0], escaped);
+        let begin = part.all.start + usize::from(is_first);
+        let output = &mut output.text;
+        match reason.filter(|_| reason != parts.usual_reason) {
+            None => output.push_str(&text[begin..part.all.end]),
+            Some(reason) => {
+                output.push_str(&text[begin..part.reason.start]);
+                // It needs no escapes.
+                output.push_str(reason_name(reason));
+                output.push_str(&text[part.reason.end..part.all.end]);
+            }
         }
     }
 
@@ -266,17 +263,15 @@ impl Fragments {
     }
 
     /// The beginning of a response, with memory for the rest of it.
-    pub(crate) fn begin(&self, begin: &str, as_json_string: bool) -> BodyText {
-        let with_capacity = |length: &AtomicUsize| {
-            // A little more, because the next one may have a longer reason.
-            String::with_capacity(length.load(Ordering::Relaxed) + 64)
-        };
+    pub(crate) fn begin(&self, begin: &str, is_json_string: bool) -> BodyText {
+        // A little more, because the next one may have a longer reason.
+        let capacity = self.last_length.load(Ordering::Relaxed) + 64;
         let mut body = BodyText {
-            plain: with_capacity(&self.last_length),
-            escaped: as_json_string.then(|| with_capacity(&self.last_escaped_length)),
+            text: String::with_capacity(capacity),
+            is_json_string,
         };
-        if let Some(escaped) = &mut body.escaped {
-            escaped.push('"');
+        if is_json_string {
+            body.text.push('"');
         }
         body.push(begin);
         body
@@ -285,12 +280,10 @@ impl Fragments {
     /// Ends a response.
     pub(crate) fn end(&self, body: &mut BodyText) {
         body.push(&self.end);
-        self.last_length.store(body.plain.len(), Ordering::Relaxed);
-        if let Some(escaped) = &mut body.escaped {
-            escaped.push('"');
-            self.last_escaped_length
-                .store(escaped.len(), Ordering::Relaxed);
+        if body.is_json_string {
+            body.text.push('"');
         }
+        self.last_length.store(body.text.len(), Ordering::Relaxed);
     }
 
     /// The key of the flag at this position.
@@ -317,9 +310,10 @@ impl Fragments {
 impl BodyText {
     /// Appends JSON.
     pub(crate) fn push(&mut self, json: &str) {
-        self.plain.push_str(json);
-        if let Some(escaped) = &mut self.escaped {
-            escape(json, escaped);
+        if self.is_json_string {
+            escape(json, &mut self.text);
+        } else {
+            self.text.push_str(json);
         }
     }
 }
