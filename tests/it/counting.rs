@@ -363,7 +363,9 @@ async fn an_unchanged_response_is_not_counted_even_if_a_rule_reads_the_time() {
         let answer = first.call(&event).await;
         assert_eq!(answer.status, 200, "{name}");
         let tag = answer.header("etag").expect("an ETag").to_owned();
-        let unchanged = second.call(&event.header("if-none-match", &tag)).await;
+        // A function makes the body as plain text for this client; the tag, which hashes it, is the same.
+        let plain = event.header("accept-encoding", "identity");
+        let unchanged = second.call(&plain.header("if-none-match", &tag)).await;
         assert_eq!(unchanged.status, 304, "{name}");
         let lines = [first.last_request(), second.last_request()];
         assert!(
