@@ -145,6 +145,32 @@ async fn the_schedule_of_a_flag_that_an_edit_removed_does_not_change_a_new_flag(
 }
 
 #[tokio::test]
+async fn an_edit_that_removes_a_flag_cancels_its_schedules() {
+    for stopped in [false, true] {
+        let mut api = Api::on_file().await;
+        let path = api.local().folder().join("flags.json");
+        schedule_change(&api, &json!({"enabled": false})).await;
+        let original = std::fs::read_to_string(&path).expect("a file");
+        if stopped {
+            api.local_mut().kill();
+        }
+        std::fs::write(&path, r#"{"flags": {}}"#).expect("an edit");
+        if stopped {
+            api.local_mut().restart().await;
+        }
+        eventually("the flag is gone", async || {
+            api.read(SCHEDULE).await.status == 404
+        })
+        .await;
+        std::fs::write(&path, original).expect("an edit");
+        api.local_mut().restart().await;
+        let list = api.read(SCHEDULE).await;
+        assert_eq!(statuses(&list), ["cancelled"], "stopped: {stopped}");
+        assert_eq!(list.json()[0]["cancelledBy"], "flags.json");
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_schedule_is_rejected() {
     for api in Api::of_both_kinds().await {
         let nowhere = "/api/admin/flags/no-such-flag/schedule";

@@ -383,9 +383,30 @@ impl Inner {
         }
         let before = self.seen.is_some().then_some(&self.data.contents);
         let path = self.files.flags();
-        self.data.contents = Contents::parse_after(before, read.json(), &self.data.state, path)?;
+        let contents = Contents::parse_after(before, read.json(), &self.data.state, path)?;
+        self.cancel_schedules_of_removed_flags(&contents)?;
+        self.data.contents = contents;
         self.seen = Some((read.stamp, digest));
         self.raise_revision();
+        Ok(())
+    }
+
+    /// Cancels the schedules of flags that these contents, which somebody has edited, no longer have. They must not
+    /// change a flag that a later edit adds with the same key.
+    fn cancel_schedules_of_removed_flags(&mut self, contents: &Contents) -> Result<(), String> {
+        let records = self.data.state.cancel_schedules_without_flag(contents);
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.journal.append(&records)?;
+        for record in &records {
+            self.data.state.apply(record);
+        }
+        tracing::warn!(
+            file = %self.files.flags().display(),
+            schedules = records.len(),
+            "an edit removed flags with pending schedules, which are cancelled"
+        );
         Ok(())
     }
 

@@ -8,10 +8,11 @@ use pennon_eval::{Bucketing, Flag, FlagKey, Rollout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::flags_file::Contents;
 use super::hours::Hours;
 use crate::counts::{Count, Counts};
 use crate::ramp::{Ramp, RampState};
-use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
+use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord, ScheduleStatus};
 
 /// One change of the state. The names of variants and fields are the format of the state file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -252,6 +253,29 @@ impl State {
     /// An archived flag, with its overrides.
     pub(super) fn archived(&self, environment: &str, key: &FlagKey) -> Option<&Archived> {
         self.of(environment)?.archived.get(key)
+    }
+
+    /// The records that cancel the schedules of flags that are neither in `flags.json` nor archived.
+    pub(super) fn cancel_schedules_without_flag(&self, contents: &Contents) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (name, state) in &self.environments {
+            let has_no_flag = |key: &FlagKey| {
+                contents.flag(name, key).is_none() && !state.archived.contains_key(key)
+            };
+            let schedules = state.schedules.values();
+            let removed = schedules.filter(|it| it.is_open() && has_no_flag(&it.flag_key));
+            records.extend(removed.map(|schedule| Record::Schedule {
+                environment: name.clone(),
+                schedule: Box::new(ScheduleRecord {
+                    status: ScheduleStatus::Cancelled,
+                    cancelled_by: Some("flags.json".to_owned()),
+                    cancelled_at: Some(SystemTime::now()),
+                    next_retry_at: None,
+                    ..schedule.clone()
+                }),
+            }));
+        }
+        records
     }
 
     /// Applies a record. Audit entries, counts and uses of keys belong to the [`History`].

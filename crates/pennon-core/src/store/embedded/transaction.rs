@@ -115,7 +115,7 @@ impl Transaction {
         if self.data.flag(self.environment.as_str(), key).is_some() {
             return Err(Error::Conflict(format!("Flag '{key}' already exists")));
         }
-        // An edit of the file can remove a flag, but not its schedules, which must not change a new flag.
+        // An edit of the file can remove a flag, but not its cancelled schedules, which do not belong to a new flag.
         let state = self.data.state.of(self.environment.as_str()).into_iter();
         let mut schedules = state.flat_map(|state| state.schedules.values());
         if schedules.any(|schedule| schedule.flag_key == *key) {
