@@ -141,6 +141,43 @@ async fn a_revert_that_takes_a_flag_out_of_the_archive_cancels_its_schedules() {
     assert_eq!(list[0]["status"], "cancelled", "{list}");
 }
 
+#[tokio::test]
+async fn an_override_cannot_be_reverted_to_a_variant_that_its_flag_no_longer_has() {
+    for api in Api::of_both_kinds().await {
+        let of = |names: &[&str]| {
+            let variants: Value = names
+                .iter()
+                .map(|name| ((*name).to_owned(), json!(name)))
+                .collect();
+            json!({"definition": {"variants": variants, "defaultVariant": "a"}})
+        };
+        let typed = api.admin_if("*", "PATCH", CHECKOUT, &of(&["a", "b"])).await;
+        assert_eq!(typed.status, 200, "{typed:?} on {}", api.on);
+        let b = json!({"userId": "alice", "overrideType": "include", "variant": "b"});
+        let set = api.admin("POST", USERS, &b).await;
+        assert_eq!(set.status, 201, "{set:?} on {}", api.on);
+        let of_one = newest(&api).await;
+        let replaced = |list: Value| json!({ "overrides": list });
+        for list in [json!([]), json!([b])] {
+            let put = api.admin_if("*", "PUT", USERS, &replaced(list)).await;
+            assert_eq!(put.status, 200, "{put:?} on {}", api.on);
+        }
+        let of_many = newest(&api).await;
+        let put = api.admin_if("*", "PUT", USERS, &replaced(json!([]))).await;
+        assert_eq!(put.status, 200, "{put:?} on {}", api.on);
+        let typed = api.admin_if("*", "PATCH", CHECKOUT, &of(&["a"])).await;
+        assert_eq!(typed.status, 200, "{typed:?} on {}", api.on);
+        for (entry, action) in [(of_one, "override.set"), (of_many, "overrides.set")] {
+            assert_eq!(entry["action"], action, "on {}", api.on);
+            let body = json!({"auditId": entry["id"], "state": "after"});
+            let answer = api.admin_if("*", "POST", REVERT, &body).await;
+            assert_eq!(answer.status, 409, "{action} {answer:?} on {}", api.on);
+            let message = answer.json()["message"].to_string();
+            assert!(message.contains("the variant 'b'"), "{message}");
+        }
+    }
+}
+
 /// The id of the audit entry of the newest archiving.
 async fn newest_archiving(api: &Api) -> Value {
     let entry = api.read(AUDIT).await.json();

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::FlagService;
 use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of};
 use super::overrides::{
-    check_variant, delete_override, override_in, override_state, revert_overrides, write_override,
+    accepts_override, check_revert_to, delete_override, override_in, override_state,
+    revert_overrides, write_override,
 };
 use super::ramps::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
 use super::schedules::cancel_schedules;
@@ -179,7 +180,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown entry; [`Error::Conflict`] if the flag did not exist at that time, or an
-    /// override names a variant that it did not have; [`Error::PreconditionFailed`];
+    /// override names a variant that it did not have, or the override in the entry one that it no longer has;
+    /// [`Error::PreconditionFailed`];
     /// [`Error::Invalid`] if its definition refers to a removed evaluator; [`Error::RateLimited`] for an override.
     pub async fn revert_flag(
         &self,
@@ -313,7 +315,7 @@ async fn restore_overrides(
     let wanted: Vec<OverrideRecord> = overrides
         .iter()
         .filter_map(override_in)
-        .filter(|wanted| check_variant(flag, &wanted.kind).is_ok())
+        .filter(|wanted| accepts_override(flag, &wanted.kind))
         .collect();
     let restored = transaction.put_overrides(key, &wanted).await?;
     Ok(restored.iter().map(override_state).collect())
@@ -344,6 +346,7 @@ async fn revert_override(
             "an audit entry of an override has no override".to_owned(),
         ));
     };
+    check_revert_to(&wanted, &record.flag)?;
     write_override(transaction, key, &record.flag, &wanted).await?;
     Ok(record)
 }

@@ -55,6 +55,9 @@ impl FlagService {
     ) -> Result<Changed<OverrideRecord>, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let record = require_in_use(transaction.flag(key).await?, key)?;
+        if !accepts_override(&record.flag, &wanted.kind) {
+            return Err(Error::invalid_field("variant", NO_SUCH_VARIANT));
+        }
         let wanted = OverrideRecord {
             user_id: wanted.user_id,
             kind: wanted.kind,
@@ -96,18 +99,16 @@ impl FlagService {
     }
 }
 
-/// Sets an override, with its audit entry.
+/// Sets an override, whose variant the flag has, with its audit entry.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a variant that the flag does not have; [`Error::RateLimited`]; [`Error::Conflict`] if a ramp
-/// has rolled the flag back.
+/// [`Error::RateLimited`]; [`Error::Conflict`] if a ramp has rolled the flag back.
 pub(super) async fn write_override(
     transaction: &mut Transaction,
     key: &FlagKey,
     flag: &Flag,
     wanted: &OverrideRecord,
 ) -> Result<OverrideRecord, Error> {
-    check_variant(flag, &wanted.kind)?;
     check_change_rate(transaction, key).await?;
     let before = transaction.find_override(key, &wanted.user_id).await?;
     if may_give_flag(flag, before.as_ref().map(|it| &it.kind), Some(&wanted.kind)) {
@@ -306,7 +307,7 @@ async fn write_overrides(
 /// of other users stay as they are.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a variant that the flag no longer has; [`Error::RateLimited`].
+/// Those of [`check_revert_to`]; [`Error::RateLimited`]; [`Error::Conflict`] if a ramp has rolled the flag back.
 pub(super) async fn revert_overrides(
     transaction: &mut Transaction,
     key: &FlagKey,
@@ -319,7 +320,7 @@ pub(super) async fn revert_overrides(
     };
     let wanted = all(wanted);
     for one in &wanted {
-        check_variant(flag, &one.kind)?;
+        check_revert_to(one, flag)?;
     }
     let known = transaction.overrides(key).await?;
     let known: BTreeMap<&str, &OverrideRecord> = known
@@ -344,7 +345,7 @@ pub(super) async fn revert_overrides(
 fn check_variants(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
     let mut errors = FieldErrors::default();
     for (number, one) in wanted.iter().enumerate() {
-        if check_variant(flag, &one.kind).is_err() && errors.fields.len() < MAX_ERRORS {
+        if !accepts_override(flag, &one.kind) && errors.fields.len() < MAX_ERRORS {
             let field = format!("{OVERRIDES}/{number}/variant");
             errors.add(&field, NO_SUCH_VARIANT);
         }
@@ -396,20 +397,35 @@ pub(super) fn override_in(state: &Value) -> Option<OverrideRecord> {
     })
 }
 
-/// Rejects an override that names an unknown variant.
-pub(super) fn check_variant(flag: &Flag, kind: &Override) -> Result<(), Error> {
-    match (kind, &flag.definition) {
-        (Override::Include | Override::Exclude, _) => Ok(()),
-        (Override::Variant(variant), Some(definition))
-            if definition.variants.contains_key(variant) =>
-        {
-            Ok(())
+/// Whether the flag can have an override of this kind: it must have the variant that the override gives.
+pub(super) fn accepts_override(flag: &Flag, kind: &Override) -> bool {
+    match kind {
+        Override::Include | Override::Exclude => true,
+        Override::Variant(variant) => {
+            let definition = flag.definition.as_ref();
+            definition.is_some_and(|known| known.variants.contains_key(variant))
         }
-        (Override::Unreadable, _) => Err(Error::Conflict(
-            "The override in this entry is unreadable; set it to include or exclude".to_owned(),
-        )),
-        (Override::Variant(_), _) => Err(Error::invalid_field("variant", NO_SUCH_VARIANT)),
+        Override::Unreadable => false,
     }
+}
+
+/// Rejects an override from an audit entry that the flag can no longer have.
+///
+/// # Errors
+/// [`Error::Conflict`] for a variant that the flag no longer has, or an unreadable override.
+pub(super) fn check_revert_to(wanted: &OverrideRecord, flag: &Flag) -> Result<(), Error> {
+    if accepts_override(flag, &wanted.kind) {
+        return Ok(());
+    }
+    Err(Error::Conflict(match &wanted.kind {
+        Override::Variant(variant) => format!(
+            "The override of '{}' in this entry gives the variant '{variant}', which the flag no longer has",
+            wanted.user_id
+        ),
+        Override::Include | Override::Exclude | Override::Unreadable => {
+            "The override in this entry is unreadable; set it to include or exclude".to_owned()
+        }
+    }))
 }
 
 /// Enforces the limit on changes. The flag is locked, so concurrent requests cannot exceed it.
