@@ -751,3 +751,32 @@ async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_export_leaves_out_stored_metadata_that_would_mean_something_else_in_a_file() {
+    let api = Api::on_postgres().await;
+    let metadata = json!({"tempo": "sha256", "team": "shop"});
+    let typed = json!({"definition": {"variants": {"on": true}, "metadata": metadata}});
+    let path = format!("{FLAGS}/checkout");
+    let set = api.admin_if("*", "PATCH", &path, &typed).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    let settings = json!({ "metadata": metadata });
+    let set = api.admin_if("*", "PUT", SETTINGS, &settings).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    // Earlier versions accepted these names.
+    let renamed = r#"
+        update feature_flags set definition = replace(definition::text, '"tempo"', '"pennon.salt"')::json;
+        update pennon_environment_settings
+        set settings = replace(settings::text, '"tempo"', '"pennon.bucketing"')::json"#;
+    let done = api.stack().database.sql().batch_execute(renamed).await;
+    done.expect("statements");
+    let file = api.read(EXPORT).await.json();
+    let team = json!({"team": "shop"});
+    assert_eq!(file["metadata"], team, "{file}");
+    assert_eq!(file["flags"]["checkout"]["metadata"], team, "{file}");
+    import(&api, "", &file).await;
+    let settings = api.read(SETTINGS).await.json();
+    let inherited = json!(["anonymousRollout", "bucketing"]);
+    assert_eq!(settings["inherited"], inherited, "{settings}");
+    assert_eq!(api.read(EXPORT).await.json(), file);
+}

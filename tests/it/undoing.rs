@@ -178,6 +178,68 @@ async fn an_override_cannot_be_reverted_to_a_variant_that_its_flag_no_longer_has
     }
 }
 
+#[tokio::test]
+async fn a_flag_cannot_be_reverted_to_metadata_that_is_reserved_for_files() {
+    for mut api in Api::of_both_kinds().await {
+        let of =
+            |metadata: Value| json!({"definition": {"variants": {"a": 1}, "metadata": metadata}});
+        for metadata in [json!({"tempo": "x"}), json!({})] {
+            let set = api.admin_if("*", "PATCH", CHECKOUT, &of(metadata)).await;
+            assert_eq!(set.status, 200, "{set:?} on {}", api.on);
+        }
+        let entry = newest(&api).await;
+        as_stored_by_an_earlier_version(&mut api).await;
+        let body = json!({"auditId": entry["id"], "state": "before"});
+        let answer = api.admin_if("*", "POST", REVERT, &body).await;
+        assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+        let message = answer.json()["message"].to_string();
+        assert!(message.contains("pennon.salt"), "{message}");
+        let body = json!({"auditId": entry["id"], "state": "after"});
+        let answer = api.admin_if("*", "POST", REVERT, &body).await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn an_archived_flag_with_metadata_that_is_reserved_for_files_can_be_restored() {
+    for mut api in Api::of_both_kinds().await {
+        let typed = json!({"definition": {"variants": {"a": 1}, "metadata": {"tempo": "x"}}});
+        let set = api.admin_if("*", "PATCH", CHECKOUT, &typed).await;
+        assert_eq!(set.status, 200, "{set:?} on {}", api.on);
+        archive(&api).await;
+        as_stored_by_an_earlier_version(&mut api).await;
+        restore(&api).await;
+        api.local_mut().restart().await;
+        let health = api.get("/health").await.json();
+        assert_eq!(health["status"], "healthy", "{health} on {}", api.on);
+    }
+}
+
+/// Renames the metadata `tempo` in the stored flags and their audit to `pennon.salt`, which earlier versions accepted.
+async fn as_stored_by_an_earlier_version(api: &mut Api) {
+    let (accepted, reserved) = (r#""tempo""#, r#""pennon.salt""#);
+    if let Some(stack) = &api.stack {
+        let renamed = |column: &str| {
+            format!("{column} = replace({column}::text, '{accepted}', '{reserved}')::json")
+        };
+        let statement = format!(
+            "update pennon_audit set {}, {}; update feature_flags set {}",
+            renamed("before"),
+            renamed("after"),
+            renamed("definition")
+        );
+        let done = stack.database.sql().batch_execute(&statement).await;
+        return done.expect("a statement");
+    }
+    api.local_mut().kill();
+    let path = api.local().folder().join("flags.json.state");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    let edited = text.replace(accepted, reserved);
+    assert_ne!(edited, text);
+    std::fs::write(&path, edited).expect("a file");
+    api.local_mut().restart().await;
+}
+
 /// The id of the audit entry of the newest archiving.
 async fn newest_archiving(api: &Api) -> Value {
     let entry = api.read(AUDIT).await.json();

@@ -1,5 +1,6 @@
 //! Creating, archiving, restoring, reverting and deleting flags.
 
+use pennon_eval::flagd::RESERVED_FLAG_METADATA;
 use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
@@ -21,6 +22,7 @@ use super::validate::{
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::limits::check_metadata;
 use crate::request_context::RequestContext;
 use crate::store::{Action, AuditEntry, FlagRecord, OverrideRecord, Transaction};
 
@@ -180,9 +182,9 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown entry; [`Error::Conflict`] if the flag did not exist at that time, or an
-    /// override names a variant that it did not have, or the override in the entry one that it no longer has;
-    /// [`Error::PreconditionFailed`];
-    /// [`Error::Invalid`] if its definition refers to a removed evaluator; [`Error::RateLimited`] for an override.
+    /// override names a variant that it did not have, or the override in the entry one that it no longer has, or its
+    /// metadata is reserved for files; [`Error::PreconditionFailed`]; [`Error::Invalid`] if its definition refers to a
+    /// removed evaluator; [`Error::RateLimited`] for an override.
     pub async fn revert_flag(
         &self,
         environment: &Environment,
@@ -264,6 +266,15 @@ async fn revert_whole(
     let before = transaction.flag(key).await?;
     if let Some(definition) = &target.flag.definition {
         validate_stored(transaction, definition).await?;
+        let known = before.as_ref().and_then(|it| it.flag.definition.as_ref());
+        if known != Some(definition)
+            && let Some(found) = check_metadata(&definition.metadata, &RESERVED_FLAG_METADATA)
+        {
+            return Err(Error::Conflict(format!(
+                "Entry {} holds a definition that an earlier version accepted: {} {}",
+                entry.id, found.pointer, found.message
+            )));
+        }
     }
     if let Some(before) = &before {
         expected.check(before.revision)?;

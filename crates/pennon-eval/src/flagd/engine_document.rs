@@ -40,7 +40,7 @@ pub fn write_for_engines(
             None => remote_only.push(escaped(key.as_str())),
         }
     }
-    let mut settings = Settings {
+    let settings = Settings {
         anonymous_rollout: None,
         bucketing: None,
         unreadable: None,
@@ -50,13 +50,14 @@ pub fn write_for_engines(
         FractionalVersion::V2 => "v2",
         FractionalVersion::V3 => "v3",
     };
-    let metadata = &mut settings.metadata;
-    metadata.insert(META_FRACTIONAL.to_owned(), version.into());
+    let mut document = write(&portable, &settings, Form::Export);
+    let metadata = &mut document["metadata"];
+    metadata[META_FRACTIONAL] = version.into();
     if !remote_only.is_empty() {
         // A list is not possible: flagd accepts only scalars in metadata.
-        metadata.insert(META_REMOTE_ONLY.to_owned(), remote_only.join(",").into());
+        metadata[META_REMOTE_ONLY] = remote_only.join(",").into();
     }
-    write(&portable, &settings, Form::Export)
+    document
 }
 
 /// The key in a list separated by commas. Keys may contain any character.

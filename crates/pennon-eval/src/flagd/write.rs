@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{
     BUCKETING, DESCRIPTION, META_ANONYMOUS, META_BUCKETING, META_FRACTIONAL, META_ROLLOUT,
-    META_SALT, OVERRIDES, ROLLOUT, SALT, STATE, UNREADABLE,
+    META_SALT, OVERRIDES, RESERVED_FLAG_METADATA, RESERVED_SETTINGS_METADATA, ROLLOUT, SALT, STATE,
+    UNREADABLE,
 };
 use super::simple::boolean_definition;
 use crate::{Bucketing, Flag, FlagKey, FractionalVersion, Settings};
@@ -23,7 +24,7 @@ pub enum Form {
 }
 
 /// Writes an environment as a flagd file. Flags with an unreadable definition are omitted and listed in the field
-/// `pennon.unreadable`.
+/// `pennon.unreadable`. Metadata whose name is reserved for fields of Pennon is omitted.
 #[must_use]
 pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -> Value {
     let is_unreadable = |flag: &Flag| {
@@ -36,7 +37,7 @@ pub fn write(flags: &BTreeMap<FlagKey, Flag>, settings: &Settings, form: Form) -
         .into_iter()
         .map(|(key, flag)| (key.to_string(), write_flag(flag, form)))
         .collect();
-    let mut metadata = settings.metadata.clone();
+    let mut metadata = without_reserved(&settings.metadata, &RESERVED_SETTINGS_METADATA);
     match settings.fractional {
         FractionalVersion::V2 => {
             metadata.insert(META_FRACTIONAL.to_owned(), "v2".into());
@@ -98,7 +99,7 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
                 fields.insert("targeting".to_owned(), targeting.clone());
             }
             write_description(flag, &mut fields);
-            let mut metadata = definition.metadata.clone();
+            let mut metadata = without_reserved(&definition.metadata, &RESERVED_FLAG_METADATA);
             if flag.definition.is_none() {
                 metadata.insert(META_ROLLOUT.to_owned(), percent.into());
             }
@@ -116,6 +117,14 @@ fn write_flag(flag: &Flag, form: Form) -> Value {
         fields.insert(OVERRIDES.to_owned(), json!(flag.overrides));
     }
     Value::Object(fields)
+}
+
+/// Metadata without fields that a reader of the file would take for fields of Pennon. Earlier versions stored such
+/// metadata.
+fn without_reserved(metadata: &Map<String, Value>, reserved: &[&str]) -> Map<String, Value> {
+    let mut metadata = metadata.clone();
+    metadata.retain(|name, _| !reserved.contains(&name.as_str()));
+    metadata
 }
 
 fn write_description(flag: &Flag, fields: &mut Map<String, Value>) {
