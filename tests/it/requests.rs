@@ -37,8 +37,8 @@ const EXPECTED: &str = "\
 200 POST /api/admin/flags/new-checkout/ramp/resume
 200 POST /api/admin/flags/new-checkout/ramp/advance
 200 POST /api/admin/flags/new-checkout/ramp/rollback
-404 POST /api/admin/flags/new-checkout/ramp/acknowledge
-404 POST /api/admin/flags/new-checkout/ramp/cancel
+400 POST /api/admin/flags/new-checkout/ramp/acknowledge
+400 POST /api/admin/flags/new-checkout/ramp/cancel
 200 POST /api/admin/flags/new-checkout/explain
 200 GET /api/admin/me
 200 GET /api/admin/environments

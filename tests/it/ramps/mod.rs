@@ -228,7 +228,8 @@ async fn each_action_is_allowed_in_its_states_only() {
                     "{action} of {state}: {answer:?}"
                 );
                 if !is_allowed {
-                    assert!([400, 404].contains(&answer.status), "{answer:?}");
+                    assert_eq!(answer.status, 400, "{action} of {state}: {answer:?}");
+                    assert_eq!(answer.json()["error"], "INVALID_STATE", "{answer:?}");
                     assert_eq!(ramp(&api).await, before, "nothing has changed");
                 }
             }

@@ -39,7 +39,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`], [`Error::NotFound`] without a ramp, [`Error::PreconditionFailed`];
-    /// [`Error::InvalidState`] if its state does not allow the action; [`Error::Conflict`] if someone else has changed
+    /// [`Error::InvalidState`] if the newest ramp has ended, or its state does not allow the action; [`Error::Conflict`] if someone else has changed
     /// the flag, or if a guard is not OK.
     #[expect(clippy::too_many_arguments, reason = "a request and its context")]
     pub async fn apply_ramp_action(
@@ -62,7 +62,8 @@ impl FlagService {
         let found = transaction.flag(key).await?;
         let Some(mut ramp) = transaction.open_ramp(key).await? else {
             require_in_use(found, key)?;
-            return Err(Error::NotFound(format!("A live ramp of '{key}'")));
+            transaction.rollback().await;
+            return Err(self.no_open_ramp(environment, key, expected).await);
         };
         expected.check(ramp.version)?;
         if supersede_if_changed(&mut transaction, key, &mut ramp, found.as_ref()).await? {
@@ -148,6 +149,24 @@ impl FlagService {
             value: ramp,
             invalidated,
         })
+    }
+
+    /// Why an action on the newest ramp of a flag without an open ramp is impossible.
+    async fn no_open_ramp(
+        &self,
+        environment: &Environment,
+        key: &FlagKey,
+        expected: &Expected,
+    ) -> Error {
+        let ended = match self.ramps(environment, key).await {
+            Ok(ramps) => ramps.into_iter().next(),
+            Err(error) => return error,
+        };
+        let Some(Ramp { version, state, .. }) = ended else {
+            return Error::NotFound(format!("A ramp of '{key}'"));
+        };
+        let changed = expected.check(version).err();
+        changed.unwrap_or_else(|| Error::InvalidState(format!("The ramp has ended: it is {state}")))
     }
 
     /// The beginning of the next step of a live ramp.
