@@ -1,8 +1,11 @@
 //! An unreadable row affects only what depends on it, and can be repaired through the API.
 
+use std::time::{Duration, Instant};
+
 use pennon_tests::api::Api;
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;
+use pennon_tests::postgres::connect;
 use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
@@ -831,6 +834,27 @@ async fn health_notices_a_missing_column_while_redis_still_answers() {
     let health = stack.function("health").await;
     let degraded = health.call(&Event::load("health")).await.json();
     assert_eq!(degraded["status"], "degraded", "{degraded}");
+}
+
+#[tokio::test]
+async fn health_answers_within_its_time_while_the_flags_cannot_be_read() {
+    let stack = Stack::start().await;
+    let other = connect(&stack.database.url()).await.expect("connects");
+    for table in ["pennon_environments", "feature_flags"] {
+        let lock = format!("begin; lock table {table} in access exclusive mode");
+        other.batch_execute(&lock).await.expect("a lock");
+        let health = stack.function("health").await;
+        let started = Instant::now();
+        let degraded = health.call(&Event::load("health")).await.json();
+        // The timeout of a query is 15 s here.
+        assert!(started.elapsed() < Duration::from_secs(8), "{table}");
+        assert_eq!(
+            (&degraded["status"], &degraded["services"]["database"]),
+            (&json!("degraded"), &json!("unhealthy")),
+            "{table}: {degraded}"
+        );
+        other.batch_execute("rollback").await.expect("no lock");
+    }
 }
 
 #[tokio::test]

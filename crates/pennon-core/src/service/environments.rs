@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout_at;
+
 use super::FlagService;
 use super::snapshot_slot::SnapshotSlot;
 use crate::cache::{Cache, Found, Lease, Lookup};
@@ -111,23 +113,39 @@ impl FlagService {
         }
     }
 
-    /// Counts unreadable rows over all environments.
+    /// All environments, after a check that the store can be read.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not answer, or lacks a table or a column.
-    pub async fn unreadable_rows(&self, context: &RequestContext) -> Result<usize, Error> {
-        let (mut count, mut installation) = (0, 0);
+    pub(super) async fn readable_environments(&self) -> Result<Vec<Environment>, Error> {
         let environments = self.store.environments().await?;
-        // The reads below may be answered from Redis and would not notice a missing table or column. This query
-        // uses all tables and columns that a read needs, and returns only a number.
+        // A read may be answered from Redis and would not notice a missing table or column. This query uses all tables
+        // and columns that a read needs, and returns only a number.
         if let Some((environment, revision)) = environments.first() {
             let known = Some(*revision);
             self.store
                 .snapshot(environment, known, Waiting::Never)
                 .await?;
         }
-        for (environment, _) in environments {
-            let reading = self.read(&environment, context).await?;
+        Ok(environments.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Counts the unreadable rows of those of these environments that can be read until the deadline. The next call
+    /// finds them in memory and continues with the others.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if neither Redis nor the store answers.
+    pub(super) async fn unreadable_rows(
+        &self,
+        environments: Vec<Environment>,
+        context: &RequestContext,
+        deadline: Instant,
+    ) -> Result<usize, Error> {
+        let (mut count, mut installation) = (0, 0);
+        for environment in environments {
+            let read = timeout_at(deadline.into(), self.read(&environment, context));
+            let Ok(reading) = read.await else { break };
+            let reading = reading?;
             let snapshot = &reading.snapshot;
             // All environments share the row of the installation.
             let shared = usize::from(snapshot.has_unreadable_defaults());

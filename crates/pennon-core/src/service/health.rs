@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout_at;
+
 use super::FlagService;
 use crate::request_context::RequestContext;
 use crate::store::Store;
@@ -15,7 +17,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 pub struct DatabaseCheck {
     /// Why the check failed, for the log, without secrets.
     pub failure: Option<String>,
-    /// The number of unreadable items in all environments; 0 if the check failed.
+    /// The number of unreadable items in the environments that could be read in time; 0 if the check failed.
     pub unreadable_rows: usize,
 }
 
@@ -48,13 +50,19 @@ impl FlagService {
     }
 
     async fn check_now(&self, context: &RequestContext, within: Duration) -> DatabaseCheck {
-        let failure = self.store.ping(within).await.err();
-        let outcome = match failure {
-            None => self
-                .unreadable_rows(context)
+        let deadline = Instant::now() + within;
+        let outcome = timeout_at(deadline.into(), async {
+            self.store.ping(within).await?;
+            let readable = self.readable_environments().await;
+            readable.map_err(|error| error.to_string())
+        });
+        let outcome = match outcome.await {
+            Ok(Ok(environments)) => self
+                .unreadable_rows(environments, context, deadline)
                 .await
                 .map_err(|error| error.to_string()),
-            Some(why) => Err(why),
+            Ok(Err(why)) => Err(why),
+            Err(_elapsed) => Err("no answer in time".to_owned()),
         };
         DatabaseCheck {
             unreadable_rows: *outcome.as_ref().unwrap_or(&0),
