@@ -9,7 +9,7 @@ use std::process::Command;
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::binaries::binary;
 use pennon_tests::clients::rust_example;
-use pennon_tests::local::{API_KEY, Local};
+use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 use pennon_tests::process::{find_program, new_folder, output_within};
 use pennon_tests::routes::{authorization_for, paths_for, read_status};
 use pennon_tests::stack::{Stack, percentage};
@@ -226,6 +226,23 @@ async fn a_client_that_sends_a_large_body_before_it_reads_receives_413() {
     let received = connection.read_to_string(&mut response);
     assert!(received.is_ok(), "{received:?}: {response}");
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
+}
+
+#[tokio::test]
+async fn a_malformed_chunked_body_is_400() {
+    let local = Local::start(&[]).await;
+    let address = local.base().trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).expect("a connection");
+    let request = format!(
+        "PATCH /api/admin/flags/dark-mode HTTP/1.1\r\nhost: {address}\r\n\
+         authorization: Bearer {ADMIN_TOKEN}\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n"
+    );
+    connection.write_all(request.as_bytes()).expect("sent");
+    let mut response = String::new();
+    let received = connection.read_to_string(&mut response);
+    assert!(received.is_ok(), "{received:?}: {response}");
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+    assert!(response.contains("Validation failed"), "{response}");
 }
 
 #[tokio::test]

@@ -21,29 +21,15 @@ pub(crate) fn alarm_of(method: &Method, path: &str) -> Option<String> {
 }
 
 /// Sets the state for an admin, and handles `ALARM` as the function `guard` does.
-pub(crate) async fn answer(
-    app: &App,
-    alarm: &str,
-    incoming: &Incoming,
-    body: axum::body::Body,
-) -> Response {
+pub(crate) async fn answer(app: &App, alarm: &str, incoming: &Incoming, body: &[u8]) -> Response {
     let set = set(app, alarm, incoming, body).await;
     set.unwrap_or_else(|error| http::error_reply(&error))
 }
 
-async fn set(
-    app: &App,
-    alarm: &str,
-    incoming: &Incoming,
-    body: axum::body::Body,
-) -> Result<Response, Error> {
+async fn set(app: &App, alarm: &str, incoming: &Incoming, body: &[u8]) -> Result<Response, Error> {
     let auth = &app.config.auth;
     Actor::verify(incoming.claims.as_ref(), &incoming.headers, auth)?.require(Role::Admin)?;
-    let body = axum::body::to_bytes(body, http::MAX_BODY_SIZE).await;
-    let body = body.map_err(|_| Error::TooLarge {
-        limit: http::MAX_BODY_SIZE,
-    })?;
-    let mut fields = Fields::parse(&body)?;
+    let mut fields = Fields::parse(body)?;
     let state = fields.take("state", |value| {
         let state = value.as_str().and_then(AlarmState::parse);
         state.ok_or("must be OK, ALARM or INSUFFICIENT_DATA")

@@ -94,24 +94,23 @@ async fn dispatch(
         local
             .gateway
             .check_browser(&routed, alarm.is_some(), &local.app.config.cors.admin);
+    let body = read(body).await;
     if let Some(alarm) = alarm {
-        return to_axum(match checked {
-            Ok(()) => alarms::answer(&local.app, &alarm, &routed.incoming, body).await,
+        return to_axum(match checked.and(body) {
+            Ok(body) => alarms::answer(&local.app, &alarm, &routed.incoming, &body).await,
             Err(error) => http::error_reply(&error),
         });
     }
     let function = routed.found.function();
     let app = local.app.clone();
-    let rejected = match read(body).await {
-        Some(body) => {
+    let rejected = match body {
+        Ok(body) => {
             routed.incoming.body = body;
             checked
                 .err()
                 .or_else(|| local.gateway.throttle(&routed.found))
         }
-        None => Some(Error::TooLarge {
-            limit: http::MAX_BODY_SIZE,
-        }),
+        Err(error) => Some(error),
     };
     to_axum(match rejected {
         None => pennon_functions::answer(app, function, routed).await,
@@ -160,21 +159,32 @@ impl Gateway {
 
 /// Reads a body. A body above the limit is read too, up to [`MAX_DISCARDED_SIZE`], and discarded: a server that
 /// closes a connection with unread bytes resets it, and the client may lose the response.
-async fn read(mut body: axum::body::Body) -> Option<Vec<u8>> {
+///
+/// # Errors
+/// [`Error::TooLarge`]; [`Error::Invalid`] for a body that ends early or is wrongly encoded.
+async fn read(mut body: axum::body::Body) -> Result<Vec<u8>, Error> {
+    let limit = http::MAX_BODY_SIZE;
     let mut kept = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.ok()?.into_data() else {
+        let frame = frame.map_err(|_| {
+            Error::invalid_form("The body is incomplete, or its chunked encoding is malformed")
+        })?;
+        let Ok(data) = frame.into_data() else {
             continue;
         };
         length += data.len();
-        if length <= http::MAX_BODY_SIZE {
+        if length <= limit {
             kept.extend_from_slice(&data);
         } else if length > MAX_DISCARDED_SIZE {
-            return None;
+            break;
         }
     }
-    (length <= http::MAX_BODY_SIZE).then_some(kept)
+    if length <= limit {
+        Ok(kept)
+    } else {
+        Err(Error::TooLarge { limit })
+    }
 }
 
 /// Converts a response to the type of axum.
