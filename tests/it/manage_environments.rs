@@ -1,6 +1,7 @@
 //! Environments: creating, listing, configuring, importing, exporting and purging, on PostgreSQL and on a file.
 
 use pennon_tests::api::Api;
+use pennon_tests::eventually;
 use pennon_tests::redis::KEY;
 use serde_json::{Value, json};
 
@@ -396,5 +397,44 @@ async fn the_list_of_environments_has_pages_and_is_whole_without_them() {
             "pagination": {"page": 2, "pageSize": 1, "total": all.len()},
         });
         assert_eq!(second.json(), expected, "on {}", api.on);
+    }
+}
+
+#[tokio::test]
+async fn a_change_in_another_environment_does_not_change_the_tag_of_an_import() {
+    for api in Api::of_both_kinds().await {
+        let staging = json!({"environment": "staging"});
+        let created = api.admin("POST", ENVIRONMENTS, &staging).await;
+        assert_eq!(created.status, 201, "{created:?} on {}", api.on);
+        let file = json!({"flags": {}});
+        let dry_run = format!("{IMPORT}?dryRun=true");
+        let preview = api.admin("POST", &dry_run, &file).await;
+        let tag = preview.header("etag").expect("a tag").to_owned();
+        let revision = |list: &Value| {
+            let all = list["environments"].as_array().cloned();
+            let mut all = all.unwrap_or_default().into_iter();
+            let found = all.find(|one| one["environment"] == "production");
+            found.expect("production")["revision"].clone()
+        };
+        let before = revision(&api.read(ENVIRONMENTS).await.json());
+        let flag = json!({"key": "new", "enabled": true});
+        let path = "/api/admin/flags?environment=staging";
+        assert_eq!(api.admin("POST", path, &flag).await.status, 201);
+        if api.stack.is_none() {
+            let path = api.local().folder().join("flags.json");
+            let text = std::fs::read_to_string(&path).expect("a file");
+            let edited = text.replace("\"new\"", "\"edited\"");
+            assert_ne!(edited, text);
+            std::fs::write(&path, edited).expect("an edit");
+            eventually("the edit applies", async || {
+                let found = api.get("/api/config/flags/edited?environment=staging");
+                found.await.status == 200
+            })
+            .await;
+        }
+        let after = revision(&api.read(ENVIRONMENTS).await.json());
+        assert_eq!(after, before, "on {}", api.on);
+        let done = api.admin_if(&tag, "POST", IMPORT, &file).await;
+        assert_eq!(done.status, 200, "{done:?} on {}", api.on);
     }
 }

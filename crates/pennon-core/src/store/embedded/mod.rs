@@ -20,7 +20,7 @@ mod state;
 mod transaction;
 mod webhooks;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,8 +60,10 @@ struct Inner {
     journal: Journal,
     /// The ids of the last batches of counts, oldest first.
     counted: VecDeque<String>,
-    /// Raised whenever the contents change, for all environments at once.
+    /// Raised whenever anything changes, so that a transaction notices an edit of the file.
     revision: Revision,
+    /// By environment, the value that `revision` got when the environment last changed.
+    revisions: BTreeMap<String, Revision>,
     /// The metadata of the file when it was last read or written, and the digest of its text.
     seen: Option<(Stamp, String)>,
     /// Excludes other processes.
@@ -91,6 +93,7 @@ impl EmbeddedStore {
             journal,
             counted: VecDeque::new(),
             revision: Revision::NONE,
+            revisions: BTreeMap::new(),
             seen: None,
             _lock: lock,
         };
@@ -139,18 +142,19 @@ impl EmbeddedStore {
             // the store counts as unavailable.
             Err(error) => {
                 let inner = self.lock_last_valid();
-                if known == Some(inner.revision) {
+                if known == Some(inner.revision_of(environment.as_str())) {
                     return Err(Error::Unavailable(error.to_string()));
                 }
                 inner
             }
         };
-        if known == Some(inner.revision) {
+        let name = environment.as_str();
+        let revision = inner.revision_of(name);
+        if known == Some(revision) {
             return Ok(SnapshotUpdate::Unchanged);
         }
-        let name = environment.as_str();
         let mut snapshot = Snapshot {
-            revision: inner.revision,
+            revision,
             defaults: inner.data.contents.defaults,
             ..Snapshot::empty()
         };
@@ -187,7 +191,11 @@ impl EmbeddedStore {
         };
         let names = inner.data.contents.environments.keys();
         let names = names.filter_map(|name| Environment::parse(name).ok());
-        Ok(names.map(|name| (name, inner.revision)).collect())
+        let with_revision = names.map(|name| {
+            let revision = inner.revision_of(name.as_str());
+            (name, revision)
+        });
+        Ok(with_revision.collect())
     }
 
     pub(super) fn list_environments(&self) -> Result<Vec<EnvironmentRecord>, Error> {
@@ -385,9 +393,10 @@ impl Inner {
         let path = self.files.flags();
         let contents = Contents::parse_after(before, read.json(), &self.data.state, path)?;
         self.cancel_schedules_of_removed_flags(&contents)?;
+        let changed = self.changed_by(&contents);
         self.data.contents = contents;
         self.seen = Some((read.stamp, digest));
-        self.raise_revision();
+        self.raise_revisions(changed);
         Ok(())
     }
 
@@ -446,6 +455,7 @@ impl Inner {
             Data { contents, state },
             records,
             &disk::digest(read.text.as_bytes()),
+            Environment::production().as_str(),
         )?;
         tracing::info!(
             file = %path.display(),
@@ -455,8 +465,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes a change to both files, or to neither. `flags.json` is written only if its contents change.
-    fn commit(&mut self, data: Data, records: Vec<Record>, replaces: &str) -> Result<(), String> {
+    /// Writes a change of an environment to both files, or to neither. `flags.json` is written only if its contents
+    /// change.
+    fn commit(
+        &mut self,
+        data: Data,
+        records: Vec<Record>,
+        replaces: &str,
+        environment: &str,
+    ) -> Result<(), String> {
         if data.contents == self.data.contents {
             if !records.is_empty() {
                 self.journal.append(&records)?;
@@ -472,22 +489,43 @@ impl Inner {
             let digest = disk::digest(text.as_bytes());
             self.seen = self.files.stamp().map(|stamp| (stamp, digest));
         }
+        let mut changed = self.changed_by(&data.contents);
+        changed.insert(environment.to_owned());
         self.data = data;
         for record in records {
             self.history.apply(record);
         }
-        self.raise_revision();
+        self.raise_revisions(changed);
         Ok(())
     }
 
-    /// Sets the revision to the clock in milliseconds, or to the previous revision plus one if that is higher. So the
-    /// revisions of a restarted process are above all revisions in a cache.
-    fn raise_revision(&mut self) {
+    fn revision_of(&self, environment: &str) -> Revision {
+        let revision = self.revisions.get(environment);
+        revision.copied().unwrap_or(Revision::NONE)
+    }
+
+    /// The environments that these contents change, add or remove; all of them when the file is read for the first
+    /// time.
+    fn changed_by(&self, contents: &Contents) -> BTreeSet<String> {
+        let (before, after) = (&self.data.contents, contents);
+        let affects_all = self.seen.is_none() || before.defaults != after.defaults;
+        let names = before.environments.keys().chain(after.environments.keys());
+        let changed = names.filter(|name| {
+            affects_all || before.environments.get(*name) != after.environments.get(*name)
+        });
+        changed.cloned().collect()
+    }
+
+    /// Sets the revisions of these environments to the clock in milliseconds, or to the highest revision plus one if that
+    /// is higher. So the revisions of a restarted process are above all revisions in a cache.
+    fn raise_revisions(&mut self, environments: BTreeSet<String>) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| {
                 i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
             });
         self.revision = Revision(now.max(self.revision.0 + 1));
+        let raised = environments.into_iter().map(|name| (name, self.revision));
+        self.revisions.extend(raised);
     }
 }

@@ -32,7 +32,10 @@ pub struct Transaction {
     /// The records applied to the copy.
     records: Vec<Record>,
     next_audit_id: i64,
+    /// The revision of all data at the beginning.
     based_on: Revision,
+    /// The revision of the environment at the beginning.
+    revision: Revision,
     _writing: OwnedMutexGuard<()>,
 }
 
@@ -49,6 +52,7 @@ impl EmbeddedStore {
             records: Vec::new(),
             next_audit_id: inner.history.next_id(),
             based_on: inner.revision,
+            revision: inner.revision_of(environment.as_str()),
             store: self.clone(),
             environment: environment.clone(),
             actor: actor.to_owned(),
@@ -346,7 +350,7 @@ impl Transaction {
     pub(in crate::store) fn lock_revision(&mut self) -> Result<Option<Revision>, Error> {
         let name = self.environment.as_str();
         let known = self.data.contents.environments.contains_key(name);
-        Ok(known.then_some(self.based_on))
+        Ok(known.then_some(self.revision))
     }
 
     /// Does nothing: every commit raises the revision.
@@ -401,7 +405,7 @@ impl Transaction {
         let seen = inner.seen.as_ref();
         let digest = seen.map(|(_, digest)| digest.clone()).unwrap_or_default();
         inner
-            .commit(self.data, self.records, &digest)
+            .commit(self.data, self.records, &digest, self.environment.as_str())
             .map_err(Error::StoreFile)
     }
 
