@@ -11,14 +11,13 @@ use crate::alarms::{Alarms, Described};
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::id::unique_id;
+use crate::id::{random_bytes, unique_id};
 use crate::ramp::{Plan, Ramp, RampState, Share};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::change::{Changed, Expected, state_of};
 use crate::service::update::require_in_use;
 use crate::store::Action;
-use crate::timestamp::unix_millis;
 
 impl FlagService {
     /// Creates a ramp and begins its first step, unless that needs an approval.
@@ -78,8 +77,7 @@ impl FlagService {
         let needs_approval = plan.steps.first().is_some_and(|step| step.approval);
         let mut ramp = Ramp {
             id: unique_id(),
-            // No tag of an earlier ramp of the flag matches it.
-            version: i64::try_from(unix_millis(now)).unwrap_or(1),
+            version: first_version()?,
             plan,
             state: RampState::Pending,
             reason: None,
@@ -122,5 +120,29 @@ impl FlagService {
             value: ramp,
             invalidated,
         })
+    }
+}
+
+/// The first version of a ramp: 48 random bits, so that no tag of an earlier ramp of the flag matches it. The time in
+/// milliseconds is not unique: two ramps may begin within one millisecond, and a clock may be set back.
+fn first_version() -> Result<i64, Error> {
+    let mut bytes = [0; 8];
+    random_bytes(&mut bytes[2..])?;
+    Ok(i64::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ramps_that_begin_at_the_same_time_have_different_versions() {
+        let versions: BTreeSet<i64> = (0..1_000)
+            .map(|_| first_version().expect("random numbers"))
+            .collect();
+        assert_eq!(versions.len(), 1_000);
+        assert!(versions.first() >= Some(&0));
     }
 }
