@@ -111,6 +111,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_time_limit_is_the_timeout_in_the_template() {
+        let template = include_str!("../../template.yaml");
+        let (_, function) = template
+            .split_once("\n  ReconcileFunction:\n")
+            .expect("the function");
+        let timeout = function
+            .lines()
+            .take_while(|line| line.starts_with("    "))
+            .find_map(|line| line.trim().strip_prefix("Timeout: "));
+        assert_eq!(timeout, Some(TIME_LIMIT.as_secs().to_string().as_str()));
+    }
+
+    #[test]
     fn requests_to_webhooks_end_before_the_invocation() {
         for (elapsed, budget) in [(0, 8), (22, 8), (25, 5), (30, 0), (45, 0)] {
             let budget = Duration::from_secs(budget);
