@@ -176,7 +176,7 @@ export interface paths {
         put?: never;
         /**
          * Revert a flag to its state before or after an earlier change
-         * @description A deleted flag is created again: archived and with its overrides from the entry of its deletion (with `state: before`), without overrides from another entry. The overrides of an existing flag do not change. An entry about an override restores that override, which counts as a change of it. 409 if the flag did not exist in the chosen state, or if an override names a variant that the flag did not have.
+         * @description A deleted flag is created again: archived and with its overrides from the entry of its deletion (with `state: before`), without overrides from another entry. The overrides of an existing flag do not change. An entry about an override restores that override, which counts as a change of it. 409 if the flag did not exist in the chosen state, if an override names a variant that the flag did not have, if the override in the entry names one that the flag no longer has, or if the flag's metadata had a name that is reserved for flagd files.
          */
         post: operations["revertFlag"];
         delete?: never;
@@ -788,7 +788,7 @@ export interface paths {
         put?: never;
         /**
          * Count evaluations that were made elsewhere
-         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts within seconds.
+         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives; a batch that is counted already is accepted and changes nothing, whatever it contains. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts within seconds.
          */
         post: operations["countEvaluations"];
         delete?: never;
@@ -4015,16 +4015,16 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The evaluations are counted */
+            /** @description The batch is accepted */
             202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": {
-                        /** @description The evaluations that are counted, now or when the batch first arrived */
+                        /** @description Evaluations of known flags in this request */
                         evaluations: number;
-                        /** @description Evaluations of unknown flags */
+                        /** @description Evaluations of unknown flags in this request */
                         ignored: number;
                     };
                 };
