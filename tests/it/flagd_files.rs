@@ -768,8 +768,8 @@ async fn an_export_leaves_out_stored_metadata_that_would_mean_something_else_in_
         update feature_flags set definition = replace(definition::text, '"tempo"', '"pennon.salt"')::json;
         update pennon_environment_settings
         set settings = replace(settings::text, '"tempo"', '"pennon.bucketing"')::json"#;
-    let done = api.stack().database.sql().batch_execute(renamed).await;
-    done.expect("statements");
+    let sql = api.stack().database.sql();
+    sql.batch_execute(renamed).await.expect("statements");
     let file = api.read(EXPORT).await.json();
     let team = json!({"team": "shop"});
     assert_eq!(file["metadata"], team, "{file}");
@@ -779,4 +779,12 @@ async fn an_export_leaves_out_stored_metadata_that_would_mean_something_else_in_
     let inherited = json!(["anonymousRollout", "bucketing"]);
     assert_eq!(settings["inherited"], inherited, "{settings}");
     assert_eq!(api.read(EXPORT).await.json(), file);
+    // The stored name does not prevent a change of other metadata.
+    let settings = "update pennon_environment_settings
+        set settings = replace(settings::text, '\"team\"', '\"pennon.bucketing\"')::json";
+    sql.batch_execute(settings).await.expect("a statement");
+    let file = json!({"flags": {}, "metadata": {"team": "search"}});
+    import(&api, "mode=merge", &file).await;
+    let metadata = api.read(EXPORT).await.json()["metadata"].clone();
+    assert_eq!(metadata, file["metadata"]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::flagd::{self, File, Form, Mode, RESERVED_SETTINGS_METADATA};
+use pennon_eval::flagd::{self, File, Form, Mode};
 use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
@@ -181,7 +181,8 @@ impl FlagService {
 /// Parses a file for an environment with these settings.
 fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = read_file(import, current)?;
-    if let Some(found) = check_metadata(&file.settings.metadata, &RESERVED_SETTINGS_METADATA)
+    // No file can set metadata with a reserved name, and a name that an earlier version stored stays in a merge.
+    if let Some(found) = check_metadata(&file.settings.metadata, &[])
         && file.settings.metadata != current.metadata
     {
         return Err(Error::from_violations(vec![found]));
