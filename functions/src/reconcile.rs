@@ -51,6 +51,7 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
         applied = schedules.applied,
         postponed = schedules.postponed,
         failed = schedules.failed,
+        left = schedules.left,
         ramps = ramps.checked,
         ramps_advanced = ramps.advanced,
         ramps_rolled_back = ramps.rolled_back,
@@ -73,10 +74,10 @@ pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
             done.unreachable, done.environments
         )));
     }
-    if schedules.postponed > 0 {
+    if schedules.postponed + schedules.left > 0 {
         return Err(Error::Unavailable(format!(
-            "{} scheduled changes failed for a reason that a retry may resolve",
-            schedules.postponed
+            "{} scheduled changes failed for a reason that a retry may resolve, and no time was left for {}",
+            schedules.postponed, schedules.left
         )));
     }
     if ramps.failed > 0 {

@@ -418,3 +418,54 @@ async fn the_local_server_applies_scheduled_changes_without_a_database() {
     .await;
     assert_eq!(statuses(&api.read(SCHEDULE).await), ["applied"]);
 }
+
+/// An existing service never applied its schedules, and its environments may have any name.
+#[tokio::test]
+async fn due_schedules_of_environments_with_invalid_names_do_not_keep_others_from_being_applied() {
+    let stack = Stack::start().await;
+    let reconcile = stack.function("reconcile").await;
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "insert into feature_flags (flag_key, environment, enabled, rollout_percentage)
+         values ('old', 'customer.acceptance', true, 1);
+         insert into feature_flag_schedules (flag_id, scheduled_at, updates)
+         select id, now() - interval '2 hours', '{\"rolloutPercentage\": 9}'
+         from feature_flags, generate_series(1, 100) where flag_key = 'old';
+         insert into feature_flag_schedules (flag_id, scheduled_at, updates)
+         select id, now() - interval '1 hour', '{\"rolloutPercentage\": 9}'
+         from feature_flags where flag_key = 'checkout'",
+    )
+    .await
+    .expect("schedules");
+    let outcome = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(outcome["applied"], 1);
+}
+
+#[tokio::test]
+async fn a_run_leaves_time_for_its_other_work_if_many_flags_with_due_schedules_are_locked() {
+    let stack = Stack::start().await.with_default_timeouts();
+    let reconcile = stack.function("reconcile").await;
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "insert into feature_flags (flag_key, enabled, rollout_percentage)
+         select 'locked-' || n, true, 1 from generate_series(1, 9) as n;
+         insert into feature_flag_schedules (flag_id, scheduled_at, updates)
+         select id, now() - interval '1 hour', '{\"rolloutPercentage\": 9}'
+         from feature_flags where flag_key like 'locked-%'",
+    )
+    .await
+    .expect("schedules");
+    let lock = pennon_tests::postgres::connect(&stack.database.url()).await;
+    let lock = lock.expect("a connection");
+    lock.batch_execute("begin; select 1 from feature_flags for update")
+        .await
+        .expect("a lock");
+    let failure = reconcile.invoke(&json!({})).await.expect_err("a failure");
+    let failure = failure.to_string();
+    assert!(failure.contains("no time was left for"), "{failure}");
+    assert!(reconcile.has_logged("cache reconciled"));
+    lock.batch_execute("rollback").await.expect("no lock");
+    // No failure was recorded, so the next run applies all of them.
+    let outcome = reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(outcome["applied"], 9);
+}

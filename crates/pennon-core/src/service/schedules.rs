@@ -1,6 +1,6 @@
 //! Scheduled changes.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pennon_eval::json::quote;
 use pennon_eval::{FlagKey, Rollout};
@@ -20,6 +20,9 @@ use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transact
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
 const MAX_PER_RUN: u32 = 100;
+/// A run applies no further change after this time: if someone else's transaction locks flags, each of their schedules
+/// waits for the time limit of a statement, and `reconcile` has other work to do in its 50 s.
+const MAX_RUN: Duration = Duration::from_secs(10);
 /// A schedule that is later than this is abandoned: after days, the change would surprise the editor who scheduled it.
 /// This also covers the schedules of an existing service, which never applied any.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
@@ -36,6 +39,8 @@ pub struct SchedulesRun {
     /// Changes that no retry can apply, for example because the flag is archived or the change is late by more
     /// than a day.
     pub failed: usize,
+    /// Changes for which no time was left.
+    pub left: usize,
 }
 
 /// Why a change was not applied.
@@ -112,7 +117,12 @@ impl FlagService {
     /// [`Error::Unavailable`] if the due schedules cannot be read.
     pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
+        let started = Instant::now();
         for due in self.store.due_schedules(MAX_PER_RUN).await? {
+            if started.elapsed() > MAX_RUN {
+                run.left += 1;
+                continue;
+            }
             let context = RequestContext::begin(budget);
             match self.apply(&due, &context).await {
                 Ok(true) => {
@@ -193,7 +203,8 @@ impl FlagService {
         Ok(true)
     }
 
-    /// Records a failure. If that fails too, the schedule is unchanged and the next run finds it again.
+    /// Records a failure, unless the store was unavailable. If it is not recorded, the schedule is unchanged and the next
+    /// run finds it again.
     async fn record_failure(&self, due: &DueSchedule, failure: &Failure) {
         let (why, permanent) = match failure {
             Failure::Permanent(why) => (why.clone(), true),
@@ -208,6 +219,10 @@ impl FlagService {
             error = why,
             "scheduled change failed"
         );
+        // A flag that is locked, or a store that does not answer, would only make this wait too.
+        if matches!(failure, Failure::Temporary(Error::Unavailable(_))) {
+            return;
+        }
         if let Err(again) = self.write_failure(due, &why, permanent).await {
             error!(domain = "config", error = %again, "the failure of a scheduled change could not be recorded");
         }

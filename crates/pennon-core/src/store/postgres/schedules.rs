@@ -49,12 +49,14 @@ impl PostgresStore {
         &self,
         limit: u32,
     ) -> Result<Vec<DueSchedule>, Error> {
-        // The same condition as `ScheduleRecord::is_due`.
+        // The first condition is that of `Environment::parse` and `FlagKey::parse`: rows that no request can change would
+        // fill the list for ever. The others are those of `ScheduleRecord::is_due`.
         let statement = "
             select flag.environment, flag.flag_key, schedule.id::text as id
             from feature_flag_schedules as schedule
             join feature_flags as flag on flag.id = schedule.flag_id
-            where schedule.scheduled_at <= now()
+            where flag.environment ~ '^[A-Za-z0-9_-]{1,20}$' and flag.flag_key <> ''
+              and schedule.scheduled_at <= now()
               and (schedule.next_retry_at is null or schedule.next_retry_at <= now())
               and (schedule.status = 'pending'
                    or (schedule.status = 'failed' and schedule.next_retry_at is not null
