@@ -600,6 +600,33 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
     }
 }
 
+/// Lambda may repeat an event for hours, and the alarm may be OK meanwhile.
+#[tokio::test]
+async fn an_alarm_from_before_a_ramp_began_or_was_resumed_does_not_roll_it_back() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
+    deployment.stack.database.add_flag("waiting", true, 0).await;
+    let mut approval = guarded(&[10], "errors");
+    approval["steps"][0]["approval"] = json!(true);
+    deployment.start_ramp("waiting", &approval).await;
+    let baking = guarded(&[60, 70], "errors");
+    deployment.start_ramp("checkout", &baking).await;
+    assert_eq!(deployment.act("checkout", "pause").await.status, 200);
+    let pause = || tokio::time::sleep(Duration::from_millis(5));
+    pause().await;
+    let fired_at = now();
+    pause().await;
+    assert_eq!(deployment.act("waiting", "advance").await.status, 200);
+    assert_eq!(deployment.act("checkout", "resume").await.status, 200);
+    for (at, state) in [(fired_at, "baking"), (now(), "rolledBack")] {
+        let event = alarm_event("errors", "ALARM", &at);
+        deployment.guard.invoke(&event).await.expect("an outcome");
+        for key in ["waiting", "checkout"] {
+            assert_eq!(deployment.read(key).await["state"], state, "{key}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_a_way_to_cloudwatch_a_ramp_with_guards_is_rejected() {
     for api in Api::of_both_kinds_with_variables(&[("CLOUDWATCH_ENDPOINT", "none")]).await {

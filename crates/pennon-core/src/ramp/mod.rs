@@ -346,6 +346,16 @@ impl Ramp {
         });
     }
 
+    /// Whether it was baking or holding at this time. It begins and continues only while its guards are OK, so an event of
+    /// another time does not concern it.
+    #[must_use]
+    pub fn was_watched_at(&self, at: SystemTime) -> bool {
+        let mut since = self.transitions.iter().rev();
+        since
+            .find(|transition| transition.at <= at)
+            .is_some_and(|transition| transition.state.is_watched())
+    }
+
     /// Whether this alarm has stopped it at this time or later, by its event or by `reconcile`.
     #[must_use]
     pub fn was_stopped_by(&self, alarm: &str, since: SystemTime) -> bool {

@@ -140,8 +140,7 @@ impl FlagService {
             let mut guards = place.ramp.plan.guards.iter();
             guards.any(|guard| guard.is(alarm.name, alarm.arn))
         });
-        // A ramp begins only while its guards are OK, so an earlier event does not concern it.
-        let guarded = places.iter().filter(|it| it.ramp.created_at <= alarm.at);
+        let guarded = places.iter().filter(|it| it.ramp.was_watched_at(alarm.at));
         let (mut rolled_back, mut failure) = (0, None);
         for place in guarded {
             let source = AlarmSource::Event(alarm);
