@@ -202,3 +202,16 @@ async fn an_event_of_another_sender_is_an_error() {
     assert!(hook.invoke(&json!({})).await.is_err());
     assert_eq!(plane.invocations().len() + plane.reports().len(), 0);
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_does_not_reject_a_release() {
+    let stack = Stack::start().await;
+    let update =
+        "update feature_flags set definition = '{\"variants\": 1}' where flag_key = 'search'";
+    let updated = stack.database.sql().batch_execute(update).await;
+    updated.expect("a row");
+    let plane = plane(&stack).await;
+    let (_hook, outcome) = run(&plane, &[]).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(reported_statuses(&plane), ["Succeeded"]);
+}
