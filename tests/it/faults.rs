@@ -598,3 +598,19 @@ on_readable_redis!(
     retries_wait_100_then_200_milliseconds_then_for_what_the_budget_has_left,
     a_budget_without_room_for_a_pause_allows_no_retry,
 );
+
+#[tokio::test]
+async fn a_key_that_a_stale_snapshot_lacks_is_answered_with_503_because_it_may_be_new() {
+    let mut stack = Stack::start().await.with_default_timeouts();
+    stack.database.add_key(SYNC_KEY).await;
+    let sync = stack.function("sync-flags").await;
+    let read = |key: &str| Event::by_route("GET", "/v1/flags", "", &[]).header("x-api-key", key);
+    let newer = SYNC_KEY.replace("nothing", "a-door-");
+    assert_eq!(sync.call(&read(SYNC_KEY)).await.status, 200);
+    assert_eq!(sync.call(&read(&newer)).await.status, 401);
+    stack.redis.kill();
+    stack.database_wire.set(Mode::Refuse).await;
+    let known = sync.call(&read(SYNC_KEY)).await;
+    assert_eq!((known.status, known.source()), (200, "stale"));
+    assert_unavailable(&sync.call(&read(&newer)).await);
+}

@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::{Request, TrustedKey};
 use crate::key_kind::KeyKind;
-use crate::service::Reading;
+use crate::service::{Reading, Source};
 
 /// A client that was admitted, with or without a key, and the flags of its environment.
 #[derive(Debug)]
@@ -76,7 +76,15 @@ async fn authenticate(
         .service
         .read(&key.environment, request.context())
         .await?;
-    let kind = kind_of(&key, app, request, &reading).ok_or(Error::NoKey)?;
+    let Some(kind) = kind_of(&key, app, request, &reading) else {
+        // The key may be newer than a snapshot that nothing confirms, and clients take 401 as final.
+        return Err(match reading.source {
+            Source::Stale => {
+                Error::Unavailable("the key is not in the snapshot, which is stale".to_owned())
+            }
+            Source::Memory | Source::Redis | Source::Database => Error::NoKey,
+        });
+    };
     if request.names_other_environment(&key.environment)? {
         return Err(Error::OtherEnvironment);
     }
