@@ -23,8 +23,9 @@ const REQUEST_SIZE: usize = 512 * 1024;
 const REQUESTS: usize = 20;
 /// An invocation that has reached this size gets no further request. Lambda accepts 6 MB, and a request may have 1.5 MB.
 const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
-/// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way.
-const LEASE: Duration = Duration::from_secs(60);
+/// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way. Shorter
+/// than the interval of `reconcile`: if `send-webhooks` cannot be invoked, every run must find that out and fail.
+const LEASE: Duration = Duration::from_secs(45);
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
