@@ -586,3 +586,13 @@ async fn a_sidecar_that_rarely_checks_still_sends_counts_in_their_own_interval()
         eventually("the counts arrive", async || source.counts().len() == sent).await;
     }
 }
+
+#[tokio::test]
+async fn a_malformed_chunked_body_is_400() {
+    let source = FlagSource::start(serve(1)).await;
+    let extension = Extension::start(&source.url(), &new_folder("extension"), &[]).await;
+    let path = format!("POST {}", path_of("size"));
+    let response = crate::local_server::send_malformed_body(extension.address(), &path);
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+    assert!(response.contains("errorDetails"), "{response}");
+}

@@ -228,19 +228,25 @@ async fn a_client_that_sends_a_large_body_before_it_reads_receives_413() {
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
 }
 
-#[tokio::test]
-async fn a_malformed_chunked_body_is_400() {
-    let local = Local::start(&[]).await;
-    let address = local.base().trim_start_matches("http://");
+/// The response to a request whose body breaks the rules of its chunked encoding.
+pub(crate) fn send_malformed_body(address: &str, method_and_path: &str) -> String {
     let mut connection = TcpStream::connect(address).expect("a connection");
     let request = format!(
-        "PATCH /api/admin/flags/dark-mode HTTP/1.1\r\nhost: {address}\r\n\
+        "{method_and_path} HTTP/1.1\r\nhost: {address}\r\n\
          authorization: Bearer {ADMIN_TOKEN}\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n"
     );
     connection.write_all(request.as_bytes()).expect("sent");
     let mut response = String::new();
     let received = connection.read_to_string(&mut response);
     assert!(received.is_ok(), "{received:?}: {response}");
+    response
+}
+
+#[tokio::test]
+async fn a_malformed_chunked_body_is_400() {
+    let local = Local::start(&[]).await;
+    let address = local.base().trim_start_matches("http://");
+    let response = send_malformed_body(address, "PATCH /api/admin/flags/dark-mode");
     assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
     assert!(response.contains("Validation failed"), "{response}");
 }

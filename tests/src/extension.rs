@@ -332,16 +332,17 @@ impl Extension {
     /// Starts the program as a sidecar, and waits until it accepts connections.
     pub async fn start_sidecar(url: &str, folder: &Path, environment: &[(&str, &str)]) -> Self {
         let extension = Self::start_program(url, folder, environment, &["--listen"]);
-        let address = extension
-            .client
-            .base
-            .trim_start_matches("http://")
-            .to_owned();
+        let address = extension.address();
         eventually("the sidecar listens", async || {
-            tokio::net::TcpStream::connect(&address).await.is_ok()
+            tokio::net::TcpStream::connect(address).await.is_ok()
         })
         .await;
         extension
+    }
+
+    /// The address on which it listens.
+    pub fn address(&self) -> &str {
+        self.client.base.trim_start_matches("http://")
     }
 
     fn start_program(

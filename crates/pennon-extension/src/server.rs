@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Incoming, MAX_BODY_SIZE, OfrepPath};
 use pennon_core::ofrep::{self, ApiClient};
@@ -39,9 +40,17 @@ async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Re
         let allow = "POST".to_owned();
         return failed(&Error::MethodNotAllowed { allow }, &path);
     }
-    let Ok(body) = to_bytes(body, MAX_BODY_SIZE).await else {
-        let limit = MAX_BODY_SIZE;
-        return failed(&Error::TooLarge { limit }, &path);
+    let body = match Limited::new(body, MAX_BODY_SIZE).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            let error = if error.is::<LengthLimitError>() {
+                let limit = MAX_BODY_SIZE;
+                Error::TooLarge { limit }
+            } else {
+                Error::invalid_form("The body is incomplete, or its chunked encoding is malformed")
+            };
+            return failed(&error, &path);
+        }
     };
     let caller = match evaluator.read().await {
         Ok(caller) => caller,
