@@ -101,15 +101,23 @@ async fn main() -> ExitCode {
         Faults::LeaseUnchecked,
     )
     .await;
-    if with_attempts_lost == 0 && with_invalidations_lost == 0 && without_check > 0 {
+    let is_clean = |found: Found| found.stale + found.errors == 0;
+    if is_clean(with_attempts_lost) && is_clean(with_invalidations_lost) && without_check.stale > 0
+    {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-/// Returns the number of stale reads and errors.
-async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> u64 {
+/// What a run has found.
+#[derive(Clone, Copy)]
+struct Found {
+    stale: u64,
+    errors: u64,
+}
+
+async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> Found {
     let stack = Rc::new(Stack::start().await);
     let rng = Rng::new(seed);
     for writer in 0..WRITERS {
@@ -145,16 +153,16 @@ async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> u64 {
 
     let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
     let (read, stale) = (count(&tally.reads), count(&tally.stale));
+    let errors = count(&tally.errors);
     println!(
         "{title}: {read} reads in {:.0} s, {:.1} % hits, {} updates of which {} unconfirmed, \
-         {} errors, {stale} stale reads",
+         {errors} errors, {stale} stale reads",
         started.elapsed().as_secs_f64(),
         100.0 * tally.hits.load(Ordering::Relaxed) as f64 / read as f64,
         count(&tally.updates),
         count(&tally.unconfirmed),
-        count(&tally.errors),
     );
-    stale + count(&tally.errors)
+    Found { stale, errors }
 }
 
 fn flag(writer: usize) -> String {
