@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Destination, Format};
 use crate::config::Secret;
 use crate::error::Error;
+use crate::hex::hex;
 use crate::id::random_bytes;
 
 /// The prefix of a secret.
@@ -49,12 +50,13 @@ impl Message {
             Format::Slack => json!({ "text": slack_text(events) }),
         };
         let body = body.to_string();
-        let id = message_id(events);
+        let key = signing_key(&destination.secret);
+        let id = message_id(&key, events);
         let timestamp = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())
             .to_string();
-        let signature = sign(&destination.secret, &id, &timestamp, &body);
+        let signature = sign(&key, &id, &timestamp, &body);
         let headers = [
             ("content-type", "application/json"),
             ("webhook-id", &id),
@@ -83,23 +85,23 @@ pub fn new_secret() -> Result<Secret, Error> {
     ))
 }
 
-/// The id of a request: those of its first and last event. A request that is sent again has the same id only if
-/// it has the same events.
-fn message_id(events: &[Value]) -> String {
-    let id = |event: Option<&Value>| match event.map(|event| &event["id"]) {
-        Some(Value::String(id)) => id.clone(),
-        Some(id) => id.to_string(),
-        None => String::new(),
-    };
-    let (first, last) = (id(events.first()), id(events.last()));
-    if first == last {
-        return format!("msg_{first}");
+/// The id of a request: a keyed hash of its events. Receivers ignore a request whose id they have processed, so an
+/// attempt with the same events must have the same id, and any other request another one.
+///
+/// The hash covers every event, because an event between the first and the last may be committed after the first
+/// attempt. It covers their content, because a database that was restored from a backup gives the same ids to other
+/// events. The key separates the webhooks that post to one receiver, such as those of two installations.
+fn message_id(key: &hmac::Key, events: &[Value]) -> String {
+    let mut context = hmac::Context::with_key(key);
+    for event in events {
+        context.update(event.to_string().as_bytes());
     }
-    format!("msg_{first}_{last}")
+    let tag = context.sign();
+    format!("msg_{}", hex(&tag.as_ref()[..16]))
 }
 
-/// `v1,` and the HMAC-SHA-256 of id, timestamp and body, by the specification of Standard Webhooks.
-fn sign(secret: &Secret, id: &str, timestamp: &str, body: &str) -> String {
+/// The key of the HMACs of a webhook.
+fn signing_key(secret: &Secret) -> hmac::Key {
     let encoded = secret.expose();
     let encoded = encoded.strip_prefix(SECRET_PREFIX).unwrap_or(encoded);
     // A secret that is not base64 was edited by hand. The text after the prefix is then the key, so the requests stay
@@ -107,8 +109,12 @@ fn sign(secret: &Secret, id: &str, timestamp: &str, body: &str) -> String {
     let key = STANDARD
         .decode(encoded)
         .unwrap_or_else(|_| encoded.as_bytes().to_vec());
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
+    hmac::Key::new(hmac::HMAC_SHA256, &key)
+}
+
+/// `v1,` and the HMAC-SHA-256 of id, timestamp and body, by the specification of Standard Webhooks.
+fn sign(key: &hmac::Key, id: &str, timestamp: &str, body: &str) -> String {
+    let tag = hmac::sign(key, format!("{id}.{timestamp}.{body}").as_bytes());
     format!("v1,{}", STANDARD.encode(tag))
 }
 
@@ -182,7 +188,7 @@ mod tests {
     fn the_signature_is_that_of_the_specification() {
         // The example of https://github.com/standard-webhooks/standard-webhooks.
         let signature = sign(
-            &destination().secret,
+            &signing_key(&destination().secret),
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
             "1614265330",
             r#"{"test": 2432232314}"#,
@@ -191,23 +197,55 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_its_events_and_is_signed_at_the_time_of_the_attempt() {
+    fn a_retry_has_the_same_id_and_is_signed_at_the_time_of_the_attempt() {
         let events = [json!({ "id": "17" }), json!({ "id": "19" })];
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let first = Message::new(&destination(), Format::Json, &events, at(1000));
         let again = Message::new(&destination(), Format::Json, &events, at(2000));
-        assert_eq!(header(&first, "webhook-id"), "msg_17_19");
-        assert_eq!(header(&again, "webhook-id"), "msg_17_19");
+        let id = header(&first, "webhook-id");
+        assert_eq!(id, header(&again, "webhook-id"));
+        assert!(id.starts_with("msg_") && id.len() == 36, "{id}");
         assert_eq!(header(&first, "webhook-timestamp"), "1000");
         assert_eq!(first.body, again.body);
         assert_ne!(
             header(&first, "webhook-signature"),
             header(&again, "webhook-signature")
         );
-        let fewer = Message::new(&destination(), Format::Json, &events[..1], at(1000));
-        assert_eq!(header(&fewer, "webhook-id"), "msg_17");
         let body: Value = serde_json::from_str(&first.body).expect("JSON");
         assert_eq!(body["events"], json!(events));
+    }
+
+    #[test]
+    fn requests_with_different_events_or_of_different_webhooks_have_different_ids() {
+        let of = |destination: &Destination, events: &[Value]| {
+            let now = SystemTime::UNIX_EPOCH;
+            // Two changes can have the same text in a Slack message.
+            let message = Message::new(destination, Format::Slack, events, now);
+            header(&message, "webhook-id").to_owned()
+        };
+        let event = |id: &str, at: &str| json!({ "id": id, "at": at });
+        let (a, b, c) = (event("17", "1"), event("18", "1"), event("19", "1"));
+        let restored = event("18", "2");
+        let ids = [
+            of(&destination(), &[a.clone(), b.clone(), c.clone()]),
+            // The transaction of event 18 committed after these events were read.
+            of(&destination(), &[a.clone(), c.clone()]),
+            of(&destination(), std::slice::from_ref(&a)),
+            of(&destination(), std::slice::from_ref(&c)),
+            of(&destination(), std::slice::from_ref(&b)),
+            // A database that is restored from a backup gives the ids of lost events to other events.
+            of(&destination(), &[restored]),
+            // Another installation numbers its events from 1 too.
+            of(
+                &Destination {
+                    secret: new_secret().expect("random"),
+                    ..destination()
+                },
+                &[b],
+            ),
+        ];
+        let distinct: std::collections::BTreeSet<&String> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len(), "{ids:?}");
     }
 
     #[test]
