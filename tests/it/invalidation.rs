@@ -546,6 +546,88 @@ async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period(o
     assert!(matches!(found, Found::Lease(_)), "{found:?}");
 }
 
+/// Adds fields to the entry, as somebody does who can write to Redis.
+fn set_fields(redis: &WiredRedis, fields: &[(String, String)]) {
+    let pairs = fields.iter().flat_map(|(name, value)| [name, value]);
+    let pairs = pairs.map(String::as_str);
+    let command: Vec<&str> = ["HSET", KEY].into_iter().chain(pairs).collect();
+    redis.command(&command);
+}
+
+/// How long the hash exists, in milliseconds; -1 without an end, -2 without a hash.
+fn ttl(redis: &WiredRedis) -> i64 {
+    let Resp::Number(ttl) = redis.command(&["PTTL", KEY]) else {
+        panic!("a number");
+    };
+    ttl
+}
+
+async fn a_forged_deadline_is_neither_kept_nor_prevents_a_write(on: Topology) {
+    let redis = WiredRedis::start(on).await;
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let soon = unix_millis() + 10_000;
+    for forged in [
+        "1e300".to_owned(),
+        "inf".to_owned(),
+        "nan".to_owned(),
+        "-1".to_owned(),
+        "99999999999999".to_owned(),
+        "9".repeat(400),
+        format!("{soon}.5"),
+        format!("{soon:#x}"),
+        format!(" {soon}"),
+    ] {
+        for name in ["__b:forger", "__d:forger"] {
+            let case = format!("{name} {forged}");
+            let set = || set_fields(&redis, &[(name.to_owned(), forged.clone())]);
+            set();
+            let barrier = writer.begin_write().await;
+            assert!(barrier.is_set(), "{case}");
+            assert!((1..=15_000).contains(&ttl(&redis)), "{case}");
+            set();
+            assert!(writer.end_write(barrier).await, "{case}");
+            assert_eq!(ttl(&redis), -2, "{case}: nothing is left");
+            let lease = reader.read().await;
+            assert!(reader.fill(lease, 1).await, "{case}");
+            set();
+            let discarded = writer
+                .cache
+                .discard(&writer.environment, Revision(1), &writer.context)
+                .await;
+            assert!(discarded, "{case}");
+            assert_eq!(ttl(&redis), -2, "{case}: nothing is left");
+        }
+    }
+}
+
+async fn thousands_of_barriers_are_kept_until_they_expire(on: Topology) {
+    let redis = WiredRedis::start(on).await;
+    let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
+    let soon = (unix_millis() + 10_000).to_string();
+    let barriers: Vec<_> = (0..5_000)
+        .map(|number| (format!("__b:{number}"), soon.clone()))
+        .collect();
+    let kept = || {
+        let ttl = ttl(&redis);
+        assert!(ttl > 0 && ttl <= 15_000, "{ttl}");
+        redis.fields().len()
+    };
+    let lease = reader.read().await;
+    assert!(reader.fill(lease, 1).await);
+    set_fields(&redis, &barriers);
+    let discarded = writer
+        .cache
+        .discard(&writer.environment, Revision(1), &writer.context)
+        .await;
+    assert!(discarded);
+    assert_eq!(kept(), 5_000);
+    let barrier = writer.begin_write().await;
+    assert!(barrier.is_set());
+    assert_eq!(kept(), 5_001);
+    assert!(writer.end_write(barrier).await);
+    assert_eq!(kept(), 5_000);
+}
+
 #[tokio::test]
 async fn reconciling_counts_only_filled_entries_as_warmed() {
     let stack = Stack::start().await;
@@ -576,6 +658,8 @@ on_every_redis!(
     reconciling_repairs_stale_entries_and_warms_missing_ones,
     an_instance_that_noticed_an_outage_distrusts_entries_from_before_it,
     an_entry_older_than_a_known_revision_is_rejected,
+    a_forged_deadline_is_neither_kept_nor_prevents_a_write,
+    thousands_of_barriers_are_kept_until_they_expire,
 );
 
 on_readable_redis!(

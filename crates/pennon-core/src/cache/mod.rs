@@ -457,7 +457,7 @@ impl Cache {
     /// Removes the entry at a key if it has this revision; with an empty revision, any entry. Returns whether Redis
     /// has confirmed that it is gone.
     async fn drop_entry(&self, key: &str, revision: &str, context: &RequestContext) -> bool {
-        let arguments = [revision.to_owned(), BARRIER.as_millis().to_string()];
+        let arguments = [revision.to_owned()];
         self.run(Script::Discard, key, &arguments, context)
             .await
             .is_some()

@@ -1,6 +1,5 @@
 -- Removes a wrong entry and its leases, and keeps the barriers of writers. Does nothing without an entry.
--- KEYS[1]: the hash of the environment. ARGV: the wrong revision, or an empty text for any; the TTL of a
--- barrier (ms).
+-- KEYS[1]: the hash of the environment. ARGV: the wrong revision, or an empty text for any.
 -- Returns 1 if the entry was removed, otherwise 0.
 -- Deletes with PEXPIRE, because the Redis user of readers has no permission for DEL.
 local key = KEYS[1]
@@ -13,18 +12,16 @@ local new_fields = {}
 local last = 0
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
-  local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
+  local name, deadline = fields[i], tonumber(string.match(fields[i + 1], '^%d+$')) or 0
   local kind = string.sub(name, 1, 4)
-  -- A barrier with a longer TTL than writers set was forged. Keeping it would prevent fills.
-  if (kind == '__b:' or kind == '__d:') and deadline > now and deadline - now <= tonumber(ARGV[2]) then
-    new_fields[#new_fields + 1] = name
-    new_fields[#new_fields + 1] = fields[i + 1]
+  -- Pennon sets no deadline more than 15 s ahead. One more than 60 s ahead was forged, to prevent fills.
+  local is_valid = deadline > now and deadline - now <= 60000
+  if (kind == '__b:' or kind == '__d:') and is_valid then
+    new_fields[name] = fields[i + 1]
     last = math.max(last, deadline)
   end
 end
 redis.call('PEXPIRE', key, 0)
-if #new_fields > 0 then
-  redis.call('HSET', key, unpack(new_fields))
-  redis.call('PEXPIRE', key, last - now)
-end
+for name, deadline in pairs(new_fields) do redis.call('HSET', key, name, deadline) end
+if last > 0 then redis.call('PEXPIRE', key, last - now) end
 return 1

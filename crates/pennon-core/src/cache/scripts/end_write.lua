@@ -10,24 +10,22 @@ local last = 0
 if redis.call('TYPE', key)['ok'] == 'hash' then
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local name, deadline = fields[i], tonumber(fields[i + 1]) or 0
+    local name, deadline = fields[i], tonumber(string.match(fields[i + 1], '^%d+$')) or 0
     local kind = string.sub(name, 1, 4)
-    if (kind == '__b:' or kind == '__d:') and name ~= '__b:' .. ARGV[1] and deadline > now then
-      new_fields[#new_fields + 1] = name
-      new_fields[#new_fields + 1] = fields[i + 1]
+    -- Pennon sets no deadline more than 15 s ahead. One more than 60 s ahead was forged, to prevent fills.
+    local is_valid = deadline > now and deadline - now <= 60000
+    if (kind == '__b:' or kind == '__d:') and name ~= '__b:' .. ARGV[1] and is_valid then
+      new_fields[name] = fields[i + 1]
       last = math.max(last, deadline)
     end
   end
 end
 local done_ttl = tonumber(ARGV[2])
 if done_ttl > 0 then
-  new_fields[#new_fields + 1] = '__d:' .. ARGV[1]
-  new_fields[#new_fields + 1] = tostring(now + done_ttl)
+  new_fields['__d:' .. ARGV[1]] = tostring(now + done_ttl)
   last = math.max(last, now + done_ttl)
 end
 redis.call('DEL', key)
-if #new_fields > 0 then
-  redis.call('HSET', key, unpack(new_fields))
-  redis.call('PEXPIRE', key, last - now)
-end
+for name, deadline in pairs(new_fields) do redis.call('HSET', key, name, deadline) end
+if last > 0 then redis.call('PEXPIRE', key, last - now) end
 return 1
