@@ -341,6 +341,30 @@ async fn an_unknown_path_is_404_and_under_admin_401() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_too_large_is_rejected_only_after_the_route_and_the_role_are_checked() {
+    let stack = Stack::start().await;
+    let large = "x".repeat(4_000_001);
+    let unknown = Event::load("not-found").body(&large);
+    let update = Event::update_text("checkout", &large);
+    for (function, event, status) in [
+        (
+            "not-found",
+            unknown.clone().path("/no/such/path", None),
+            404,
+        ),
+        ("not-found", unknown.path("/api/admin/nothing", None), 401),
+        ("update-flag", update.clone().anonymous(), 401),
+        ("update-flag", update.clone().user("u", "[users]"), 403),
+        ("update-flag", update.clone(), 413),
+        // Before unknown parameters and the content of the body.
+        ("update-flag", update.query("unknown=1"), 413),
+    ] {
+        let answer = stack.function(function).await.call(&event).await;
+        assert_eq!(answer.status, status, "{function}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_matching_etag_is_304_until_a_flag_changes() {
     let stack = Stack::start().await;
     let update = stack.function("update-flag").await;

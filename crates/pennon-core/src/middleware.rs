@@ -147,11 +147,6 @@ async fn respond(
     if let Some(defect) = &request.incoming().malformed {
         return Err(Error::invalid_form(defect));
     }
-    if request.body().len() > MAX_BODY_SIZE {
-        return Err(Error::TooLarge {
-            limit: MAX_BODY_SIZE,
-        });
-    }
     let is_own = |endpoint: &&Endpoint| endpoint.function == function;
     let Some(endpoint) = request.route().filter(is_own) else {
         return other_route(&request, cors);
@@ -159,6 +154,11 @@ async fn respond(
     if endpoint.is_admin() {
         // Before validation, so that errors disclose nothing to callers without the role.
         request.actor(&app.config.auth)?;
+    }
+    if request.body().len() > MAX_BODY_SIZE {
+        return Err(Error::TooLarge {
+            limit: MAX_BODY_SIZE,
+        });
     }
     request.check_parameters(endpoint)?;
     let compression = AcceptedCompression::of(&request.incoming().headers, endpoint.is_admin());
