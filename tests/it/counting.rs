@@ -780,6 +780,36 @@ async fn stale_flags_are_unused_or_the_same_for_everyone() {
 }
 
 #[tokio::test]
+async fn a_flag_with_an_empty_rule_is_the_same_for_everyone() {
+    let stack = stack().await;
+    let rule = json!({"if": [{"==": [{"var": "plan"}, "pro"]}, "a", null]});
+    for (key, targeting) in [("empty", json!({})), ("ruled", rule)] {
+        let definition = json!({
+            "variants": {"a": 1, "b": 2}, "defaultVariant": "b", "targeting": targeting,
+        });
+        stack.database.add_typed_flag(key, &definition).await;
+    }
+    let sql = stack.database.sql();
+    sql.batch_execute(
+        "delete from feature_flags where definition is null;
+         update feature_flags set created_at = '2020-01-01', updated_at = '2020-01-01'",
+    )
+    .await
+    .expect("an old state");
+    let report = stack.function("report-usage").await;
+    assert_eq!(
+        stale_keys(&report.call(&Event::load("report-usage")).await),
+        [
+            (
+                "empty".to_owned(),
+                json!(["notEvaluated", "sameForEveryone"])
+            ),
+            ("ruled".to_owned(), json!(["notEvaluated"])),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn the_local_server_counts_without_a_log() {
     let local = Local::start(&[]).await;
     let path = "/ofrep/v1/evaluate/flags/new-checkout";

@@ -122,6 +122,21 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
 }
 
 #[tokio::test]
+async fn a_flag_with_an_empty_rule_has_no_targeting() {
+    for api in Api::of_both_kinds().await {
+        let created = json!({
+            "key": "banner", "enabled": true,
+            "definition": {"variants": {"a": 1}, "defaultVariant": "a", "targeting": {}},
+        });
+        let made = api.admin("POST", "/api/admin/flags", &created).await;
+        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        let found = list(&api).await;
+        let banner = find(&found, "banner");
+        assert_eq!(banner["hasTargeting"], false, "{banner} on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn the_list_shows_a_simple_flag_without_bucketing_if_the_settings_are_unreadable() {
     let api = Api::on_postgres().await;
     let statement = "insert into pennon_environment_settings (environment, settings)

@@ -183,8 +183,9 @@ impl Definition {
         self.rule().is_some_and(|rule| uses(rule, operators))
     }
 
-    /// The rule, unless it is empty.
-    pub(crate) fn rule(&self) -> Option<&Value> {
+    /// The rule. An empty targeting, `{}`, is none.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Value> {
         let rule = self.targeting.as_ref();
         rule.filter(|rule| match rule {
             Value::Null => false,

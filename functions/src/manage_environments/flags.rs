@@ -61,7 +61,7 @@ fn overview(flag: &Overview, bucketing: Option<Bucketing>, with_description: boo
         "bucketing": record.flag.bucketing.or(bucketing).filter(|_| definition.is_none()),
         "variants": definition.map_or(2, |definition| definition.variants.len()),
         "hasDefinition": definition.is_some(),
-        "hasTargeting": definition.is_some_and(|definition| definition.targeting.is_some()),
+        "hasTargeting": definition.is_some_and(|definition| definition.rule().is_some()),
         "defaultVariant": definition.and_then(|definition| definition.default_variant.as_ref()),
         "serverOnly": flag.server_only,
         "archived": record.archived_at.is_some(),

@@ -160,7 +160,7 @@ impl Weights {
                 return Err(NotRampable(format!("the flag has no variant '{name}'")));
             }
         }
-        let rule = rule_of(definition);
+        let rule = definition.rule();
         let (placed_by, mut buckets) = if let Some(rule) = rule {
             buckets_of(rule)?
         } else if definition.default_variant.as_ref() == Some(from) {
@@ -315,15 +315,6 @@ impl Weights {
             })
             .collect()
     }
-}
-
-/// The rule, unless it is absent or empty.
-fn rule_of(definition: &Definition) -> Option<&Value> {
-    definition.targeting.as_ref().filter(|rule| match rule {
-        Value::Null => false,
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => true,
-    })
 }
 
 /// The buckets of a rule that is one `fractional` with names and numbers.

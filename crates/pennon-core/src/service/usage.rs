@@ -227,7 +227,7 @@ fn is_same_for_everyone(flag: &Flag, has_overrides: bool) -> bool {
         return true;
     }
     let decided = match &flag.definition {
-        Some(definition) => definition.targeting.is_none(),
+        Some(definition) => definition.rule().is_none(),
         None => [0, 100].contains(&flag.rollout_percentage.percent()),
     };
     decided && !has_overrides
