@@ -22,7 +22,8 @@ done
 
 /// Records its arguments, and prints what a test sets in variables:
 /// - `$ANSWER`: the result of `migrate`
-/// - `$MODE`, `$ACCESS`, `$ROLES`: the deployed parameters `CacheMode`, `CacheAccess` and `DatabaseRoles`
+/// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
+///   `DatabaseRoles`, `Rollout` and `ConsoleUrl`
 /// - `$STATUS`: the status of the stack
 /// - `$INSTANCES`: the account's limit of concurrent executions; `no stack` means that the stack does not exist
 /// - `$LEFT`, `$SECRETS`: log groups and secrets that an earlier stack left
@@ -35,6 +36,8 @@ case $* in
   *"'CacheMode'"*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${MODE-cluster}" ;;
   *"'CacheAccess'"*) printf '%s' "${ACCESS-users}" ;;
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
+  *"'Rollout'"*) printf '%s' "${ROLLOUT-canary}" ;;
+  *"'ConsoleUrl'"*) printf '%s' "${CONSOLE:-}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
   *describe-stacks*StackStatus*) [ "${INSTANCES:-}" != "no stack" ] && echo "${STATUS:-UPDATE_COMPLETE}" ;;
   *describe-log-groups*"prefix /aws/lambda/pennon-production-"*) echo "${LEFT:-}" ;;
@@ -127,7 +130,7 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 11, "{calls}");
+    assert_eq!(lines.len(), 13, "{calls}");
     assert_eq!(lines[6], "sam build");
     assert!(lines[7].starts_with("sam deploy --config-file "), "{calls}");
     let options = "--config-env production --no-confirm-changeset";
@@ -141,7 +144,7 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     );
     let prunes =
         "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
-    assert!(lines[10].starts_with(prunes), "{calls}");
+    assert!(lines[12].starts_with(prunes), "{calls}");
 
     // The same settings except for the revision: ten digits, as the template allows.
     let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
@@ -180,20 +183,49 @@ fn a_canary_needs_enough_concurrent_instances_in_the_account() {
 }
 
 #[test]
+fn a_canary_whose_line_was_removed_from_samconfig_is_still_checked() {
+    // `sam deploy` keeps the deployed value. Only a stack without the parameter gets the default of the template.
+    for (deployed, instances, begins) in [
+        ("canary", "10", false),
+        ("", "10", false),
+        ("canary", "40", true),
+        ("all-at-once", "10", true),
+    ] {
+        let sandbox = Sandbox::complete();
+        let config = samconfig().replace("Rollout = \"canary\"\n", "");
+        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("INSTANCES", instances),
+            ("ROLLOUT", deployed),
+        ];
+        let done = sandbox.run(&["production"], &variables);
+        let started = sandbox.calls().contains("sam build");
+        let errors = text(&done.stderr);
+        assert_eq!(started, begins, "{deployed} {instances}: {errors}");
+    }
+}
+
+#[test]
 fn database_roles_change_from_one_to_separate_in_two_deployments() {
-    let moving = "MonthlyBudgetUsd = \"200\"\nDatabaseRoles = \"moving\"\n";
     for (before, chosen, begins) in [
-        // A stack of an earlier version, which has no such parameter.
+        // A stack of an earlier version, which has no such parameter, gets the default of the template.
         ("", None, false),
-        ("one", None, false),
-        ("", Some(moving), true),
-        ("one", Some(moving), true),
+        ("", Some("separate"), false),
+        ("one", Some("separate"), false),
+        ("", Some("moving"), true),
+        ("one", Some("moving"), true),
+        ("moving", Some("separate"), true),
+        ("separate", Some("separate"), true),
+        // Without a line in samconfig.toml, `sam deploy` keeps the deployed value.
+        ("one", None, true),
         ("moving", None, true),
         ("separate", None, true),
     ] {
         let sandbox = Sandbox::complete();
         let last = "MonthlyBudgetUsd = \"200\"\n";
-        let config = samconfig().replace(last, chosen.unwrap_or(last));
+        let line = chosen.map_or_else(String::new, |it| format!("DatabaseRoles = \"{it}\"\n"));
+        let config = samconfig().replace(last, &format!("{last}{line}"));
         std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
         let variables = [("ANSWER", r#"{"applied":2}"#), ("ROLES", before)];
         let done = sandbox.run(&["production"], &variables);
@@ -205,11 +237,10 @@ fn database_roles_change_from_one_to_separate_in_two_deployments() {
             text(&done.stderr)
         );
         let errors = text(&done.stderr);
-        assert_eq!(
-            errors.contains("DatabaseRoles = \"moving\""),
-            !begins,
-            "{errors}"
-        );
+        // Removing the line would keep `moving`.
+        let both_steps = errors.contains("DatabaseRoles = \"moving\"")
+            && errors.contains("set it to \"separate\"");
+        assert_eq!(both_steps, !begins, "{errors}");
     }
 }
 
@@ -227,10 +258,16 @@ fn cache_access_of_an_existing_cache_does_not_change_to_or_from_users() {
         ("cluster", "switch", "moved", true),
         // Without a cache, nothing is replaced.
         ("none", "token", "users", true),
+        // Without a line in samconfig.toml, `sam deploy` keeps the deployed value.
+        ("cluster", "users", "", true),
+        ("cluster", "moved", "", true),
+        ("cluster", "token", "", true),
+        ("cluster", "", "", true),
     ] {
         let sandbox = Sandbox::complete();
-        let users = "CacheAccess = \"users\"\n";
-        let config = samconfig().replace(users, &format!("CacheAccess = \"{chosen}\"\n"));
+        let line = format!("CacheAccess = \"{chosen}\"\n");
+        let line = if chosen.is_empty() { "" } else { &line };
+        let config = samconfig().replace("CacheAccess = \"users\"\n", line);
         std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
         let variables = [
             ("ANSWER", r#"{"applied":2}"#),
@@ -487,6 +524,18 @@ async fn guard_alarm_adds_the_guard_function_as_an_action_and_keeps_all_other_pr
         text(&unknown.stderr).contains("There is no alarm nothing"),
         "{unknown:?}"
     );
+}
+
+#[test]
+fn a_deployment_says_how_to_sign_in_to_the_console_while_the_stack_has_no_url_of_it() {
+    for (url, is_missing) in [("", true), ("https://flags.example.com", false)] {
+        let sandbox = Sandbox::complete();
+        let variables = [("ANSWER", r#"{"applied":2}"#), ("CONSOLE", url)];
+        let done = sandbox.run(&["production"], &variables);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let output = text(&done.stdout);
+        assert_eq!(output.contains("set ConsoleUrl"), is_missing, "{output}");
+    }
 }
 
 #[test]
