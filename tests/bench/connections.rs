@@ -280,10 +280,8 @@ fn report(
     }
 
     let served = cold.iter().filter(|sample| sample.status == 200).count();
-    let refused = cold
-        .iter()
-        .filter(|sample| sample.status == 503 && sample.retry_after);
-    let refused = refused.count();
+    let is_refused = |sample: &Sample| sample.status == 503 && sample.retry_after;
+    let refused = cold.iter().filter(|sample| is_refused(sample)).count();
     let longest = cold.iter().map(|sample| sample.took).max();
     println!(
         "cold starts while Redis is down: {served} answered with 200, {refused} with 503 and Retry-After; \
@@ -294,8 +292,9 @@ fn report(
         served + refused == COLD,
         "a cold instance answered something else",
     );
+    // The first ones may be refused too, because the warm instances use the connections.
     verdict.require(
-        refused >= REFUSED,
+        cold[COLD - REFUSED..].iter().all(is_refused),
         "a cold instance was not refused although no connection was left",
     );
 
