@@ -23,7 +23,7 @@ done
 /// Records its arguments, and prints what a test sets in variables:
 /// - `$ANSWER`: the result of `migrate`
 /// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
-///   `DatabaseRoles`, `Rollout` and `ConsoleUrl`
+///   `DatabaseRoles`, `Rollout` and `PublicApiUrl`
 /// - `$STATUS`: the status of the stack
 /// - `$INSTANCES`: the account's limit of concurrent executions; `no stack` means that the stack does not exist
 /// - `$LEFT`, `$SECRETS`: log groups and secrets that an earlier stack left
@@ -37,7 +37,7 @@ case $* in
   *"'CacheAccess'"*) printf '%s' "${ACCESS-users}" ;;
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *"'Rollout'"*) printf '%s' "${ROLLOUT-canary}" ;;
-  *"'ConsoleUrl'"*) printf '%s' "${CONSOLE:-}" ;;
+  *"'PublicApiUrl'"*) printf '%s' "${CONSOLE:-}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
   *describe-stacks*StackStatus*) [ "${INSTANCES:-}" != "no stack" ] && echo "${STATUS:-UPDATE_COMPLETE}" ;;
   *describe-log-groups*"prefix /aws/lambda/pennon-production-"*) echo "${LEFT:-}" ;;
@@ -534,7 +534,7 @@ fn a_deployment_says_how_to_sign_in_to_the_console_while_the_stack_has_no_url_of
         let done = sandbox.run(&["production"], &variables);
         assert!(done.status.success(), "{}", text(&done.stderr));
         let output = text(&done.stdout);
-        assert_eq!(output.contains("set ConsoleUrl"), is_missing, "{output}");
+        assert_eq!(output.contains("set PublicApiUrl"), is_missing, "{output}");
     }
 }
 
