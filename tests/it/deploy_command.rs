@@ -25,12 +25,15 @@ done
 /// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
 ///   `DatabaseRoles`, `Rollout` and `PublicApiUrl`
 /// - `$STATUS`: the status of the stack
+/// - `$THROTTLED`: a part of the calls that AWS throttles
 /// - `$INSTANCES`: the account's limit of concurrent executions; `no stack` means that the stack does not exist
 /// - `$LEFT`, `$SECRETS`: log groups and secrets that an earlier stack left
 /// - `$CREDENTIALS`: the caller's credentials as JSON, with their expiration
 const AWS: &str = r#"#!/bin/sh
 echo "aws $*" >>"$CALLS"
+fail() { echo "An error occurred ($1) when calling the DescribeStacks operation: $2" >&2; exit 254; }
 case $* in
+  *"${THROTTLED:-no call}"*) fail Throttling "Rate exceeded" ;;
   *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
   *pennon-dev*"'CacheMode'"*) printf none ;;
   *"'CacheMode'"*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${MODE-cluster}" ;;
@@ -39,7 +42,9 @@ case $* in
   *"'Rollout'"*) printf '%s' "${ROLLOUT-canary}" ;;
   *"'PublicApiUrl'"*) printf '%s' "${CONSOLE:-}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
-  *describe-stacks*StackStatus*) [ "${INSTANCES:-}" != "no stack" ] && echo "${STATUS:-UPDATE_COMPLETE}" ;;
+  *describe-stacks*StackStatus*)
+    [ "${INSTANCES:-}" != "no stack" ] || fail ValidationError "Stack with id pennon-production does not exist"
+    echo "${STATUS:-UPDATE_COMPLETE}" ;;
   *describe-log-groups*"prefix /aws/lambda/pennon-production-"*) echo "${LEFT:-}" ;;
   *list-secrets*) echo "${SECRETS:-}" ;;
   *export-credentials*) echo "${CREDENTIALS:-}" ;;
@@ -336,6 +341,25 @@ fn a_first_deployment_stops_at_resources_of_an_earlier_stack() {
                 "{name}: {errors}"
             );
         }
+    }
+}
+
+#[test]
+fn a_deployment_stops_if_the_deployed_stack_cannot_be_read() {
+    for throttled in ["StackStatus", "DatabaseRoles", "CacheMode", "CacheAccess"] {
+        let sandbox = Sandbox::complete();
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("THROTTLED", throttled),
+            ("LEFT", "/aws/lambda/pennon-production-get-flag"),
+            ("SECRETS", "pennon-production/redis-url"),
+        ];
+        let done = sandbox.run(&["production"], &variables);
+        let errors = text(&done.stderr);
+        assert!(!sandbox.calls().contains("sam build"), "{throttled}");
+        assert!(errors.contains("Rate exceeded"), "{throttled}: {errors}");
+        // The commands for the resources of a deleted stack would delete those of the running one.
+        assert!(!errors.contains("delete-"), "{throttled}: {errors}");
     }
 }
 
