@@ -364,6 +364,26 @@ fn a_deployment_stops_if_the_deployed_stack_cannot_be_read() {
 }
 
 #[test]
+fn a_stack_whose_first_change_set_was_declined_is_deployed_like_a_new_one() {
+    for (left, begins) in [
+        ("", true),
+        ("/aws/lambda/pennon-production-get-flag", false),
+    ] {
+        let sandbox = Sandbox::complete();
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("STATUS", "REVIEW_IN_PROGRESS"),
+            ("INSTANCES", "10"),
+            ("ACCESS", "None"),
+            ("LEFT", left),
+        ];
+        let done = sandbox.run(&["production"], &variables);
+        let errors = text(&done.stderr);
+        assert_eq!(sandbox.calls().contains("sam build"), begins, "{errors}");
+    }
+}
+
+#[test]
 fn credentials_that_expire_too_early_are_a_warning() {
     for (end, warns) in [
         ("2020-01-01T00:00:00Z", true),
