@@ -554,7 +554,9 @@ async fn guard_alarm_adds_the_guard_function_as_an_action_and_keeps_all_other_pr
         ("checkout errors", "/MetricAlarms/0/AlarmActions"),
         ("rate", "/MetricAlarms/1/AlarmActions"),
     ] {
-        let done = sandbox.run_script("guard-alarm", &["dev", alarm], &[]);
+        // As in a shell of somebody who prefers this format.
+        let format = [("AWS_DEFAULT_OUTPUT", "text")];
+        let done = sandbox.run_script("guard-alarm", &["dev", alarm], &format);
         assert!(done.status.success(), "{alarm}: {}", text(&done.stderr));
         let actions = wanted.pointer_mut(place).and_then(Value::as_array_mut);
         actions.expect("actions").push(json!(guard));
