@@ -34,7 +34,7 @@ echo "aws $*" >>"$CALLS"
 fail() { echo "An error occurred ($1) when calling the DescribeStacks operation: $2" >&2; exit 254; }
 case $* in
   *"${THROTTLED:-no call}"*) fail Throttling "Rate exceeded" ;;
-  *ParameterKey*text) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
+  *"Parameters[].ParameterKey"*) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
   *pennon-dev*"'CacheMode'"*) printf none ;;
   *"'CacheMode'"*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${MODE-cluster}" ;;
   *"'CacheAccess'"*) printf '%s' "${ACCESS-users}" ;;
@@ -643,16 +643,16 @@ fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 3, "{calls}");
+    assert_eq!(lines.len(), 5, "{calls}");
     let update = "aws cloudformation update-stack --region us-east-1 --stack-name pennon-production \
                   --use-previous-template";
-    assert!(lines[1].starts_with(update), "{calls}");
+    assert!(lines[3].starts_with(update), "{calls}");
     let parameters = "--parameters ParameterKey=Stage,UsePreviousValue=true \
                       ParameterKey=CacheMode,ParameterValue=both-use-cluster \
                       ParameterKey=DeployRevision,UsePreviousValue=true";
-    assert!(lines[1].ends_with(parameters), "{calls}");
+    assert!(lines[3].ends_with(parameters), "{calls}");
     assert!(
-        lines[2].starts_with("aws cloudformation wait stack-update-complete"),
+        lines[4].starts_with("aws cloudformation wait stack-update-complete"),
         "{calls}"
     );
 }
@@ -689,6 +689,28 @@ fn a_failed_change_is_not_written_to_samconfig() {
     assert!(!failed.status.success());
     let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
     assert_eq!(written, samconfig());
+}
+
+#[test]
+fn set_parameter_completes_a_change_that_an_earlier_run_has_started() {
+    for (status, waits) in [("UPDATE_COMPLETE", 0), ("UPDATE_IN_PROGRESS", 1)] {
+        let sandbox = Sandbox::complete();
+        let change = ["production", "CacheMode=both-use-cluster"];
+        let variables = [("MODE", "both-use-cluster"), ("STATUS", status)];
+        let done = sandbox.run_script("set-parameter", &change, &variables);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let calls = sandbox.calls();
+        // CloudFormation would fail with "No updates are to be performed".
+        assert!(!calls.contains("update-stack"), "{calls}");
+        let waiting = calls.lines().filter(|call| call.contains(" wait "));
+        assert_eq!(waiting.count(), waits, "{calls}");
+        let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml"));
+        let (before, after) = (
+            "CacheMode = \"cluster\"",
+            "CacheMode = \"both-use-cluster\"",
+        );
+        assert_eq!(written.expect("a file"), samconfig().replace(before, after));
+    }
 }
 
 #[test]
