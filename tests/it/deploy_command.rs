@@ -714,6 +714,18 @@ fn set_parameter_completes_a_change_that_an_earlier_run_has_started() {
 }
 
 #[test]
+fn set_parameter_creates_no_cache_for_functions_that_use_none() {
+    let sandbox = Sandbox::complete();
+    let refused = sandbox.run_script("set-parameter", &["dev", "CacheMode=single"], &[]);
+    assert!(!refused.status.success());
+    let errors = text(&refused.stderr);
+    assert!(errors.contains("run scripts/deploy dev"), "{errors}");
+    assert!(!sandbox.calls().contains("update-stack"), "{errors}");
+    let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
+    assert_eq!(written, samconfig());
+}
+
+#[test]
 fn set_parameter_rejects_unsupported_changes_and_points_to_deploy() {
     let sandbox = Sandbox::complete();
     for change in [
