@@ -1,5 +1,5 @@
-//! The test cases in the table of `docs/reliability.md` that belong to no other file, each a short story: a cold start,
-//! two fills at once, a large environment. Also checks that all tests which documents name exist.
+//! The test cases in the table of `docs/reliability.md` that belong to no other file: a cold start, two fills at once,
+//! a large environment. Also checks that all tests which documents name exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
