@@ -83,7 +83,7 @@ impl Definition {
                     rule(value, evaluators, problems);
                     definition.targeting = Some(value.clone());
                 }
-                "metadata" => definition.metadata = problems.flat(value),
+                "metadata" => definition.metadata = problems.object_of_scalars(value),
                 name => other(name, value, problems),
             });
         }
@@ -174,7 +174,7 @@ fn object(value: &Value, problems: &mut Violations) -> Map<String, Value> {
 
 /// Parses the metadata of a set of flags.
 pub(crate) fn set_metadata(value: &Value, problems: &mut Violations) -> Map<String, Value> {
-    let metadata = problems.flat(value);
+    let metadata = problems.object_of_scalars(value);
     for name in ["flagSetId", "version"] {
         if metadata.get(name).is_some_and(|value| !value.is_string()) {
             problems.inside(name, |problems| problems.add("must be a string"));

@@ -94,7 +94,7 @@ impl Violations {
     }
 
     /// Parses an object whose values are strings, numbers and booleans.
-    pub(crate) fn flat(&mut self, value: &Value) -> Map<String, Value> {
+    pub(crate) fn object_of_scalars(&mut self, value: &Value) -> Map<String, Value> {
         let Some(fields) = self.object(value) else {
             return Map::new();
         };
