@@ -58,10 +58,11 @@ pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
     }
 }
 
-/// Takes as many entries as fit into a response beside `around` bytes. Returns them and the number of omitted ones.
+/// Takes the leading entries that fit into a response together with `overhead` other bytes. Returns them and the number
+/// of omitted ones.
 #[must_use]
-pub fn take_fitting(mut entries: Vec<Value>, around: usize) -> (Vec<Value>, usize) {
-    let mut size = around;
+pub fn take_fitting(mut entries: Vec<Value>, overhead: usize) -> (Vec<Value>, usize) {
+    let mut size = overhead;
     let fits = |entry: &Value| {
         size = size.saturating_add(wire_size(entry) + 1);
         size <= MAX_RESPONSE_SIZE
@@ -97,11 +98,12 @@ mod tests {
     fn a_list_is_shortened_exactly_when_it_exceeds_the_limit() {
         let entry = |length: usize| json!({"name": "x", "text": "t".repeat(length)});
         let frame = wire_size(&entry(0)) + 1;
-        let (half, around) = (MAX_RESPONSE_SIZE / 2, MAX_RESPONSE_SIZE % 2);
-        let (kept, omitted) = take_fitting(vec![entry(half - frame), entry(half - frame)], around);
+        let (half, overhead) = (MAX_RESPONSE_SIZE / 2, MAX_RESPONSE_SIZE % 2);
+        let (kept, omitted) =
+            take_fitting(vec![entry(half - frame), entry(half - frame)], overhead);
         assert_eq!((kept.len(), omitted), (2, 0));
         let (kept, omitted) =
-            take_fitting(vec![entry(half - frame), entry(half - frame + 1)], around);
+            take_fitting(vec![entry(half - frame), entry(half - frame + 1)], overhead);
         assert_eq!((kept.len(), omitted), (1, 1));
         assert_eq!(take_fitting(Vec::new(), 0), (Vec::new(), 0));
 
