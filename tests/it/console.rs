@@ -77,8 +77,9 @@ impl Console {
         }
     }
 
-    /// The origin of a page that sends requests: the local server refuses other ones than its own.
-    fn page(&self) -> &str {
+    /// The `Origin` of the requests in the tests. The local server rejects every origin but its own; the function
+    /// ignores it.
+    fn origin(&self) -> &str {
         match self {
             Self::Local(local) => local.base(),
             Self::Function(..) => "https://evil.example",
@@ -98,7 +99,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
     frame-ancestors 'none'; base-uri 'none'; form-action 'none'; img-src 'self'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
-fn assert_safe(answer: &Response, place: &str) {
+fn assert_security_headers(answer: &Response, place: &str) {
     for (name, value) in [
         ("content-security-policy", POLICY),
         ("cross-origin-opener-policy", "same-origin"),
@@ -135,11 +136,11 @@ async fn every_response_of_the_console_has_the_security_headers() {
             ("DELETE", "/console/app.js", 405),
             ("OPTIONS", "/console/app.js", 204),
         ] {
-            let page = [("origin", console.page())];
-            let answer = console.send(method, path, &page).await;
+            let origin = [("origin", console.origin())];
+            let answer = console.send(method, path, &origin).await;
             let place = format!("{method} {}{path}: {answer:?}", console.base());
             assert_eq!(answer.status, status, "{place}");
-            assert_safe(&answer, &place);
+            assert_security_headers(&answer, &place);
         }
     }
 }
@@ -277,7 +278,7 @@ impl SignIn {
 }
 
 #[tokio::test]
-async fn people_sign_in_at_the_issuer_and_their_groups_decide() {
+async fn people_sign_in_at_the_issuer_and_their_groups_determine_access_to_admin_routes() {
     let issuer = Issuer::for_console(&["admins"]).await;
     let local = Local::start(&issuer.console_environment()).await;
     assert!(!local.log().contains("#token="), "{}", local.log());
@@ -418,7 +419,7 @@ async fn an_issuer_that_cannot_be_trusted_or_reached_leaves_the_page_without_a_s
         let config = function.call(&at("config.json")).await;
         assert_eq!(config.status, 503, "{fault:?} {config:?}");
         assert_eq!(config.header("retry-after"), Some("10"));
-        assert_safe(&config, "config.json");
+        assert_security_headers(&config, "config.json");
         assert_eq!(
             issuer.fetches(),
             1,
@@ -491,7 +492,8 @@ async fn a_page_of_another_site_cannot_use_the_local_server() {
             assert!(errors[field].is_array(), "{path} {headers:?} {errors}");
         }
     }
-    // A page needs no Origin to load the console, and a program may use any name of the machine.
+    // A browser sends no Origin when it loads a page, so the console checks the Host without one. A request to an admin
+    // route without an Origin is from a program, which may use any host name.
     let host = [("host", "evil.example")];
     assert_eq!(ask("/console", &host).await.status, 400);
     assert_eq!(ask("/api/admin/flags", &host).await.status, 200);
