@@ -1,5 +1,5 @@
-//! Secrets never appear in logs or responses, whatever fails. Server-only flags never reach callers
-//! without a server key.
+//! Secrets never appear in logs or responses, whatever fails. Callers without a key or with a client key never see
+//! server-only flags.
 
 use pennon_core::http::ENDPOINTS;
 use pennon_tests::event::{Event, REQUEST_FILES};
@@ -259,7 +259,7 @@ async fn the_trace_log_of_the_local_server_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn no_route_reveals_a_server_only_flag_without_a_server_key() {
+async fn no_public_route_reveals_a_server_only_flag_to_a_client_key_or_without_a_key() {
     let stack = Stack::start().await;
     let client = format!("pennon_client_production_{}", "c".repeat(43));
     stack.database.add_key(&client).await;
