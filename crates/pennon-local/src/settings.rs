@@ -29,8 +29,8 @@ impl Settings {
             admin_token: text("PENNON_ADMIN_TOKEN").map(Secret::new),
             api_key: match text("PENNON_API_KEY") {
                 Some(key) => Some(KeyText::parse(&key).ok_or(
-                    "PENNON_API_KEY must be pennon_server_production_ followed by 43 letters, digits, '-' or \
-                     '_'",
+                    "PENNON_API_KEY must be an API key, such as pennon_server_production_ followed by 43 letters, \
+                     digits, '-' or '_'",
                 )?),
                 None => None,
             },
