@@ -250,7 +250,7 @@ fn database_roles_change_from_one_to_separate_in_two_deployments() {
 }
 
 #[test]
-fn cache_access_of_an_existing_cache_does_not_change_to_or_from_users() {
+fn cache_access_of_an_existing_cache_changes_in_steps_and_never_to_or_from_users() {
     for (mode, before, chosen, begins) in [
         // A stack of an earlier version, which has no such parameter.
         ("cluster", "", "users", false),
@@ -261,6 +261,10 @@ fn cache_access_of_an_existing_cache_does_not_change_to_or_from_users() {
         ("cluster", "token", "token", true),
         ("cluster", "token", "prepare", true),
         ("cluster", "switch", "moved", true),
+        ("cluster", "switch", "prepare", true),
+        ("cluster", "moved", "token", false),
+        ("cluster", "token", "switch", false),
+        ("cluster", "", "moved", false),
         // Without a cache, nothing is replaced.
         ("none", "token", "users", true),
         // Without a line in samconfig.toml, `sam deploy` keeps the deployed value.
