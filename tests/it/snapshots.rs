@@ -112,3 +112,30 @@ async fn entries_of_a_snapshot_expire_on_time() {
     new.restart();
     assert_eq!(new.command(&["EXISTS", KEY]), Resp::Number(0));
 }
+
+/// The client library connects anew by itself, so no command fails.
+#[tokio::test]
+async fn an_old_snapshot_that_a_crashed_redis_loads_is_detected() {
+    let mut redis = Redis::start();
+    let stack = Stack::start().await;
+    let environment = [("REDIS_URL", redis.url())];
+    let environment = environment
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let get = stack.function_with("get-flag", &environment).await;
+    let update = stack.function_with("update-flag", &environment).await;
+    get.call(&Event::get("checkout")).await;
+    redis.command(&["SAVE"]);
+    set_percentage(&update, "checkout", 7).await;
+    redis.kill();
+    redis.restart();
+    assert!(redis.has_entry(), "the old one");
+    eventually("both instances have connected anew", async || {
+        let Resp::Text(clients) = redis.command(&["CLIENT", "LIST"]) else {
+            panic!("a text");
+        };
+        clients.lines().count() > 2
+    })
+    .await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 7);
+}

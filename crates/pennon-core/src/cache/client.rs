@@ -4,16 +4,18 @@
 //! reconnecting belong to `executor`. `topology` chooses the server of a cluster, because fred's own cluster client
 //! stops every shard when one primary dies, and stops permanently at the first ASK.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fred::bytes_utils::Str;
 use fred::clients::{Client, Pipeline, Pool as FredPool};
 use fred::error::{Error as FredError, ErrorKind};
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::config::{
     Config as FredConfig, Options, ReconnectPolicy, Server, ServerConfig, TlsConfig, TlsConnector,
 };
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
+use tokio::sync::broadcast::Receiver;
 
 use super::address::Address;
 use super::url::RedisUrl;
@@ -310,6 +312,8 @@ impl From<FredError> for Failure {
 pub(super) struct Connections {
     pool: FredPool,
     tasks: Vec<ConnectHandle>,
+    /// An event for each time that fred has replaced a connection which the server or the network has closed.
+    replaced: Mutex<Vec<Receiver<Server>>>,
 }
 
 impl Drop for Connections {
@@ -336,13 +340,38 @@ impl Connections {
         let server = server(address, deadline).await?;
         let pool = build(url, server, config)?;
         let tasks = pool.connect_pool();
-        let connections = Self { pool, tasks };
+        let connections = Self {
+            pool,
+            tasks,
+            replaced: Mutex::default(),
+        };
         let connected = connections.pool.wait_for_connect();
         match tokio::time::timeout_at(deadline.into(), connected).await {
-            Ok(Ok(())) => Ok(connections),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_elapsed) => Err(Failure::TimedOut),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_elapsed) => return Err(Failure::TimedOut),
         }
+        // After the first connection, which causes an event too.
+        let clients = connections.pool.clients().iter();
+        *connections.lock_replaced() = clients.map(EventInterface::reconnect_rx).collect();
+        Ok(connections)
+    }
+
+    /// Whether fred has replaced a connection since the last call.
+    pub(super) fn were_replaced(&self) -> bool {
+        let mut receivers = self.lock_replaced();
+        let mut were_replaced = false;
+        for receiver in &mut *receivers {
+            if !receiver.is_empty() {
+                were_replaced = true;
+                *receiver = receiver.resubscribe();
+            }
+        }
+        were_replaced
+    }
+
+    fn lock_replaced(&self) -> std::sync::MutexGuard<'_, Vec<Receiver<Server>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a command once and waits at most `within` for the reply.

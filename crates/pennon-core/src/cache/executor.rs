@@ -272,8 +272,8 @@ impl Executor {
         }
     }
 
-    /// The number of events that may have lost an invalidation: a failed connection at the start, a failed command, or
-    /// a new primary. When it changes, a reader compares its entry with the store before it uses the entry.
+    /// The number of events that may have lost an invalidation: a failed connection at the start, a failed command, a
+    /// replaced connection, or a new primary. When it changes, a reader compares its entry with the store before it uses the entry.
     pub(super) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
@@ -493,8 +493,13 @@ impl Executor {
         }
     }
 
-    /// Notices and logs once that a slot has a new primary.
+    /// Notices that a node has another connection, and notices and logs once that a slot has a new primary.
     fn answered(&self, node: &Node, slot: u16) {
+        if node.has_reconnected() {
+            // A restarted server may have loaded an older snapshot, and the same name may lead to another server.
+            self.outages.fetch_add(1, Ordering::Relaxed);
+            info!(domain = "config", node_id = %node.address(), "Redis connected anew");
+        }
         // A node that imports the slot is not its primary yet.
         let owner = self.owner(slot);
         if self.topology.is_none() || owner.is_none_or(|owner| owner.address() != node.address()) {

@@ -142,6 +142,12 @@ impl Node {
         self.open_connections().is_some()
     }
 
+    /// Whether one of its connections was replaced since the last call, without a failed command.
+    pub(super) fn has_reconnected(&self) -> bool {
+        self.open_connections()
+            .is_some_and(|connections| connections.were_replaced())
+    }
+
     /// The number of open connections.
     pub(super) fn connections(&self) -> usize {
         self.open_connections()
