@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use pennon_core::http::{Authorization, ENDPOINTS};
 use pennon_tests::event::{EXAMPLE_KEY, Event, SYNC_KEY};
 use pennon_tests::lambda::Function;
-use pennon_tests::redis::Redis;
+use pennon_tests::local::Local;
+use pennon_tests::redis::{KEY, Redis};
 use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::topology::{Topology, WiredRedis};
@@ -613,4 +614,29 @@ async fn a_key_that_a_stale_snapshot_lacks_is_answered_with_503_because_it_may_b
     let known = sync.call(&read(SYNC_KEY)).await;
     assert_eq!((known.status, known.source()), (200, "stale"));
     assert_unavailable(&sync.call(&read(&newer)).await);
+}
+
+#[tokio::test]
+async fn a_change_ends_the_pause_in_which_no_read_asks_the_database() {
+    let stack = Stack::start().await;
+    let local = Local::start(&[
+        ("REDIS_URL", &stack.redis.url()),
+        ("DATABASE_URL", &stack.database_url()),
+    ])
+    .await;
+    let flag = "/api/config/flags/checkout";
+    assert_eq!(percentage(&local.get(flag).await), 50);
+    stack.database_wire.set(Mode::Refuse).await;
+    stack.redis.command(&["DEL", KEY]);
+    eventually("reads are stale", async || {
+        local.get(flag).await.source() == "stale"
+    })
+    .await;
+    stack.database_wire.set(Mode::Open).await;
+    let changed = local
+        .patch("/api/admin/flags/checkout", r#"{"rolloutPercentage": 7}"#)
+        .await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let read = local.get(flag).await;
+    assert_eq!((percentage(&read), read.source()), (7, "database"));
 }

@@ -96,7 +96,10 @@ impl PostgresStore {
             let (within, has_bus) = (self.operation_timeout, self.config.has_event_bus);
             Transaction::begin(client, environment, actor, within, has_bus).await
         };
-        self.in_time(begin).await
+        let begun = self.in_time(begin).await?;
+        // Otherwise reads right after this change could still be refused, and be stale.
+        self.reads.succeeded();
+        Ok(begun)
     }
 
     pub(super) async fn migrate(
