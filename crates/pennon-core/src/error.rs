@@ -5,14 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::Violation;
+use pennon_eval::{Violation, truncate_text};
 
 use crate::role::Role;
 
 /// Limit on unknown names that an error lists.
 const MAX_UNKNOWN: usize = 20;
-/// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
-const MAX_TEXT_LENGTH: usize = 4_000;
 /// Limit on all field errors of a response, in bytes. As JSON within JSON, one byte takes at most seven.
 const MAX_BYTES: usize = 400_000;
 
@@ -153,12 +151,12 @@ impl FieldErrors {
             omitted += usize::from(left.is_none());
             left.is_some()
         };
-        let mut form: Vec<String> = self.form.into_iter().map(cut).collect();
+        let mut form: Vec<String> = self.form.into_iter().map(truncate_text).collect();
         form.retain(|error| fits("", error));
         let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, errors) in self.fields {
-            let name = cut(name);
-            for error in errors.into_iter().map(cut) {
+            let name = truncate_text(name);
+            for error in errors.into_iter().map(truncate_text) {
                 if fits(&name, &error) {
                     fields.entry(name.clone()).or_default().push(error);
                 }
@@ -181,19 +179,6 @@ impl FieldErrors {
     }
 }
 
-/// Truncates the text of an error.
-fn cut(mut text: String) -> String {
-    if text.len() > MAX_TEXT_LENGTH {
-        let mut end = MAX_TEXT_LENGTH;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 impl Error {
     /// Truncates texts so that they fit into a response. They may quote the request, and Lambda fails if a
     /// response is too large.
@@ -201,13 +186,13 @@ impl Error {
     pub fn bounded(self) -> Self {
         match self {
             Self::Invalid(errors) => Self::Invalid(errors.bounded()),
-            Self::FlagNotFound(key) => Self::FlagNotFound(cut(key)),
-            Self::NotFound(what) => Self::NotFound(cut(what)),
-            Self::Conflict(why) => Self::Conflict(cut(why)),
-            Self::InvalidState(why) => Self::InvalidState(cut(why)),
-            Self::ItemsChanged(why) => Self::ItemsChanged(cut(why)),
-            Self::StoreFile(why) => Self::StoreFile(cut(why)),
-            Self::ResponseTooLarge(why) => Self::ResponseTooLarge(cut(why)),
+            Self::FlagNotFound(key) => Self::FlagNotFound(truncate_text(key)),
+            Self::NotFound(what) => Self::NotFound(truncate_text(what)),
+            Self::Conflict(why) => Self::Conflict(truncate_text(why)),
+            Self::InvalidState(why) => Self::InvalidState(truncate_text(why)),
+            Self::ItemsChanged(why) => Self::ItemsChanged(truncate_text(why)),
+            Self::StoreFile(why) => Self::StoreFile(truncate_text(why)),
+            Self::ResponseTooLarge(why) => Self::ResponseTooLarge(truncate_text(why)),
             other @ (Self::Unauthenticated
             | Self::NoKey
             | Self::OtherEnvironment

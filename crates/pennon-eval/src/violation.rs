@@ -20,20 +20,23 @@ pub(crate) struct Violations {
     found: Vec<Violation>,
 }
 
-/// Limit on violations, which bounds the response to a hostile definition.
+/// Limit on violations: a hostile definition may have one in every value.
 const MAX_VIOLATIONS: usize = 50;
+/// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
+const MAX_TEXT_LENGTH: usize = 4_000;
 
 impl Violations {
     pub(crate) fn add(&mut self, message: impl Into<String>) {
         self.add_at("", message);
     }
 
-    /// Adds a violation below the current value.
+    /// Adds a violation below the current value. Pointer and message are truncated: a name may have megabytes, and
+    /// every violation below it would hold a copy.
     pub(crate) fn add_at(&mut self, below: &str, message: impl Into<String>) {
         if self.found.len() < MAX_VIOLATIONS {
             self.found.push(Violation {
-                pointer: format!("{}{below}", self.pointer),
-                message: message.into(),
+                pointer: truncate_text(format!("{}{below}", self.pointer)),
+                message: truncate_text(message.into()),
             });
         }
     }
@@ -110,6 +113,17 @@ impl Violations {
         }
         fields.clone()
     }
+}
+
+/// Truncates the text of an error, which may quote the request.
+#[must_use]
+pub fn truncate_text(mut text: String) -> String {
+    if text.len() > MAX_TEXT_LENGTH {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_LENGTH));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 /// A name or an index as one step of a JSON pointer (RFC 6901, section 3).

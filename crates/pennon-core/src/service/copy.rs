@@ -361,6 +361,9 @@ fn warnings<'a>(
     let has_other_fractional = source.settings.fractional != settings.fractional;
     let mut warnings = Vec::new();
     for (key, flag) in changed {
+        if warnings.len() >= MAX_ERRORS {
+            break;
+        }
         let bucketings = [&source.settings, settings].map(|it| flag.bucketing(it, source.defaults));
         let mut add = |pointer: &str, message: String| {
             let pointer = pointer.to_owned();

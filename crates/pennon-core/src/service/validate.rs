@@ -218,6 +218,9 @@ pub(super) fn check_limits_of_environment<'a>(
     }
 }
 
+/// Limit on violations in all flags. One evaluator may cause dozens in each of thousands of flags.
+const MAX_BROKEN: usize = 500;
+
 /// Flags that new settings break, with JSON pointers into each flag.
 #[derive(Debug, Default)]
 pub(super) struct Broken {
@@ -240,6 +243,9 @@ pub(super) fn broken_by<'a>(
     let before = &Evaluators::of(before);
     let after = &Evaluators::of(after);
     for (key, flag) in flags {
+        if broken.errors.len() + broken.warnings.len() >= MAX_BROKEN {
+            break;
+        }
         let Some(definition) = &flag.definition else {
             continue;
         };

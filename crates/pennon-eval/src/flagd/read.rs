@@ -34,7 +34,7 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         unreadable: BTreeSet::new(),
         items: BTreeMap::new(),
     };
-    let mut missing = Vec::new();
+    let mut missing = Violations::default();
     if let Some(fields) = reader.problems.object(file) {
         let file_evaluators = reader.settings(fields, &mut read.settings, mode);
         let settings = read.settings.clone();
@@ -47,10 +47,10 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
             None => reader.problems.add_at("/flags", "is required"),
         }
         if let Some(listed) = fields.get(UNREADABLE) {
-            missing = reader.unreadable(listed, &mut read);
+            reader.unreadable(listed, &mut read, &mut missing);
         }
         if reader.problems.is_empty() {
-            read.warnings = missing;
+            read.warnings = missing.into_result(()).err().unwrap_or_default();
             read.warnings
                 .append(&mut warnings::of(&read, file_evaluators, &evaluators));
         }
@@ -114,20 +114,17 @@ impl Reader {
         file_evaluators
     }
 
-    /// Parses the list of parts that the export omitted because they were unreadable. Returns a warning for each part
+    /// Parses the list of parts that the export omitted because they were unreadable. Adds a warning for each part
     /// that the file still lacks.
-    fn unreadable(&mut self, listed: &Value, read: &mut File) -> Vec<Violation> {
-        let mut warnings = Vec::new();
+    fn unreadable(&mut self, listed: &Value, read: &mut File, warnings: &mut Violations) {
         self.problems.inside(UNREADABLE, |problems| {
             for (name, value) in problems.object(listed).into_iter().flatten() {
                 problems.inside(name, |problems| match (name.as_str(), value) {
                     ("settings", Value::Bool(false)) => {}
-                    ("settings", Value::Bool(true)) => warnings.push(Violation {
-                        pointer: problems.pointer().to_owned(),
-                        message: "the settings were unreadable when this file was exported, so it does \
-                                  not contain them"
-                            .to_owned(),
-                    }),
+                    ("settings", Value::Bool(true)) => warnings.add_at(
+                        problems.pointer(),
+                        "the settings were unreadable when this file was exported, so it does not contain them",
+                    ),
                     ("flags", Value::Array(keys)) => {
                         for (index, key) in keys.iter().enumerate() {
                             problems.inside(&index.to_string(), |problems| {
@@ -138,13 +135,13 @@ impl Reader {
                                 if read.flags.contains_key(&key) {
                                     return;
                                 }
-                                warnings.push(Violation {
-                                    pointer: problems.pointer().to_owned(),
-                                    message: format!(
+                                warnings.add_at(
+                                    problems.pointer(),
+                                    format!(
                                         "the flag '{key}' was unreadable when this file was exported, so \
                                          it does not contain the flag; an import does not change it"
                                     ),
-                                });
+                                );
                                 read.unreadable.insert(key);
                             });
                         }
@@ -153,7 +150,6 @@ impl Reader {
                 });
             }
         });
-        warnings
     }
 
     fn flags(&mut self, flags: &Value, evaluators: &Evaluators<'_>, read: &mut File) {

@@ -6,6 +6,10 @@ use super::file::File;
 use crate::logic::evaluators::Evaluators;
 use crate::{Settings, Violation};
 
+/// Limit on the warnings after which no other flag is checked. One evaluator may cause dozens in each of thousands of
+/// flags.
+const MAX_WARNINGS: usize = 500;
+
 /// Returns parts that cannot work, with JSON pointers into the file. `own` are the evaluators of the file itself; those
 /// that only the environment has are not linted.
 pub(super) fn of(
@@ -27,6 +31,9 @@ pub(super) fn of(
         .map(|found| below("/$evaluators".to_owned(), found))
         .collect();
     for (key, flag) in &read.flags {
+        if warnings.len() >= MAX_WARNINGS {
+            break;
+        }
         if let Some(definition) = &flag.definition {
             let found = definition.lint_with(evaluators).into_iter();
             warnings.extend(found.map(|found| below(read.pointer_to(key), found)));
