@@ -28,8 +28,8 @@ pub enum LogStyle {
     Human,
 }
 
-/// Starts logging. Call once per process. The level comes from `AWS_LAMBDA_LOG_LEVEL` or
-/// `RUST_LOG`. Without either it is INFO; if it is invalid, too, and a warning is logged.
+/// Starts logging. Call once per process. The level comes from `AWS_LAMBDA_LOG_LEVEL`, otherwise from `RUST_LOG`. If
+/// neither is set, or the value is invalid, it is INFO; an invalid value is also logged as a warning.
 pub fn start_logging(style: LogStyle) {
     let configured = ["AWS_LAMBDA_LOG_LEVEL", "RUST_LOG"]
         .into_iter()
@@ -71,7 +71,8 @@ const SILENCED: [(&str, LevelFilter); 2] = [
 ];
 
 /// Parses a level such as `INFO`, or directives such as `info,tokio_postgres=debug`. `FATAL`, the highest level of
-/// Lambda, counts as ERROR.
+/// Lambda, counts as ERROR. Without a level among the directives, INFO applies to all that they do not name: directives
+/// for one library must not turn off Pennon's errors.
 fn filter(text: &str) -> Option<Targets> {
     let text = text.to_ascii_lowercase();
     let directives = text.split(',').map(str::trim);
@@ -79,21 +80,29 @@ fn filter(text: &str) -> Option<Targets> {
     if directives == ["fatal"] {
         return Some(levels(LevelFilter::ERROR, Targets::new()));
     }
-    // `Targets` reads a word that is no level as the name of a target, and turns everything else off.
-    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
-    if !directives
-        .iter()
-        .all(|word| word.contains('=') || is_level(word))
-    {
+    // `Targets` accepts more: a word that is no level is the name of a target, an empty level is ERROR, an empty target
+    // is the prefix of every other, and a span of `EnvFilter` (`pennon_core[cache]`) is a target that matches nothing.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let is_valid = |word: &&str| match word.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(word),
+    };
+    if directives.is_empty() || !directives.iter().all(is_valid) {
         return None;
     }
     let parsed: Targets = directives.join(",").parse().ok()?;
-    let level = parsed.default_level().unwrap_or(LevelFilter::OFF);
+    let level = parsed.default_level().unwrap_or(LevelFilter::INFO);
     Some(levels(level, parsed))
 }
 
-/// A level applies to Pennon. Below INFO, a library logs only if a directive names it: the clients of HTTP, TLS and
-/// PostgreSQL would write several lines for each request.
+/// Whether events can have this target: usually the path of a module.
+fn is_target(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:.".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_allowed)
+}
+
+/// The level applies to Pennon. DEBUG and TRACE events of a library are logged only if a directive names it: the clients
+/// of HTTP, TLS and PostgreSQL would write several lines for each request.
 fn levels(level: LevelFilter, directives: Targets) -> Targets {
     let allowed = directives.into_iter().filter(|(target, _)| {
         let mut silenced = SILENCED.iter();
@@ -235,6 +244,13 @@ mod tests {
                 Some(Level::WARN),
             ),
             ("off", "pennon_core", None),
+            ("off,pennon_core=warn", "pennon_eval", None),
+            // Without a level of its own, Pennon logs at INFO.
+            ("hyper=debug", "pennon_core", Some(Level::INFO)),
+            ("hyper=debug", "hyper::client", Some(Level::DEBUG)),
+            ("hyper=debug", "tokio_postgres", Some(Level::INFO)),
+            ("pennon_core=debug", "pennon_core", Some(Level::DEBUG)),
+            ("pennon_core=debug", "pennon_local", Some(Level::INFO)),
             ("FATAL", "pennon_core", Some(Level::ERROR)),
         ] {
             let levels = [
@@ -260,6 +276,16 @@ mod tests {
             "loud=very",
             "info verbose",
             "info,tokio_postgres",
+            ",",
+            " ",
+            "=debug",
+            "info,=debug",
+            "pennon_core=",
+            "info,tokio_postgres=",
+            "info,tokio_postgres =debug",
+            "pennon_core[cache]=debug",
+            "pennon_core[{environment}]=debug",
+            "[cache]=debug",
         ] {
             assert!(filter(text).is_none(), "{text}");
         }
