@@ -2,7 +2,9 @@
 
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
+use pennon_tests::local::Local;
 use pennon_tests::postgres::Database;
+use pennon_tests::process::new_folder;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::topology::Topology;
 
@@ -130,6 +132,30 @@ async fn an_instance_without_an_installation_id_trusts_no_entry(on: Topology) {
         .function_with("get-flag", &[("DATABASE_URL", "no URL")])
         .await;
     assert_eq!(percentage(&named.call(&event).await), 50);
+}
+
+#[tokio::test]
+async fn flag_files_at_the_same_path_are_different_installations() {
+    let stack = Stack::start().await;
+    let folder = new_folder("same-path");
+    let environment = [("INSTALLATION_ID", ""), ("REDIS_URL", &*stack.redis.url())];
+    let path = "/api/config/flags/new-checkout";
+    let mut staging = Local::start_in(folder.clone(), &environment).await;
+    let url = "/api/admin/flags/new-checkout";
+    staging.patch(url, r#"{"rolloutPercentage":99}"#).await;
+    assert_eq!(percentage(&staging.get(path).await), 99);
+    assert!(stack.redis.has_entry());
+    staging.restart().await;
+    let answer = staging.get(path).await;
+    assert_eq!((percentage(&answer), answer.source()), (99, "redis"));
+    // Removes the folder.
+    drop(staging);
+
+    // As in another container, whose volume has the same path.
+    std::fs::create_dir(&folder).expect("a folder");
+    let production = Local::start_in(folder, &environment).await;
+    let answer = production.get(path).await;
+    assert_eq!((percentage(&answer), answer.source()), (5, "database"));
 }
 
 on_readable_redis!(

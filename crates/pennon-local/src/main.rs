@@ -214,9 +214,7 @@ async fn open_store(
     match &config.database.url {
         SecretSource::None => {
             let store = EmbeddedStore::open(&settings.flags_file, SAMPLE_FLAGS)?;
-            let file = std::fs::canonicalize(&settings.flags_file);
-            let file = file.map_err(|error| error.to_string())?;
-            installation.derive(&file.display().to_string());
+            installation.derive(&store.address());
             Ok(Store::Embedded(store))
         }
         SecretSource::Plain(_) => {

@@ -203,7 +203,7 @@ pub struct Config {
     /// current. 0, the default, checks at every request.
     pub snapshot_max_age: Duration,
     /// `INSTALLATION_ID`: distinguishes this installation from others on the same Redis. By default, the address
-    /// and the name of the database do.
+    /// and the name of the database do, or the path and the id of the flag file.
     pub installation: Option<String>,
     /// `CLOUDWATCH_ENDPOINT`: the endpoint that the alarms of ramps are read from, instead of that of the region;
     /// `none` if functions cannot reach CloudWatch.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{self, Files, cannot, digest_of_file};
 use super::state::{History, Record, State};
+use crate::id::unique_id;
 
 /// The version of the format of the state file.
 const FORMAT: u32 = 1;
@@ -24,6 +25,9 @@ const RETRY_AFTER: usize = 1_000;
 struct Header {
     format: u32,
     about: String,
+    /// Earlier versions wrote none.
+    #[serde(default)]
+    id: Option<String>,
 }
 
 /// A change.
@@ -51,6 +55,8 @@ pub(super) struct Replacement {
 #[derive(Debug)]
 pub(super) struct Journal {
     files: Files,
+    /// Distinguishes this state file from one at the same path on another machine. It never changes.
+    id: String,
     /// The length of the valid part.
     length: u64,
     /// The number of records that compaction would remove.
@@ -68,6 +74,7 @@ impl Journal {
         let path = files.state();
         let mut journal = Self {
             files: files.clone(),
+            id: unique_id(),
             length: 0,
             superseded: 0,
             is_durable: true,
@@ -80,6 +87,7 @@ impl Journal {
         disk::keep_private(&path).map_err(|error| cannot("protect", &path, &error))?;
         journal.length = 0;
         let mut records = 0;
+        let mut has_id = false;
         let mut lines = content.split_inclusive(|byte| *byte == b'\n').enumerate();
         while let Some((number, bytes)) = lines.next() {
             // An incomplete line belongs to a change that was not made.
@@ -95,6 +103,10 @@ impl Journal {
                     return Err(explain(&format!(
                         "its format is {format}; this version of Pennon reads format {FORMAT}"
                     )));
+                }
+                if let Some(id) = header.id {
+                    journal.id = id;
+                    has_id = true;
                 }
             } else {
                 let line: Line = serde_json::from_slice(bytes).map_err(|error| explain(&error))?;
@@ -134,8 +146,8 @@ impl Journal {
             disk::truncate(&path, journal.length)
                 .map_err(|error| cannot("repair", &path, &error))?;
         }
-        if journal.length == 0 {
-            // The file is empty, or its first line is incomplete.
+        if !has_id {
+            // The file is of an earlier version, or it is empty, or its first line is incomplete.
             journal.compact(&state, &history)?;
         }
         journal.superseded = records.saturating_sub(history.records(&state).len());
@@ -143,6 +155,11 @@ impl Journal {
             journal.compact(&state, &history)?;
         }
         Ok((journal, state, history))
+    }
+
+    /// The id of the state file.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Appends a change that does not affect `flags.json`.
@@ -253,6 +270,7 @@ impl Journal {
                  counts. Only the server writes here",
                 name.to_string_lossy()
             ),
+            id: Some(self.id.clone()),
         };
         let mut text = serde_json::to_string(&header).map_err(explain)?;
         text.push('\n');
@@ -313,7 +331,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::id::unique_id;
 
     /// A new folder with this `flags.json`.
     fn files(flags: &str) -> Files {

@@ -105,6 +105,14 @@ impl EmbeddedStore {
         })
     }
 
+    /// A text that identifies this store: the path of the file, and the id that its state file got when it was created.
+    /// Files in several containers may have the same path.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let inner = self.lock_last_valid();
+        format!("{}:{}", inner.journal.id(), inner.files.flags().display())
+    }
+
     /// Checks whether the file is valid.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.lock_current() {
