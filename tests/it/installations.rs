@@ -5,8 +5,10 @@ use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
 use pennon_tests::postgres::Database;
 use pennon_tests::process::new_folder;
+use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::{Stack, percentage, set_percentage};
 use pennon_tests::topology::Topology;
+use pennon_tests::wire::Mode;
 
 /// A second database with the same flag at another percentage and the same revision, as when both were restored from
 /// one backup.
@@ -132,6 +134,36 @@ async fn an_instance_without_an_installation_id_trusts_no_entry(on: Topology) {
         .function_with("get-flag", &[("DATABASE_URL", "no URL")])
         .await;
     assert_eq!(percentage(&named.call(&event).await), 50);
+}
+
+#[tokio::test]
+async fn another_installation_is_logged_after_the_id_was_unknown() {
+    let stack = Stack::start().await;
+    let event = Event::get("checkout");
+    let ours = stack.function("get-flag").await;
+    assert_eq!(percentage(&ours.call(&event).await), 50);
+    let manager = SecretsManager::start().await;
+    let database = manager.create("database", &stack.database_url()).await;
+    let (wire, endpoint) = manager.behind_a_wire();
+    wire.set(Mode::Refuse).await;
+    let environment = [
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint.as_str()),
+        ("DATABASE_SECRET_ARN", &database),
+        ("REDIS_URL", &stack.redis_url()),
+        ("INSTALLATION_ID", ""),
+    ];
+    let get = manager.function("get-flag", &environment).await;
+    assert_eq!(get.call(&event).await.status, 503);
+    assert!(get.log().contains("unknown_installation"), "{}", get.log());
+    wire.set(Mode::Open).await;
+    pennon_tests::eventually("the secret is read", async || {
+        get.call(&event).await.status == 200
+    })
+    .await;
+    get.call(&event).await;
+    let log = get.log();
+    assert_eq!(log.matches("\"unknown_installation\"").count(), 1, "{log}");
+    assert_eq!(log.matches("\"other_installation\"").count(), 1, "{log}");
 }
 
 #[tokio::test]

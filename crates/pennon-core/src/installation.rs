@@ -19,7 +19,8 @@ use crate::hex::hex;
 #[derive(Debug, Default)]
 pub struct Installation {
     id: OnceLock<String>,
-    reported: AtomicBool,
+    has_reported_unknown: AtomicBool,
+    has_reported_other: AtomicBool,
 }
 
 impl Installation {
@@ -44,10 +45,16 @@ impl Installation {
         self.id.get().map(String::as_str)
     }
 
-    /// Whether this is the first call. A problem with the id is logged once per instance, because every read
-    /// may encounter it.
-    pub(crate) fn is_first_report(&self) -> bool {
-        !self.reported.swap(true, Ordering::Relaxed)
+    /// Whether this is the first call. That the id is unknown is logged once per instance, because every read may
+    /// encounter it.
+    pub(crate) fn is_first_report_of_unknown(&self) -> bool {
+        !self.has_reported_unknown.swap(true, Ordering::Relaxed)
+    }
+
+    /// The same for an entry of another installation. The id may become known later, so an instance may have both
+    /// problems.
+    pub(crate) fn is_first_report_of_other(&self) -> bool {
+        !self.has_reported_other.swap(true, Ordering::Relaxed)
     }
 
     /// The kind is hashed too, so that an `INSTALLATION_ID` with the text of an address gives another id than that

@@ -58,7 +58,7 @@ impl Cache {
     /// used or filled.
     pub(super) fn installation_id(&self) -> Option<&str> {
         let id = self.installation.id();
-        if id.is_none() && self.installation.is_first_report() {
+        if id.is_none() && self.installation.is_first_report_of_unknown() {
             tracing::error!(
                 domain = "config",
                 error.r#type = "unknown_installation",
@@ -173,7 +173,7 @@ impl Cache {
     }
 
     pub(super) fn report_other_installation(&self, environment: &Environment) {
-        if self.installation.is_first_report() {
+        if self.installation.is_first_report_of_other() {
             tracing::error!(
                 domain = "config",
                 error.r#type = "other_installation",
