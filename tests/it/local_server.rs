@@ -573,6 +573,27 @@ async fn a_database_without_tls_is_reported_with_a_remedy() {
     );
 }
 
+#[test]
+fn an_api_key_that_cannot_evaluate_flags_is_rejected_at_the_start() {
+    let sync = pennon_tests::event::SYNC_KEY;
+    let folder = new_folder("sync-key");
+    let saved = format!("export PENNON_ADMIN_TOKEN=a\nexport PENNON_API_KEY={sync}\n");
+    std::fs::write(folder.join("flags.json.secrets"), saved).expect("writes");
+    for key in [sync, ""] {
+        let mut server = Command::new(binary("pennon-local"));
+        server
+            .current_dir(&folder)
+            .env("PENNON_LISTEN", "127.0.0.1:0")
+            .env("PENNON_API_KEY", key);
+        let output = output_within(&mut server, TIME_LIMIT);
+        let message = [output.stdout, output.stderr].concat();
+        let message = String::from_utf8_lossy(&message);
+        assert!(!output.status.success(), "{message}");
+        assert!(message.contains("PENNON_API_KEY"), "{message}");
+        assert!(!message.contains(sync), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
     let empty = pennon_tests::postgres::Database::create_empty().await;

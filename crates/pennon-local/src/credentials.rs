@@ -12,7 +12,7 @@ use pennon_core::environment::Environment;
 use pennon_core::http::{unguessable_id, unique_id};
 use pennon_core::key_kind::KeyKind;
 
-use crate::settings::Settings;
+use crate::settings::{Settings, parse_api_key};
 
 const TOKEN: &str = "PENNON_ADMIN_TOKEN";
 const KEY: &str = "PENNON_API_KEY";
@@ -158,8 +158,9 @@ fn read(path: &Path) -> Result<Saved, String> {
                 )));
             }
             Some((KEY, key)) => {
-                let key = KeyText::parse(key)
-                    .ok_or_else(|| wrong(&format!("{KEY} is not an API key")))?;
+                let key = parse_api_key(key).ok_or_else(|| {
+                    wrong(&format!("{KEY} is not the key of a server or a client"))
+                })?;
                 saved.key = Some(key);
             }
             Some(_) | None => {

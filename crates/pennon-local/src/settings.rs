@@ -2,6 +2,7 @@
 
 use pennon_core::api_key::KeyText;
 use pennon_core::config::{Secret, process_environment};
+use pennon_core::key_kind::KeyKind;
 
 /// Settings of the local server.
 #[derive(Debug)]
@@ -28,9 +29,9 @@ impl Settings {
             listen: text("PENNON_LISTEN").unwrap_or_else(|| "127.0.0.1:9000".to_owned()),
             admin_token: text("PENNON_ADMIN_TOKEN").map(Secret::new),
             api_key: match text("PENNON_API_KEY") {
-                Some(key) => Some(KeyText::parse(&key).ok_or(
-                    "PENNON_API_KEY must be an API key, such as pennon_server_production_ followed by 43 letters, \
-                     digits, '-' or '_'",
+                Some(key) => Some(parse_api_key(&key).ok_or(
+                    "PENNON_API_KEY must be the key of a server or a client, such as pennon_server_production_ \
+                     followed by 43 letters, digits, '-' or '_'",
                 )?),
                 None => None,
             },
@@ -46,6 +47,14 @@ impl Settings {
             },
         })
     }
+}
+
+/// Parses the API key of an OpenFeature SDK. A sync key is none: it reads the rules of flags, but evaluates none.
+pub(crate) fn parse_api_key(text: &str) -> Option<KeyText> {
+    KeyText::parse(text).filter(|key| match key.kind {
+        KeyKind::Server | KeyKind::Client => true,
+        KeyKind::Sync => false,
+    })
 }
 
 fn rate_of(text: &str) -> Result<f64, String> {
