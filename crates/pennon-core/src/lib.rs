@@ -31,6 +31,7 @@ pub mod key_uses;
 pub mod lambda;
 pub mod limits;
 pub mod middleware;
+pub mod moment;
 pub mod ofrep;
 pub mod ofrep_format;
 pub mod ramp;

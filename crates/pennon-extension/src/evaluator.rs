@@ -7,13 +7,13 @@ use pennon_core::counts::{Counts, Tally};
 use pennon_core::http::unique_id;
 use pennon_core::https::Https;
 use pennon_core::key_kind::KeyKind;
+use pennon_core::moment::Moment;
 use pennon_core::ofrep::ApiClient;
 use pennon_core::service::{Reading, Source};
 use pennon_core::telemetry::CacheOutcome;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::moment::Moment;
 use crate::service::{FETCH_LIMIT, Fetched, Flags, Posted, Service};
 use crate::settings::Settings;
 use crate::stored::StoredDocument;

@@ -5,7 +5,6 @@
 
 mod evaluator;
 mod lambda;
-mod moment;
 mod server;
 mod service;
 mod settings;

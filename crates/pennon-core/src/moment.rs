@@ -5,13 +5,15 @@ use std::time::{Duration, Instant, SystemTime};
 /// A point in time. Lambda freezes a process between invocations, and the monotonic clock may stop meanwhile; the
 /// wall clock may be set. Each covers the failure of the other.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub struct Moment {
     monotonic: Instant,
     wall: SystemTime,
 }
 
 impl Moment {
-    pub(crate) fn now() -> Self {
+    /// The present time.
+    #[must_use]
+    pub fn now() -> Self {
         Self {
             monotonic: Instant::now(),
             wall: SystemTime::now(),
@@ -20,12 +22,14 @@ impl Moment {
 
     /// How long ago this was: the longer one of the durations by the two clocks. [`Duration::MAX`] if the wall clock
     /// was set back to before this moment: the age is then unknown.
-    pub(crate) fn age(self) -> Duration {
+    #[must_use]
+    pub fn age(self) -> Duration {
         self.age_at(Self::now())
     }
 
     /// Whether it is not before another moment of this process.
-    pub(crate) fn is_since(self, other: Self) -> bool {
+    #[must_use]
+    pub fn is_since(self, other: Self) -> bool {
         self.monotonic >= other.monotonic
     }
 
