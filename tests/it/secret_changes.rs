@@ -13,6 +13,7 @@ use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::{
     LONG_CACHE_TIMEOUTS, LONG_DATABASE_TIMEOUTS, Stack, percentage, set_percentage,
 };
+use pennon_tests::wire::{Mode, Wire};
 use serde_json::json;
 
 /// Instances read the secret every second instead of every five minutes.
@@ -186,6 +187,123 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
         }
     }
     panic!("in no attempt did the compared request move the instance");
+}
+
+/// An instance that is idle while the cache moves from one Redis to another, and then reads the secret through a wire.
+struct IdleDuringMove {
+    idle: Function,
+    wire: Wire,
+    moved_to: Redis,
+    stack: Stack,
+    _manager: SecretsManager,
+}
+
+impl IdleDuringMove {
+    /// Starts the instance and moves the cache, whose old Redis keeps running. The wire then has this mode.
+    async fn start(name: &str, mode: Mode) -> Self {
+        let stack = Stack::start().await;
+        let moved_to = Redis::start();
+        let manager = SecretsManager::start().await;
+        let arn = manager.create("redis", &stack.redis_url()).await;
+        let (wire, endpoint) = manager.behind_a_wire();
+        let database = stack.database_url();
+        let environment = [
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint.as_str()),
+            ("REDIS_SECRET_ARN", &arn),
+            ("DATABASE_URL", &database),
+            REFRESH,
+        ];
+        let environment = [
+            &environment[..],
+            &LONG_CACHE_TIMEOUTS,
+            &LONG_DATABASE_TIMEOUTS,
+        ]
+        .concat();
+        let idle = manager.function(name, &environment).await;
+        let read = Event::get("checkout");
+        stack.function("get-flag").await.call(&read).await;
+        if name == "get-flag" {
+            assert_eq!(idle.call(&read).await.source(), "redis");
+        }
+        manager.change(&arn, &moved_to.url()).await;
+        wire.set(mode).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        Self {
+            idle,
+            wire,
+            moved_to,
+            stack,
+            _manager: manager,
+        }
+    }
+
+    /// Starts a function that uses the new Redis.
+    async fn moved(&self, name: &str) -> Function {
+        let url = self.moved_to.url();
+        self.stack.function_with(name, &[("REDIS_URL", &url)]).await
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_was_idle_during_a_move_does_not_read_the_old_cache() {
+    let slow = Mode::Delay(Duration::from_secs(1));
+    let moved = IdleDuringMove::start("get-flag", slow).await;
+    let update = moved.moved("update-flag").await;
+    let answer = set_percentage(&update, "checkout", 7).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
+    for _ in 0..3 {
+        let answer = moved.idle.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), 7);
+    }
+    moved.wire.set(Mode::Open).await;
+    eventually("on the new Redis", async || {
+        let answer = moved.idle.call(&Event::get("checkout")).await;
+        answer.source() == "memory" && moved.moved_to.has_entry()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_that_was_idle_during_a_move_confirms_no_change_in_the_old_cache_only() {
+    // The secret arrives during the change, and too late for it.
+    for delay in [200, 3_000].map(Duration::from_millis) {
+        let moved = IdleDuringMove::start("update-flag", Mode::Delay(delay)).await;
+        let get = moved.moved("get-flag").await;
+        for _ in 0..2 {
+            get.call(&Event::get("checkout")).await;
+        }
+        let answer = set_percentage(&moved.idle, "checkout", 7).await;
+        let confirmed = answer.header("x-cache-invalidated");
+        let seen = percentage(&get.call(&Event::get("checkout")).await);
+        assert!(
+            seen == 7 || confirmed == Some("false"),
+            "{delay:?}: {seen} % after {confirmed:?}"
+        );
+        assert!(
+            delay < Duration::from_secs(1) || confirmed == Some("false"),
+            "{delay:?}: {confirmed:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_read_the_secret_compares_entries_and_confirms_no_change() {
+    let moved = IdleDuringMove::start("get-flag", Mode::Refuse).await;
+    let update = moved.moved("update-flag").await;
+    set_percentage(&update, "checkout", 7).await;
+    let answer = moved.idle.call(&Event::get("checkout")).await;
+    assert_eq!(percentage(&answer), 7);
+    // The known Redis stays in use.
+    eventually("the known Redis is used", async || {
+        let answer = moved.idle.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), 7);
+        answer.source() == "memory"
+    })
+    .await;
+
+    let moved = IdleDuringMove::start("update-flag", Mode::Refuse).await;
+    let answer = set_percentage(&moved.idle, "checkout", 7).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ impl Cache {
         self.source.renew(&context.budget).await;
         if self.reads_replicas
             && let Some(least) = self.replicas.least_revision(environment, Instant::now())
-            && let Some(target) = self.source.current()
+            && let Some(target) = self.source.readable()
         {
             let key = self.key(environment);
             let command = Command::Fields {
@@ -434,11 +434,14 @@ impl Cache {
             Duration::ZERO
         };
         let arguments = [barrier.id, done_for.as_millis().to_string()];
+        self.source.wait_until_current(&context.budget).await;
+        // Checked before the invalidation, which uses the target of now even if the secret arrives meanwhile.
+        let reaches_all_readers = self.source.is_current();
         let invalidation = self
             .invalidate_all(Script::EndWrite, environment, &arguments, context)
             .await;
         self.replicas.record_change(environment, Instant::now());
-        invalidation.confirmed
+        invalidation.confirmed && reaches_all_readers
     }
 
     /// Removes an entry if it has this revision, which is known to be wrong. Returns whether Redis has confirmed it.
@@ -526,7 +529,7 @@ impl Cache {
     }
 
     async fn ask(&self, command: &Command<'_>, context: &RequestContext) -> Option<Reply> {
-        let target = self.source.current()?;
+        let target = self.source.readable()?;
         let outcome = target.read.execute(command, context).await;
         outcome.reply
     }

@@ -7,6 +7,10 @@
 //! Instances read the secret at different times, so for some minutes some use the old Redis and some the new one.
 //! To keep readers correct during that time, the secret may contain several URLs: the first Redis is read, and
 //! changes invalidate all of them.
+//!
+//! That protects only instances that read the secret in each of these steps. One that was idle during all of them knows
+//! a Redis that others may neither read nor invalidate any more. So an instance that has not read the secret for
+//! [`CacheConfig::secret_refresh`] does not read Redis until it has, and reports none of its changes as confirmed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +25,7 @@ use super::mac::MacKeys;
 use super::url::{InvalidRedisUrl, RedisUrl};
 use crate::budget::Budget;
 use crate::config::{CacheConfig, Secret, SecretSource};
+use crate::moment::Moment;
 use crate::secrets::Secrets;
 
 /// An instance that cannot use its Redis reads the secret this many times as often: by default every ten
@@ -73,14 +78,19 @@ pub(super) struct TargetSource {
     has_reported_no_keys: AtomicBool,
     /// Whether an entry was found that none of the keys has signed: the secret may contain a new key.
     suspects_keys: AtomicBool,
-    /// The number of outages of earlier targets, plus one per change of the target.
+    /// The number of outages of earlier targets, plus one per change of the target, and one per failure to read a
+    /// secret that may have changed.
     outages_before: AtomicU64,
     reading: tokio::sync::Mutex<SecretRead>,
+    /// When the last read started after which the target was the one that the secret named.
+    current_as_of: Mutex<Moment>,
+    /// Whether Redis is not read before the present read of the secret has ended.
+    awaits_secret: AtomicBool,
 }
 
 /// The last read of the secret.
 struct SecretRead {
-    started: Instant,
+    started: Moment,
     task: Option<JoinHandle<()>>,
 }
 
@@ -92,6 +102,7 @@ impl TargetSource {
         default_key: String,
         within: Duration,
     ) -> Arc<Self> {
+        let started = Moment::now();
         let source = Arc::new(Self {
             config,
             secrets,
@@ -103,17 +114,34 @@ impl TargetSource {
             suspects_keys: AtomicBool::new(false),
             outages_before: AtomicU64::new(0),
             reading: tokio::sync::Mutex::new(SecretRead {
-                started: Instant::now(),
+                started,
                 task: None,
             }),
+            current_as_of: Mutex::new(started),
+            awaits_secret: AtomicBool::new(false),
         });
-        source.read().await;
+        source.read(started).await;
         source
     }
 
     /// The current target; `None` until there is a valid URL.
     pub(super) fn current(&self) -> Option<Arc<RedisTarget>> {
         self.lock().clone()
+    }
+
+    /// The target, unless the secret must be read first.
+    pub(super) fn readable(&self) -> Option<Arc<RedisTarget>> {
+        if self.awaits_secret.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.current()
+    }
+
+    /// Whether the target has every Redis that an instance may read. The secret may have changed since it was last read
+    /// too long ago.
+    pub(super) fn is_current(&self) -> bool {
+        let as_of = *self.lock_current_as_of();
+        !is_secret(&self.config.url) || as_of.age() < self.config.secret_refresh
     }
 
     /// The keys that authenticate entries; `None` until there are valid ones.
@@ -134,7 +162,6 @@ impl TargetSource {
 
     /// Reads the secret again if that is due.
     pub(super) async fn renew(self: &Arc<Self>, budget: &Budget) {
-        let is_secret = |source: &SecretSource| matches!(source, SecretSource::SecretArn(_));
         if !is_secret(&self.config.url) && !is_secret(&self.config.mac_key) {
             return;
         }
@@ -142,29 +169,40 @@ impl TargetSource {
         let Ok(mut reading) = self.reading.try_lock() else {
             return;
         };
-        if let Some(task) = &reading.task {
-            if task.is_finished() {
-                reading.task = None;
+        let since = reading.started.age();
+        let is_overdue = since >= self.config.secret_refresh;
+        match &reading.task {
+            Some(task) if !task.is_finished() => {
+                // The instance may have been frozen since this read started.
+                if is_overdue {
+                    self.awaits_secret.store(true, Ordering::Relaxed);
+                }
+                return;
             }
-            return;
+            Some(_) | None => reading.task = None,
         }
-        let started = Instant::now();
-        let since = started.saturating_duration_since(reading.started);
-        let is_due = since >= self.config.secret_refresh
+        let is_due = is_overdue
             || (since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE
-                && self.is_unusable());
+                && (self.is_unusable() || !self.is_current()));
         if !is_due {
             return;
         }
+        let started = Moment::now();
         reading.started = started;
         self.suspects_keys.store(false, Ordering::Relaxed);
+        self.awaits_secret.store(is_overdue, Ordering::Relaxed);
         let source = self.clone();
-        let mut task = tokio::spawn(async move { source.read().await });
-        let wait = REFRESH_WAIT.min(budget.remaining() / 2);
-        if tokio::time::timeout(wait, &mut task).await.is_err() {
-            reading.task = Some(task);
+        reading.task = Some(tokio::spawn(async move { source.read(started).await }));
+        wait_for(&mut reading, budget).await;
+    }
+
+    /// Waits for the read of the secret if the target may not have every Redis that an instance reads.
+    pub(super) async fn wait_until_current(&self, budget: &Budget) {
+        if !self.is_current()
+            && let Ok(mut reading) = self.reading.try_lock()
+        {
+            wait_for(&mut reading, budget).await;
         }
-        budget.spend(started.elapsed());
     }
 
     /// Whether Redis cannot be used with the known URL and keys.
@@ -175,8 +213,18 @@ impl TargetSource {
     }
 
     /// Reads the URL and the keys. Connects and switches if the URL has changed.
-    async fn read(&self) {
-        tokio::join!(self.read_keys(), self.read_url());
+    async fn read(&self, started: Moment) {
+        let ((), is_current) = tokio::join!(self.read_keys(), self.read_url());
+        if is_current {
+            *self.lock_current_as_of() = started;
+        } else if !self.is_current() {
+            // Reads still use the known Redis: a failure of Secrets Manager must not stop the cache. But after each
+            // failure, entries are compared with the store, because the secret may name another Redis by now.
+            self.outages_before.fetch_add(1, Ordering::Relaxed);
+        }
+        // A read that a freeze has interrupted may have got the secret of the time before the freeze.
+        let is_overdue = started.age() >= self.config.secret_refresh;
+        self.awaits_secret.store(is_overdue, Ordering::Relaxed);
     }
 
     async fn read_keys(&self) {
@@ -212,42 +260,43 @@ impl TargetSource {
         }
     }
 
-    async fn read_url(&self) {
+    /// Returns whether the target is the one that the secret names.
+    async fn read_url(&self) -> bool {
         let started = Instant::now();
         let text = match self.secrets.resolve(&self.config.url).await {
             Ok(Some(text)) => text,
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(why) if self.current().is_some() => {
                 warn!(domain = "config", error = %why, "keeping the known Redis");
-                return;
+                return false;
             }
             Err(why) => {
                 error!(domain = "config", error = %why, "Redis connection failed, using fallback");
-                return;
+                return false;
             }
         };
         let old = self.current();
         if old.as_ref().is_some_and(|old| old.text == text) {
-            return;
+            return true;
         }
         let new =
             match RedisTarget::connect(text, &self.config, &self.default_key, self.within).await {
                 Ok(target) => target,
                 Err(why) => {
                     error!(domain = "config", error = %why, "Invalid REDIS_URL");
-                    return;
+                    return false;
                 }
             };
         let Some(old) = old else {
             self.replace(new);
-            return;
+            return true;
         };
         if new.read.is_open() && !old.read.is_open() {
             warn!(
                 domain = "config",
                 "the new Redis in the secret does not answer; keeping the previous one"
             );
-            return;
+            return false;
         }
         self.outages_before
             .fetch_add(old.read.outages() + 1, Ordering::Relaxed);
@@ -257,6 +306,7 @@ impl TargetSource {
             duration = started.elapsed().as_secs_f64() * 1e3,
             "the secret names another Redis; using it from now on"
         );
+        true
     }
 
     fn replace(&self, target: RedisTarget) {
@@ -267,7 +317,32 @@ impl TargetSource {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_current_as_of(&self) -> MutexGuard<'_, Moment> {
+        self.current_as_of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_keys(&self) -> MutexGuard<'_, Option<Arc<MacKeys>>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_secret(source: &SecretSource) -> bool {
+    match source {
+        SecretSource::SecretArn(_) => true,
+        SecretSource::Plain(_) | SecretSource::None => false,
+    }
+}
+
+/// Waits for a read of the secret: for [`REFRESH_WAIT`] or half of the budget, whichever is shorter.
+async fn wait_for(reading: &mut SecretRead, budget: &Budget) {
+    let started = Instant::now();
+    if let Some(task) = &mut reading.task {
+        let wait = REFRESH_WAIT.min(budget.remaining() / 2);
+        if tokio::time::timeout(wait, task).await.is_ok() {
+            reading.task = None;
+        }
+        budget.spend(started.elapsed());
     }
 }
