@@ -19,11 +19,24 @@ use serde_json::json;
 /// Instances read the secret every second instead of every five minutes.
 const REFRESH: (&str, &str) = ("REDIS_SECRET_REFRESH_SECONDS", "1");
 
+/// Instances of the move, during which no request may wait in vain for the secret, however busy the machine is.
+const SLOWER_REFRESH: (&str, &str) = ("REDIS_SECRET_REFRESH_SECONDS", "5");
+
 async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &str) -> Function {
+    function_with(manager, name, arn, database, REFRESH).await
+}
+
+async fn function_with(
+    manager: &SecretsManager,
+    name: &str,
+    arn: &str,
+    database: &str,
+    refresh: (&str, &str),
+) -> Function {
     let environment = [
         ("REDIS_SECRET_ARN", arn),
         ("DATABASE_URL", database),
-        REFRESH,
+        refresh,
     ];
     let environment = [
         &environment[..],
@@ -36,7 +49,7 @@ async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &st
 
 /// Waits until every instance in use has read the secret again.
 async fn wait_for_secret_refresh() {
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    tokio::time::sleep(Duration::from_millis(6_000)).await;
 }
 
 #[tokio::test]
@@ -50,11 +63,11 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
     let mut readers = Vec::new();
     for _ in 0..3 {
         readers.push(Reader {
-            function: function(&manager, "get-flag", &arn, &database).await,
+            function: function_with(&manager, "get-flag", &arn, &database, SLOWER_REFRESH).await,
             lag: Duration::ZERO,
         });
     }
-    let writer = function(&manager, "update-flag", &arn, &database).await;
+    let writer = function_with(&manager, "update-flag", &arn, &database, SLOWER_REFRESH).await;
     let [between_reads, between_changes] = [15, 100].map(Duration::from_millis);
     let load = Load::start(readers, writer, between_reads, between_changes);
     let primary = cluster.primary();
@@ -227,7 +240,7 @@ impl IdleDuringMove {
         }
         manager.change(&arn, &moved_to.url()).await;
         wire.set(mode).await;
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
         Self {
             idle,
             wire,

@@ -9,8 +9,9 @@
 //! changes invalidate all of them.
 //!
 //! That protects only instances that read the secret in each of these steps. One that was idle during all of them knows
-//! a Redis that others may neither read nor invalidate any more. So an instance that has not read the secret for
-//! [`CacheConfig::secret_refresh`] does not read Redis until it has, and reports none of its changes as confirmed.
+//! a Redis that others may neither read nor invalidate any more. So an instance that has not read the secret for a tenth
+//! longer than [`CacheConfig::secret_refresh`] does not read Redis until it has, and reports none of its changes as
+//! confirmed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,7 +142,13 @@ impl TargetSource {
     /// too long ago.
     pub(super) fn is_current(&self) -> bool {
         let as_of = *self.lock_current_as_of();
-        !is_secret(&self.config.url) || as_of.age() < self.config.secret_refresh
+        !is_secret(&self.config.url) || as_of.age() < self.trust_period()
+    }
+
+    /// How long a secret is trusted after its read: a tenth longer than its interval, so that an instance in use has read
+    /// it again before. An operator who moves the cache waits at least as long between two steps.
+    fn trust_period(&self) -> Duration {
+        self.config.secret_refresh * 11 / 10
     }
 
     /// The keys that authenticate entries; `None` until there are valid ones.
@@ -170,22 +177,29 @@ impl TargetSource {
             return;
         };
         let since = reading.started.age();
-        let is_overdue = since >= self.config.secret_refresh;
+        let is_overdue = since >= self.trust_period();
+        let is_old = since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE;
         match &reading.task {
             Some(task) if !task.is_finished() => {
                 // The instance may have been frozen since this read started.
                 if is_overdue {
                     self.awaits_secret.store(true, Ordering::Relaxed);
+                } else if is_old && !self.is_current() {
+                    self.distrust_entries();
                 }
                 return;
             }
             Some(_) | None => reading.task = None,
         }
-        let is_due = is_overdue
-            || (since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE
-                && (self.is_unusable() || !self.is_current()));
+        let is_current = self.is_current();
+        let is_due =
+            since >= self.config.secret_refresh || (is_old && (self.is_unusable() || !is_current));
         if !is_due {
             return;
+        }
+        if !is_current {
+            // This read may take longer than the request waits for it.
+            self.distrust_entries();
         }
         let started = Moment::now();
         reading.started = started;
@@ -205,6 +219,12 @@ impl TargetSource {
         }
     }
 
+    /// Lets entries be compared with the store once more, because the secret may name another Redis by now. The known
+    /// Redis stays in use: a failure of Secrets Manager must not stop the cache.
+    fn distrust_entries(&self) {
+        self.outages_before.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether Redis cannot be used with the known URL and keys.
     fn is_unusable(&self) -> bool {
         self.current().is_none_or(|target| target.read.is_open())
@@ -218,12 +238,10 @@ impl TargetSource {
         if is_current {
             *self.lock_current_as_of() = started;
         } else if !self.is_current() {
-            // Reads still use the known Redis: a failure of Secrets Manager must not stop the cache. But after each
-            // failure, entries are compared with the store, because the secret may name another Redis by now.
-            self.outages_before.fetch_add(1, Ordering::Relaxed);
+            self.distrust_entries();
         }
         // A read that a freeze has interrupted may have got the secret of the time before the freeze.
-        let is_overdue = started.age() >= self.config.secret_refresh;
+        let is_overdue = started.age() >= self.trust_period();
         self.awaits_secret.store(is_overdue, Ordering::Relaxed);
     }
 
