@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pennon_tests::binaries::binary;
 use pennon_tests::local::{HttpClient, Local};
 use pennon_tests::process::{free_port, new_folder, output_within};
-use pennon_tests::stack::percentage;
+use pennon_tests::redis::Redis;
+use pennon_tests::stack::{LONG_CACHE_TIMEOUTS, percentage};
 use pennon_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
@@ -938,4 +939,48 @@ async fn unreadable_bytes_of_the_state_file_are_kept_and_reported_until_the_copy
         std::fs::remove_file(&copy).expect("removed");
         assert_eq!(local.get("/health").await.json()["status"], "healthy");
     }
+}
+
+/// Reads a flag until the response comes from memory and Redis has confirmed it. Each response must have this
+/// percentage.
+async fn read_until_cached(local: &Local, expected: i64) {
+    eventually("an entry in Redis", async || {
+        let answer = local.get("/api/config/flags/mine").await;
+        assert_eq!(percentage(&answer), expected);
+        answer.source() == "memory"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_edit_applies_from_the_next_request_on_with_redis_too() {
+    const STAGING: &str = "/api/config/flags/mine?environment=staging";
+    let redis = Redis::start();
+    let url = redis.url();
+    let folder = new_folder("flags");
+    let path = folder.join("flags.json");
+    let edit = |percent: u8, environments: &str| {
+        let flags = json!({"mine": {"state": "ENABLED", "rolloutPercentage": percent}}).to_string();
+        let text = format!(r#"{{"flags": {flags}, "environments": {environments}}}"#);
+        std::fs::write(&path, text).expect("writes");
+    };
+    edit(5, "{}");
+    let mut environment = vec![("REDIS_URL", url.as_str())];
+    environment.extend(LONG_CACHE_TIMEOUTS);
+    let mut local = Local::start_in(folder, &environment).await;
+    read_until_cached(&local, 5).await;
+    assert_eq!(local.get(STAGING).await.status, 404);
+
+    let staging =
+        r#"{"staging": {"flags": {"mine": {"state": "ENABLED", "rolloutPercentage": 100}}}}"#;
+    edit(6, staging);
+    assert_eq!(percentage(&local.get(STAGING).await), 100);
+    read_until_cached(&local, 6).await;
+
+    // An edit while no server runs, which the entry in Redis survives.
+    local.kill();
+    edit(7, staging);
+    assert!(redis.has_entry());
+    local.restart().await;
+    read_until_cached(&local, 7).await;
 }

@@ -273,6 +273,30 @@ async fn with_urls_it_migrates_the_database_and_uses_the_cache() {
     );
 }
 
+#[tokio::test]
+async fn a_change_by_sql_reaches_a_local_server_with_redis_before_the_entry_expires() {
+    let stack = Stack::start().await;
+    let environment = stack.environment();
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let local = Local::start(&environment).await;
+    let read = "/api/config/flags/checkout";
+    assert_eq!(percentage(&local.get(read).await), 50);
+    let change = "update feature_flags set rollout_percentage = 7 where flag_key = 'checkout'";
+    stack
+        .database
+        .sql()
+        .batch_execute(change)
+        .await
+        .expect(change);
+    eventually("the local server has compared the entry", async || {
+        percentage(&local.get(read).await) == 7
+    })
+    .await;
+}
+
 /// The lines of the first screen that set the token and the key in a shell.
 fn exports(local: &Local) -> Vec<String> {
     let log = local.log();

@@ -46,6 +46,9 @@ const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
 
 /// Pause between runs of due schedules: shorter than in production, so that users need not wait for one.
 const SCHEDULE_INTERVAL: Duration = Duration::from_secs(2);
+/// Pause between comparisons of the cache with the store: shorter than in production, so that users see changes by SQL
+/// soon.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause between writes of evaluation counts: all requests of a second share one write.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -161,6 +164,9 @@ async fn run() -> Result<(), String> {
     };
     let app = Arc::new(app.with_webhook_sender(sender));
     tokio::spawn(run_schedules(app.clone()));
+    if app.service.cache().is_some() {
+        tokio::spawn(reconcile(app.clone()));
+    }
     if has_webhooks {
         tokio::spawn(deliver_webhooks(app.clone()));
     }
@@ -258,6 +264,18 @@ async fn run_due(app: &App) -> Result<(), Error> {
     app.service.run_ramps(app.alarms(), budget).await?;
     app.service.publish(app.bus(), SCHEDULE_INTERVAL).await?;
     Ok(())
+}
+
+/// Compares the cache with the store, as the function `reconcile` does every minute.
+async fn reconcile(app: Arc<App>) {
+    let mut failure = LastFailure::default();
+    let budget = app.config.cache.request_budget;
+    loop {
+        tokio::time::sleep(RECONCILE_INTERVAL).await;
+        if let Some(error) = failure.if_new(app.service.reconcile(budget).await) {
+            tracing::warn!("{error}; the cache is not compared");
+        }
+    }
 }
 
 /// The last result of work that is repeated every few seconds, if it failed. It keeps a mistake in `flags.json` from

@@ -43,7 +43,10 @@ impl FlagService {
         if let Some(slot) = self.known().get(environment) {
             return Ok(Some(slot.clone()));
         }
-        let lease = match &self.cache {
+        // A list in Redis would save no query, and hide an edit of the file.
+        let is_in_memory = self.store.is_in_memory();
+        let cache = self.cache.as_ref().filter(|_| !is_in_memory);
+        let lease = match cache {
             None => None,
             Some(cache) => match self.listed_in_cache(cache, context).await {
                 Listed::Names(names) => {
@@ -56,14 +59,14 @@ impl FlagService {
         };
         // Only existing environments have an entry. So an environment with an entry is served even while the store
         // is unavailable.
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = cache {
             let found = cache.revision(environment, context).await;
             if matches!(found, Lookup::Hit(_)) {
                 self.add_known([environment.clone()]);
             }
         }
         let mut listed = self.listing.lock().await;
-        let is_due = listed.is_none_or(|at| at.elapsed() >= LISTING_INTERVAL);
+        let is_due = is_in_memory || listed.is_none_or(|at| at.elapsed() >= LISTING_INTERVAL);
         // A fill must hold a list that was read after the lease was given.
         if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
             match self.store.environments().await {

@@ -123,6 +123,12 @@ impl FlagService {
                     (Lookup::Hit(found), _) if slot.needs_comparison(outages) => {
                         Task::Verify(found.revision, Some(outages))
                     }
+                    // Somebody has edited the file of a local server.
+                    (Lookup::Hit(found), _)
+                        if self.store.contradicts(environment, found.revision) =>
+                    {
+                        Task::Verify(found.revision, None)
+                    }
                     (Lookup::Hit(found), Some(held))
                         if found.revision == held.snapshot.revision =>
                     {
@@ -205,7 +211,13 @@ impl RefreshRun<'_> {
                 cache.read(self.environment, self.context).await
             };
             match found {
-                Found::Entry(snapshot, _) if self.slot.is_ahead_of(snapshot.revision) => {
+                Found::Entry(snapshot, _)
+                    if self.slot.is_ahead_of(snapshot.revision)
+                        || self
+                            .service
+                            .store
+                            .contradicts(self.environment, snapshot.revision) =>
+                {
                     return self.verify(cache, snapshot.revision, None).await;
                 }
                 Found::Entry(snapshot, seen) => {

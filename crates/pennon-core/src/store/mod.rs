@@ -111,6 +111,25 @@ impl Store {
         }
     }
 
+    /// Whether the data is in the memory of this process, where a read costs no query.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Postgres(_) | Self::Absent(_) => false,
+        }
+    }
+
+    /// Whether an entry of the cache with this revision is known to be out of date without a query. That is so for files,
+    /// because people edit them, which invalidates no cache.
+    #[must_use]
+    pub fn contradicts(&self, environment: &Environment, cached: Revision) -> bool {
+        match self {
+            Self::Embedded(store) => store.revision(environment) != cached,
+            Self::Postgres(_) | Self::Absent(_) => false,
+        }
+    }
+
     /// All environments by name, with their revisions.
     pub async fn environments(&self) -> Result<Vec<(Environment, Revision)>, Error> {
         dispatch!(self, store => store.environments())

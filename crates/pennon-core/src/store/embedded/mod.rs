@@ -139,6 +139,13 @@ impl EmbeddedStore {
         })
     }
 
+    /// The revision of an environment; while the file is invalid, that of its last valid contents.
+    pub(super) fn revision(&self, environment: &Environment) -> Revision {
+        let inner = self.lock_current();
+        let inner = inner.unwrap_or_else(|_invalid| self.lock_last_valid());
+        inner.revision_of(environment.as_str())
+    }
+
     pub(super) fn snapshot(
         &self,
         environment: &Environment,
