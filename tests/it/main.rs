@@ -69,6 +69,8 @@ mod flag_overviews;
 mod flagd_files;
 mod flags_file;
 mod forged_entries;
+#[cfg(target_os = "linux")]
+mod freezes;
 mod import_rules;
 mod installations;
 mod invalidation;

@@ -20,11 +20,23 @@ impl Moment {
         }
     }
 
-    /// How long ago this was: the longer one of the durations by the two clocks. [`Duration::MAX`] if the wall clock
-    /// was set back to before this moment: the age is then unknown.
+    /// How long ago this was.
     #[must_use]
     pub fn age(self) -> Duration {
         self.age_at(Self::now())
+    }
+
+    /// The time from this moment to a later one: the longer one of the durations by the two clocks. [`Duration::MAX`] if
+    /// the wall clock was set back to before this moment: the age is then unknown. Zero if the other moment is earlier.
+    #[must_use]
+    pub fn age_at(self, now: Self) -> Duration {
+        let Some(monotonic) = now.monotonic.checked_duration_since(self.monotonic) else {
+            return Duration::ZERO;
+        };
+        match now.wall.duration_since(self.wall) {
+            Ok(wall) => wall.max(monotonic),
+            Err(_) => Duration::MAX,
+        }
     }
 
     /// Whether it is not before another moment of this process.
@@ -33,11 +45,18 @@ impl Moment {
         self.monotonic >= other.monotonic
     }
 
-    fn age_at(self, now: Self) -> Duration {
-        let monotonic = now.monotonic.saturating_duration_since(self.monotonic);
-        match now.wall.duration_since(self.wall) {
-            Ok(wall) => wall.max(monotonic),
-            Err(_) => Duration::MAX,
+    /// The monotonic clock at this moment.
+    #[must_use]
+    pub fn instant(self) -> Instant {
+        self.monotonic
+    }
+
+    /// The moment when each clock has advanced by this much, in milliseconds.
+    #[cfg(test)]
+    pub(crate) fn after(self, monotonic: u64, wall: u64) -> Self {
+        Self {
+            monotonic: self.monotonic + Duration::from_millis(monotonic),
+            wall: self.wall + Duration::from_millis(wall),
         }
     }
 }
@@ -49,10 +68,7 @@ mod tests {
     #[test]
     fn the_clock_that_advanced_more_decides() {
         let then = Moment::now();
-        let later = |monotonic: u64, wall: u64| Moment {
-            monotonic: then.monotonic + Duration::from_secs(monotonic),
-            wall: then.wall + Duration::from_secs(wall),
-        };
+        let later = |monotonic: u64, wall: u64| then.after(monotonic * 1_000, wall * 1_000);
         assert_eq!(then.age_at(later(3, 3)), Duration::from_secs(3));
         // Frozen: the monotonic clock stood still.
         assert_eq!(then.age_at(later(0, 3_600)), Duration::from_hours(1));
@@ -63,5 +79,7 @@ mod tests {
             ..later(5, 0)
         };
         assert_eq!(then.age_at(set_back), Duration::MAX);
+        // Another thread reads the clocks in between.
+        assert_eq!(later(1, 1).age_at(then), Duration::ZERO);
     }
 }

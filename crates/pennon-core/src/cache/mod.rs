@@ -31,7 +31,7 @@ mod url;
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use authentic::EntryInfo;
 pub use protocol::{BARRIER, Fill, Found, Lease, Lookup, WriteBarrier};
@@ -50,6 +50,7 @@ use crate::config::{CacheConfig, SecretSource};
 use crate::environment::Environment;
 use crate::id::unique_id;
 use crate::installation::Installation;
+use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::secrets::Secrets;
 use crate::snapshot::{Revision, Snapshot};
@@ -111,9 +112,10 @@ impl Cache {
         environment: &Environment,
         context: &RequestContext,
     ) -> Lookup<EntryInfo> {
-        self.source.renew(&context.budget).await;
+        let now = Moment::now();
+        self.source.renew(now, &context.budget).await;
         if self.reads_replicas
-            && let Some(least) = self.replicas.least_revision(environment, Instant::now())
+            && let Some(least) = self.replicas.least_revision(environment, now)
             && let Some(target) = self.source.readable()
         {
             let key = self.key(environment);
@@ -129,7 +131,7 @@ impl Cache {
                 return Lookup::Hit(info);
             }
         }
-        self.ask_primary(environment, context).await
+        self.ask_primary(environment, now, context).await
     }
 
     /// Like [`Self::revision`], but always asks the primary.
@@ -138,20 +140,21 @@ impl Cache {
         environment: &Environment,
         context: &RequestContext,
     ) -> Lookup<EntryInfo> {
-        self.source.renew(&context.budget).await;
-        self.ask_primary(environment, context).await
+        let now = Moment::now();
+        self.source.renew(now, &context.budget).await;
+        self.ask_primary(environment, now, context).await
     }
 
     async fn ask_primary(
         &self,
         environment: &Environment,
+        asked: Moment,
         context: &RequestContext,
     ) -> Lookup<EntryInfo> {
         if self.source.keys().is_none() {
             return Lookup::Unavailable;
         }
         let key = self.key(environment);
-        let asked = Instant::now();
         let command = Command::Fields {
             key: &key,
             names: Names::Fixed(&entry::HEADER),
@@ -234,7 +237,7 @@ impl Cache {
 
     /// Fetches the list of all environments, or a lease to fill it.
     pub async fn read_list(&self, context: &RequestContext) -> Found<Vec<Environment>> {
-        self.source.renew(&context.budget).await;
+        self.source.renew(Moment::now(), &context.budget).await;
         let listing = Environment::listing();
         Box::pin(self.fetch(&listing, LIST_TTL, context, entry::decode_names)).await
     }
@@ -312,7 +315,7 @@ impl Cache {
         snapshot: &Snapshot,
         context: &RequestContext,
     ) -> Fill {
-        let asked = Instant::now();
+        let asked = Moment::now();
         let encode = |signer: &Signer<'_>, expires| entry::encode(snapshot, signer, expires);
         let filled = self
             .put(environment, lease, self.ttl, encode, context)
@@ -397,7 +400,7 @@ impl Cache {
         environment: &Environment,
         context: &RequestContext,
     ) -> WriteBarrier {
-        self.source.renew(&context.budget).await;
+        self.source.renew(Moment::now(), &context.budget).await;
         let id = unique_id();
         let sent = SystemTime::now().duration_since(UNIX_EPOCH);
         let arguments = [
@@ -440,7 +443,7 @@ impl Cache {
         let invalidation = self
             .invalidate_all(Script::EndWrite, environment, &arguments, context)
             .await;
-        self.replicas.record_change(environment, Instant::now());
+        self.replicas.record_change(environment, Moment::now());
         invalidation.confirmed && reaches_all_readers
     }
 
@@ -453,7 +456,7 @@ impl Cache {
     ) -> bool {
         let key = self.key(environment);
         let confirmed = self.drop_entry(&key, &wrong.to_string(), context).await;
-        self.replicas.record_change(environment, Instant::now());
+        self.replicas.record_change(environment, Moment::now());
         confirmed
     }
 
@@ -491,7 +494,7 @@ impl Cache {
     /// # Errors
     /// The reason, for the log, without secrets.
     pub async fn ping(&self, within: Duration) -> Result<(), String> {
-        self.source.renew(&Budget::new(within)).await;
+        self.source.renew(Moment::now(), &Budget::new(within)).await;
         match self.source.current() {
             Some(_) if self.source.keys().is_none() => {
                 Err("there is no key to authenticate entries".to_owned())

@@ -10,6 +10,7 @@ use super::client::{Command, CommandOptions, Connections, Failure, Reply};
 use super::url::RedisUrl;
 use crate::breaker::Breaker;
 use crate::config::CacheConfig;
+use crate::moment::Moment;
 
 /// The shortest time between two attempts to connect, which limits the load on an overloaded Redis.
 const MIN_RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,7 +29,7 @@ pub(super) struct Node {
     login: Arc<Login>,
     current: Mutex<Option<Arc<Connections>>>,
     /// Serialises connecting. Holds the time when the last attempt ended, and its failure.
-    connecting: tokio::sync::Mutex<Option<(Instant, Option<Failure>)>>,
+    connecting: tokio::sync::Mutex<Option<(Moment, Option<Failure>)>>,
     /// The breaker of reads.
     pub(super) reads: Breaker,
     /// The breaker of writes.
@@ -70,7 +71,7 @@ impl Node {
             return Ok(connections);
         }
         if let Some((at, Some(failure))) = &*last
-            && at.elapsed() < MIN_RECONNECT_INTERVAL
+            && at.age() < MIN_RECONNECT_INTERVAL
         {
             return Err(failure.clone());
         }
@@ -79,7 +80,7 @@ impl Node {
         let within = login.config.connect_timeout.min(left);
         let opened = Connections::open(&login.url, &self.address, &login.config, within).await;
         let is_first = last.is_none();
-        *last = Some((Instant::now(), opened.as_ref().err().cloned()));
+        *last = Some((Moment::now(), opened.as_ref().err().cloned()));
         let connections = Arc::new(opened?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connections.clone());
         if !is_first {
@@ -91,9 +92,9 @@ impl Node {
     /// Replaces a failed connection. Returns whether another attempt may succeed. That is not the case if
     /// connections are lost right after they are established.
     pub(super) async fn reconnect(&self, deadline: Instant) -> bool {
-        let is_recent = |last: &Option<(Instant, Option<Failure>)>| {
+        let is_recent = |last: &Option<(Moment, Option<Failure>)>| {
             last.as_ref()
-                .is_some_and(|(at, _)| at.elapsed() < MIN_RECONNECT_INTERVAL)
+                .is_some_and(|(at, _)| at.age() < MIN_RECONNECT_INTERVAL)
         };
         // If the lock is held, another request connects, and this one uses its connection.
         let is_flapping = self.open_connections().is_none()

@@ -168,7 +168,7 @@ impl TargetSource {
     }
 
     /// Reads the secret again if that is due.
-    pub(super) async fn renew(self: &Arc<Self>, budget: &Budget) {
+    pub(super) async fn renew(self: &Arc<Self>, now: Moment, budget: &Budget) {
         if !is_secret(&self.config.url) && !is_secret(&self.config.mac_key) {
             return;
         }
@@ -176,7 +176,7 @@ impl TargetSource {
         let Ok(mut reading) = self.reading.try_lock() else {
             return;
         };
-        let since = reading.started.age();
+        let since = reading.started.age_at(now);
         let is_overdue = since >= self.trust_period();
         let is_old = since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE;
         match &reading.task {

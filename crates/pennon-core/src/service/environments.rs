@@ -11,6 +11,7 @@ use super::snapshot_slot::SnapshotSlot;
 use crate::cache::{Cache, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
@@ -66,12 +67,12 @@ impl FlagService {
             }
         }
         let mut listed = self.listing.lock().await;
-        let is_due = is_in_memory || listed.is_none_or(|at| at.elapsed() >= LISTING_INTERVAL);
+        let is_due = is_in_memory || listed.is_none_or(|at| at.age() >= LISTING_INTERVAL);
         // A fill must hold a list that was read after the lease was given.
         if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
             match self.store.environments().await {
                 Ok(environments) => {
-                    *listed = Some(Instant::now());
+                    *listed = Some(Moment::now());
                     let names: Vec<Environment> =
                         environments.into_iter().map(|(name, _)| name).collect();
                     if let Some((cache, lease)) = lease {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::FlagService;
+use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::store::Store;
 
@@ -22,7 +23,7 @@ pub struct DatabaseCheck {
 }
 
 /// The last check of this instance, and when it was made.
-pub(super) type LastCheck = tokio::sync::Mutex<Option<(Instant, DatabaseCheck)>>;
+pub(super) type LastCheck = tokio::sync::Mutex<Option<(Moment, DatabaseCheck)>>;
 
 impl FlagService {
     /// Checks whether the database answers within this time and can be read. The result for PostgreSQL is kept
@@ -36,11 +37,11 @@ impl FlagService {
             Store::Postgres(_) => {
                 let mut last = self.last_check.lock().await;
                 if let Some((at, check)) = &*last
-                    && at.elapsed() < CHECK_INTERVAL
+                    && at.age() < CHECK_INTERVAL
                 {
                     return check.clone();
                 }
-                let at = Instant::now();
+                let at = Moment::now();
                 let check = self.check_now(context, within).await;
                 *last = Some((at, check.clone()));
                 check

@@ -28,7 +28,7 @@ mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use change::{Changed, Expected};
 pub use copy::{FlagToCopy, FlagsToCopy};
@@ -50,6 +50,7 @@ pub use webhooks::{NewWebhook, WantedWebhook};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::environment::Environment;
+use crate::moment::Moment;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::telemetry::CacheOutcome;
@@ -87,7 +88,7 @@ pub struct FlagService {
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<SnapshotSlot>>>,
     /// Locked while the list of environments is read from the store. Contains the time of the last such read.
-    listing: tokio::sync::Mutex<Option<Instant>>,
+    listing: tokio::sync::Mutex<Option<Moment>>,
     last_check: health::LastCheck,
 }
 

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::snapshot_slot::{CachedSnapshot, Refresh, SnapshotSlot, StartTime};
+use super::snapshot_slot::{CachedSnapshot, Refresh, SnapshotSlot};
 use super::{FlagService, Reading, Source};
 use crate::cache::{Cache, Fill, Found, Lease, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::snapshot::{Revision, Snapshot};
 use crate::store::{SnapshotUpdate, Waiting};
@@ -50,7 +51,7 @@ struct RefreshRun<'a> {
     slot: &'a SnapshotSlot,
     environment: &'a Environment,
     context: &'a RequestContext,
-    started: StartTime,
+    started: Moment,
 }
 
 impl FlagService {
@@ -100,11 +101,11 @@ impl FlagService {
         let held = slot.held();
         if let Some(held) = &held
             && !self.max_age.is_zero()
-            && held.as_of.elapsed() < self.max_age
+            && held.as_of.age() < self.max_age
         {
             return Ok(held.reading());
         }
-        let asked = Instant::now();
+        let asked = Moment::now();
         let task = match &self.cache {
             None => Task::ReadStore,
             Some(cache) => {
@@ -162,7 +163,7 @@ impl FlagService {
         {
             return refresh.outcome.clone();
         }
-        let started = StartTime::now();
+        let started = Moment::now();
         let run = RefreshRun {
             service: self,
             slot,
@@ -172,7 +173,7 @@ impl FlagService {
         };
         let outcome = run.run(task).await;
         *last = Some(Refresh {
-            started: started.at,
+            started: started.instant(),
             outcome: outcome.clone(),
         });
         outcome
@@ -260,7 +261,7 @@ impl RefreshRun<'_> {
             .await?;
         let reading = reading.without_cache(CacheOutcome::Miss);
         if reading.source != Source::Stale {
-            let sent = Instant::now();
+            let sent = Moment::now();
             let filled = cache
                 .fill(self.environment, lease, &reading.snapshot, self.context)
                 .await;

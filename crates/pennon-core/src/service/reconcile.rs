@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::FlagService;
-use super::snapshot_slot::StartTime;
 use crate::cache::{Cache, Found, Lookup};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
 use crate::store::{SnapshotUpdate, Waiting};
@@ -160,7 +160,7 @@ impl FlagService {
                      Either a row was changed with triggers disabled, or the MAC key has leaked. See cache-forged-entries in docs/operations.md"
                 );
                 let slot = self.known().entry(environment.clone()).or_default().clone();
-                slot.hold_loaded(stored, StartTime::now());
+                slot.hold_loaded(stored, Moment::now());
                 Ok(compared)
             }
             SnapshotUpdate::Changed(_) | SnapshotUpdate::Unchanged => Ok(Compared::Equal),

@@ -1,11 +1,12 @@
 //! The snapshot of one environment that an instance holds.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::{Reading, Source};
 use crate::cache::EntryInfo;
 use crate::error::Error;
+use crate::moment::Moment;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::CacheOutcome;
 
@@ -30,31 +31,14 @@ pub(super) struct SnapshotSlot {
 #[derive(Debug, Clone)]
 pub(super) struct CachedSnapshot {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) as_of: Instant,
+    pub(super) as_of: Moment,
     /// Whether this instance has loaded it from the store. A snapshot that came from Redis is never written
     /// back to Redis.
     pub(super) is_from_store: bool,
-    /// When the store last confirmed that it is current, by the system clock: the monotonic clock may stop
-    /// while Lambda freezes an instance.
-    store_confirmed_at: Option<SystemTime>,
-    /// When the entry in Redis expires, if known.
-    entry_until: Option<Instant>,
-}
-
-/// When an operation started, by the monotonic and the system clock.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StartTime {
-    pub(super) at: Instant,
-    pub(super) time: SystemTime,
-}
-
-impl StartTime {
-    pub(super) fn now() -> Self {
-        Self {
-            at: Instant::now(),
-            time: SystemTime::now(),
-        }
-    }
+    /// When the store last confirmed that it is current.
+    store_confirmed_at: Option<Moment>,
+    /// The TTL of the entry in Redis at a moment, if known.
+    entry_ttl: Option<(Moment, Duration)>,
 }
 
 /// The outcome of a refresh. Requests that arrived before it began may share it.
@@ -85,14 +69,11 @@ impl CachedSnapshot {
 
     /// Whether the store has confirmed it within this time.
     pub(super) fn was_confirmed_within(&self, time: Duration) -> bool {
-        let since = self.store_confirmed_at.map(|at| at.elapsed());
-        // If the clock was set back, the age is unknown.
-        since.is_some_and(|since| since.is_ok_and(|since| since < time))
+        self.store_confirmed_at.is_some_and(|at| at.age() < time)
     }
 
     pub(super) fn entry_has_expired(&self) -> bool {
-        self.entry_until
-            .is_some_and(|until| until <= Instant::now())
+        self.entry_ttl.is_some_and(|(at, ttl)| at.age() >= ttl)
     }
 }
 
@@ -107,14 +88,14 @@ impl SnapshotSlot {
 
     /// Keeps a snapshot loaded from the store, even if it is older than the held one: the store may have been
     /// restored from a backup.
-    pub(super) fn hold_loaded(&self, snapshot: Snapshot, started: StartTime) -> Reading {
+    pub(super) fn hold_loaded(&self, snapshot: Snapshot, started: Moment) -> Reading {
         let snapshot = Arc::new(snapshot);
         self.hold(CachedSnapshot {
             snapshot: snapshot.clone(),
-            as_of: started.at,
+            as_of: started,
             is_from_store: true,
-            store_confirmed_at: Some(started.time),
-            entry_until: None,
+            store_confirmed_at: Some(started),
+            entry_ttl: None,
         });
         Reading {
             snapshot,
@@ -129,7 +110,7 @@ impl SnapshotSlot {
         &self,
         snapshot: Snapshot,
         info: &EntryInfo,
-        started: StartTime,
+        started: Moment,
     ) -> Option<Reading> {
         let snapshot = Arc::new(snapshot);
         let mut held = self.lock_held();
@@ -141,11 +122,11 @@ impl SnapshotSlot {
         }
         *held = Some(CachedSnapshot {
             snapshot: snapshot.clone(),
-            as_of: started.at,
+            as_of: started,
             is_from_store: false,
             store_confirmed_at: None,
             // Counted from before the command, so that this is never later than the expiry in Redis.
-            entry_until: Some(started.at + info.ttl),
+            entry_ttl: Some((started, info.ttl)),
         });
         Some(Reading {
             snapshot,
@@ -161,28 +142,29 @@ impl SnapshotSlot {
     }
 
     /// Records that Redis confirmed the held snapshot at this time.
-    pub(super) fn confirm(&self, revision: Revision, at: Instant) {
+    pub(super) fn confirm(&self, revision: Revision, at: Moment) {
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
+            && at.is_since(held.as_of)
         {
-            held.as_of = held.as_of.max(at);
+            held.as_of = at;
         }
     }
 
     /// Records that the store confirmed the held snapshot.
-    pub(super) fn confirm_by_store(&self, revision: Revision, started: StartTime) {
-        self.confirm(revision, started.at);
+    pub(super) fn confirm_by_store(&self, revision: Revision, started: Moment) {
+        self.confirm(revision, started);
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
         {
-            held.store_confirmed_at = Some(started.time);
+            held.store_confirmed_at = Some(started);
         }
     }
 
     /// Records that the entry was filled with the held snapshot, no earlier than at this time.
-    pub(super) fn filled(&self, ttl: Duration, sent: Instant) {
+    pub(super) fn filled(&self, ttl: Duration, sent: Moment) {
         if let Some(held) = &mut *self.lock_held() {
-            held.entry_until = Some(sent + ttl);
+            held.entry_ttl = Some((sent, ttl));
         }
     }
 

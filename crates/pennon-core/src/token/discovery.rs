@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{FETCH_INTERVAL, FETCH_TIMEOUT, Tokens};
 use crate::config::{parse_endpoint, parse_issuer};
+use crate::moment::Moment;
 
 /// The metadata is fetched again when it is this old. Issuers change their endpoints rarely, and announce it.
 const REFRESH_AGE: Duration = Duration::from_secs(3_600);
@@ -35,27 +36,28 @@ pub(super) struct CachedEndpoints {
 #[derive(Default, Clone)]
 struct State {
     endpoints: Option<Arc<SignInEndpoints>>,
-    /// When the metadata may be fetched again.
-    next: Option<Instant>,
+    /// The last fetch, and the time until the next one.
+    attempted: Option<(Moment, Duration)>,
 }
 
 impl State {
     /// The state after a fetch: a failed one keeps the endpoints, which are probably still right.
-    fn after(self, fetched: Result<SignInEndpoints, String>, now: Instant) -> Self {
+    fn after(self, fetched: Result<SignInEndpoints, String>, now: Moment) -> Self {
         match fetched {
             Ok(endpoints) => Self {
                 endpoints: Some(Arc::new(endpoints)),
-                next: now.checked_add(REFRESH_AGE),
+                attempted: Some((now, REFRESH_AGE)),
             },
             Err(_logged) => Self {
                 endpoints: self.endpoints,
-                next: now.checked_add(FETCH_INTERVAL),
+                attempted: Some((now, FETCH_INTERVAL)),
             },
         }
     }
 
-    fn is_current(&self, now: Instant) -> bool {
-        self.next.is_some_and(|next| now < next)
+    fn is_current(&self, now: Moment) -> bool {
+        self.attempted
+            .is_some_and(|(attempted, pause)| attempted.age_at(now) < pause)
     }
 }
 
@@ -64,12 +66,12 @@ impl Tokens {
     /// last, and `None` if there are none; the log states the reason.
     pub async fn sign_in_endpoints(&self) -> Option<Arc<SignInEndpoints>> {
         let before = self.endpoints.state();
-        if before.is_current(Instant::now()) {
+        if before.is_current(Moment::now()) {
             return before.endpoints;
         }
         let _one_at_a_time = self.endpoints.fetching.lock().await;
         let before = self.endpoints.state();
-        if before.is_current(Instant::now()) {
+        if before.is_current(Moment::now()) {
             return before.endpoints;
         }
         let metadata = self.metadata(Instant::now() + FETCH_TIMEOUT).await;
@@ -82,7 +84,7 @@ impl Tokens {
                 "the sign-in endpoints cannot be read from the issuer's metadata"
             );
         }
-        let after = before.after(fetched, Instant::now());
+        let after = before.after(fetched, Moment::now());
         let endpoints = after.endpoints.clone();
         *self
             .endpoints
@@ -149,8 +151,8 @@ mod tests {
             "token_endpoint": "https://login.example/token",
         });
         let fetched = || endpoints("https://issuer.example", &metadata);
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
+        let start = Moment::now();
+        let at = |seconds: u64| start.after(seconds * 1_000, seconds * 1_000);
         let state = State::default().after(Err("unreachable".to_owned()), start);
         assert_eq!(state.endpoints, None);
         assert!(state.is_current(at(9)) && !state.is_current(at(10)));

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::config::{TokenConfig, parse_endpoint, parse_issuer};
 use crate::https::Https;
+use crate::moment::Moment;
 use crate::telemetry::Trace;
 use check::{TokenError, Unverified};
 use discovery::CachedEndpoints;
@@ -55,9 +56,9 @@ pub struct Tokens {
 struct CachedKeys {
     keys: Arc<Vec<Key>>,
     /// The last successful fetch.
-    fetched: Option<Instant>,
+    fetched: Option<Moment>,
     /// The last fetch, successful or not.
-    attempted: Option<Instant>,
+    attempted: Option<Moment>,
 }
 
 impl Tokens {
@@ -125,18 +126,18 @@ impl Tokens {
     /// The cached keys. Fetches them first if they are old or do not contain this id.
     async fn keys_for(&self, id: &str, trace: &Trace) -> Arc<Vec<Key>> {
         let before = self.cached();
-        if before.has_fresh(id, Instant::now()) {
+        if before.has_fresh(id, Moment::now()) {
             return before.keys;
         }
         let _one_at_a_time = self.fetching.lock().await;
         let cached = self.cached();
-        let recently = |attempted: Instant| attempted.elapsed() < FETCH_INTERVAL;
-        if cached.has_fresh(id, Instant::now()) || cached.attempted.is_some_and(recently) {
+        let recently = |attempted: Moment| attempted.age() < FETCH_INTERVAL;
+        if cached.has_fresh(id, Moment::now()) || cached.attempted.is_some_and(recently) {
             return cached.keys;
         }
         let fetched = self.fetch().await;
         let mut updated = CachedKeys {
-            attempted: Some(Instant::now()),
+            attempted: Some(Moment::now()),
             ..cached
         };
         match fetched {
@@ -147,7 +148,7 @@ impl Tokens {
             Err(why) => {
                 let issuer = self.config.issuer.trim_end_matches('/');
                 trace.issuer_failed(why.strip_prefix(issuer).unwrap_or(&why));
-                updated.drop_old_keys(Instant::now());
+                updated.drop_old_keys(Moment::now());
             }
         }
         let keys = updated.keys.clone();
@@ -200,19 +201,19 @@ impl Tokens {
 }
 
 impl CachedKeys {
-    fn has_fresh(&self, id: &str, now: Instant) -> bool {
+    fn has_fresh(&self, id: &str, now: Moment) -> bool {
         self.are_younger_than(KEYS_REFRESH_AGE, now) && self.keys.iter().any(|key| key.id == id)
     }
 
-    fn drop_old_keys(&mut self, now: Instant) {
+    fn drop_old_keys(&mut self, now: Moment) {
         if !self.are_younger_than(KEYS_MAX_AGE, now) {
             self.keys = Arc::default();
         }
     }
 
-    fn are_younger_than(&self, age: Duration, now: Instant) -> bool {
+    fn are_younger_than(&self, age: Duration, now: Moment) -> bool {
         self.fetched
-            .is_some_and(|fetched| now.saturating_duration_since(fetched) < age)
+            .is_some_and(|fetched| fetched.age_at(now) < age)
     }
 }
 
@@ -225,19 +226,25 @@ mod tests {
     #[test]
     fn keys_are_fetched_again_after_15_minutes_and_dropped_after_2_hours_without_an_issuer() {
         let set = json!({ "keys": [{ "kty": "RSA", "kid": "k1", "n": "AQAB", "e": "AQAB" }] });
-        let fetched = Instant::now();
+        let fetched = Moment::now();
+        let after = |age: Duration| {
+            let ms = u64::try_from(age.as_millis()).expect("a short time");
+            fetched.after(ms, ms)
+        };
         let mut cached = CachedKeys {
             keys: Arc::new(keys::parse(&set).expect("a set")),
             fetched: Some(fetched),
             attempted: None,
         };
-        let almost = |age: Duration| fetched + age.saturating_sub(Duration::from_secs(1));
+        let almost = |age: Duration| after(age.saturating_sub(Duration::from_secs(1)));
         assert!(cached.has_fresh("k1", almost(KEYS_REFRESH_AGE)));
         assert!(!cached.has_fresh("k2", fetched));
-        assert!(!cached.has_fresh("k1", fetched + KEYS_REFRESH_AGE));
+        assert!(!cached.has_fresh("k1", after(KEYS_REFRESH_AGE)));
+        // Frozen for an hour, in which the monotonic clock stood still.
+        assert!(!cached.has_fresh("k1", fetched.after(1, 3_600_000)));
         cached.drop_old_keys(almost(KEYS_MAX_AGE));
         assert_eq!(cached.keys.len(), 1);
-        cached.drop_old_keys(fetched + KEYS_MAX_AGE);
+        cached.drop_old_keys(after(KEYS_MAX_AGE));
         assert!(cached.keys.is_empty());
     }
 

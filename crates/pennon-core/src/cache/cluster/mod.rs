@@ -15,6 +15,7 @@ pub(super) use slots::slot;
 
 use super::address::Address;
 use super::node::{Login, Node};
+use crate::moment::Moment;
 
 /// A primary and the replicas that follow it.
 #[derive(Clone)]
@@ -54,7 +55,7 @@ pub(super) struct Topology {
     /// Nodes from redirections that are not in the slot map. They import slots.
     migration_targets: Mutex<Vec<Arc<Node>>>,
     /// Serialises refreshes. Holds the time when the last one finished.
-    refreshing: tokio::sync::Mutex<Option<Instant>>,
+    refreshing: tokio::sync::Mutex<Option<Moment>>,
     /// The node to ask first next time.
     next_node: AtomicUsize,
 }

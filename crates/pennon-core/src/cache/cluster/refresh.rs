@@ -12,6 +12,7 @@ use super::{Shard, SlotMap, Topology, shard_at};
 use crate::cache::address::Address;
 use crate::cache::client::{Command, CommandOptions, Failure};
 use crate::cache::node::Node;
+use crate::moment::Moment;
 
 /// The shortest time between two refreshes, which limits the load on nodes that are busy with a failover.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(50);
@@ -55,7 +56,7 @@ impl Topology {
         let is_due = self
             .refreshing
             .try_lock()
-            .is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= max_age));
+            .is_ok_and(|last| last.is_none_or(|last| last.age() >= max_age));
         if is_due {
             self.refresh(suspect, deadline).await;
         }
@@ -64,12 +65,12 @@ impl Topology {
     /// Reads the slot map; from `suspect` only if no other node gives an answer that is not doubtful. One request
     /// refreshes, and the others wait for it.
     pub(in crate::cache) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
-        let started = Instant::now();
+        let started = Moment::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
         else {
             return;
         };
-        if last.is_some_and(|last| last > started || last.elapsed() < MIN_REFRESH_INTERVAL) {
+        if last.is_some_and(|last| last.is_since(started) || last.age() < MIN_REFRESH_INTERVAL) {
             return;
         }
         let mut nodes = self.nodes();
@@ -102,7 +103,7 @@ impl Topology {
             *self.lock() = Arc::new(map);
             self.lock_migration_targets().clear();
         }
-        *last = Some(Instant::now());
+        *last = Some(Moment::now());
     }
 
     /// Asks groups of nodes until one gives an answer that is not doubtful. If there is none, the last answer is used,

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::environment::Environment;
+use crate::moment::Moment;
 use crate::snapshot::Revision;
 
 /// How long a reply of the primary is used, and so the most staleness that replicas can add. Half a second is the
@@ -25,9 +26,9 @@ pub(in crate::cache) struct Replicas {
 #[derive(Default, Clone, Copy)]
 struct PrimaryState {
     /// The revision on the primary, and when the primary was asked.
-    revision: Option<(Revision, Instant)>,
+    revision: Option<(Revision, Moment)>,
     /// When this instance last changed something. Replies to earlier requests are ignored.
-    changed: Option<Instant>,
+    changed: Option<Moment>,
 }
 
 impl Replicas {
@@ -35,10 +36,10 @@ impl Replicas {
     pub(in crate::cache) fn least_revision(
         &self,
         environment: &Environment,
-        now: Instant,
+        now: Moment,
     ) -> Option<Revision> {
         let (revision, asked) = self.lock().get(environment)?.revision?;
-        (now.saturating_duration_since(asked) < MAX_AGE).then_some(revision)
+        (asked.age_at(now) < MAX_AGE).then_some(revision)
     }
 
     /// Records the revision on the primary, which was asked at this time.
@@ -46,14 +47,14 @@ impl Replicas {
         &self,
         environment: &Environment,
         revision: Revision,
-        asked: Instant,
+        asked: Moment,
     ) {
         let mut known = self.lock();
         let known = match known.get_mut(environment) {
             Some(known) => known,
             None => known.entry(environment.clone()).or_default(),
         };
-        if known.changed.is_none_or(|changed| changed < asked) {
+        if known.changed.is_none_or(|changed| !changed.is_since(asked)) {
             known.revision = Some((revision, asked));
         }
     }
@@ -66,7 +67,7 @@ impl Replicas {
     }
 
     /// Records a change by this instance, which must read its own change.
-    pub(in crate::cache) fn record_change(&self, environment: &Environment, now: Instant) {
+    pub(in crate::cache) fn record_change(&self, environment: &Environment, now: Moment) {
         let state = PrimaryState {
             revision: None,
             changed: Some(now),
@@ -85,36 +86,39 @@ impl Replicas {
 mod tests {
     use super::*;
 
-    const MS: Duration = Duration::from_millis(1);
-
     #[test]
     fn a_replica_is_asked_only_shortly_after_its_primary() {
         let replicas = Replicas::default();
         let production = Environment::production();
-        let start = Instant::now();
+        let start = Moment::now();
         assert_eq!(replicas.least_revision(&production, start), None);
         replicas.record_primary(&production, Revision(7), start);
-        let least_revision = |after| replicas.least_revision(&production, start + after);
-        assert_eq!(least_revision(499 * MS), Some(Revision(7)));
-        assert_eq!(least_revision(500 * MS), None);
+        let after = |ms| start.after(ms, ms);
+        let least_revision = |ms| replicas.least_revision(&production, after(ms));
+        assert_eq!(least_revision(499), Some(Revision(7)));
+        assert_eq!(least_revision(500), None);
+        // Frozen for ten seconds, in which the monotonic clock stood still.
+        let thawed = start.after(1, 10_001);
+        assert_eq!(replicas.least_revision(&production, thawed), None);
         replicas.forget_primary(&production);
-        assert_eq!(least_revision(MS), None);
+        assert_eq!(least_revision(1), None);
     }
 
     #[test]
     fn replies_to_requests_before_an_own_change_are_ignored() {
         let replicas = Replicas::default();
         let production = Environment::production();
-        let start = Instant::now();
+        let start = Moment::now();
+        let after = |ms| start.after(ms, ms);
         replicas.record_primary(&production, Revision(7), start);
-        replicas.record_change(&production, start + 10 * MS);
-        assert_eq!(replicas.least_revision(&production, start + 11 * MS), None);
+        replicas.record_change(&production, after(10));
+        assert_eq!(replicas.least_revision(&production, after(11)), None);
         // A late reply to a request that was sent before the change.
-        replicas.record_primary(&production, Revision(7), start + 9 * MS);
-        assert_eq!(replicas.least_revision(&production, start + 11 * MS), None);
-        replicas.record_primary(&production, Revision(8), start + 12 * MS);
+        replicas.record_primary(&production, Revision(7), after(9));
+        assert_eq!(replicas.least_revision(&production, after(11)), None);
+        replicas.record_primary(&production, Revision(8), after(12));
         assert_eq!(
-            replicas.least_revision(&production, start + 13 * MS),
+            replicas.least_revision(&production, after(13)),
             Some(Revision(8))
         );
     }

@@ -29,6 +29,7 @@ use super::url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, SecretSource};
 use crate::error::Error;
 use crate::installation::Installation;
+use crate::moment::Moment;
 use crate::secrets::Secrets;
 use crate::store::Waiting;
 use crate::tls;
@@ -76,7 +77,7 @@ struct State {
     /// The server with the fallback login, if `server` cannot be used and the fallback was needed.
     fallback: Option<Arc<Server>>,
     /// When the secret was last read.
-    read: Instant,
+    read: Moment,
     /// Idle connections to `server` or, while that cannot be used, to `fallback`.
     idle: Vec<OpenConnection>,
 }
@@ -149,7 +150,7 @@ impl Connections {
                 state: Mutex::new(State {
                     server,
                     fallback: None,
-                    read: Instant::now(),
+                    read: Moment::now(),
                     idle: Vec::new(),
                 }),
                 requests: Arc::new(Semaphore::new(config.pool_size)),
@@ -338,19 +339,19 @@ impl Connections {
             SecretSource::SecretArn(_) => {}
             SecretSource::Plain(_) | SecretSource::None => return None,
         }
-        let waited_from = Instant::now();
+        let waited_from = Moment::now();
         let _reading = self.reading.lock().await;
         {
             let mut state = self.pool.lock();
-            if state.read > waited_from {
+            if !waited_from.is_since(state.read) {
                 // Another request has read it while this one waited for the lock.
                 return state.server.as_ref().ok().cloned();
             }
-            if state.read.elapsed() < REREAD_INTERVAL {
+            if state.read.age() < REREAD_INTERVAL {
                 return None;
             }
             // Set before the read, so that reads that time out count too.
-            state.read = Instant::now();
+            state.read = Moment::now();
         }
         match find_server(&self.config, &self.secrets, &self.installation).await {
             Ok(server) => {
