@@ -400,6 +400,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_an_earlier_version_gets_an_id_that_stays() {
+        let files = files("{}");
+        std::fs::write(files.state(), "{\"format\":1,\"about\":\"\"}\n").expect("writes");
+        let (mut journal, state, history) = Journal::open(&files).expect("opens");
+        journal.append(&[audit(1)]).expect("appends");
+        let (again, _, read) = Journal::open(&files).expect("opens");
+        assert_eq!((again.id(), read.audit.len()), (journal.id(), 1));
+        journal.compact(&state, &history).expect("compacts");
+        let (compacted, _, _) = Journal::open(&files).expect("opens");
+        assert_eq!(compacted.id(), again.id());
+        remove(&files);
+    }
+
+    #[test]
     fn a_change_without_its_replacement_of_the_file_is_removed() {
         let files = files("old");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
