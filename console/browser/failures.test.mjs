@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Person, startBrowser } from './browser.mjs';
-import { eventually, Installation } from './services.mjs';
+import { eventually, Installation, TOKEN } from './services.mjs';
 
 describe('failures', () => {
   let browser;
@@ -38,6 +38,40 @@ describe('failures', () => {
       await person.confirm('Save rollout');
       await person.sees('outage is at 50 % in production.');
       assert.equal((await installation.flag('production', 'outage')).rolloutPercentage, 50);
+      await person.leave();
+    } finally {
+      await installation.stop();
+    }
+  });
+
+  it('notices when the service is back: while nobody is signed in, and after a rejected request', async () => {
+    const installation = await new Installation().start();
+    try {
+      const person = await Person.open(browser, installation, '/production/flags', { token: null, expected: [/^403 /] });
+      const { page } = person;
+      const requests = [];
+      page.on('request', (request) => requests.push(new URL(request.url()).pathname));
+      // Nobody is signed in: nothing is requested but /health, and no sign-in is rejected.
+      const checked = (count) => eventually(() => requests.filter((path) => path.endsWith('/health')).length >= count, () => `${requests}`);
+      await page.route('**/health', (route) => route.abort());
+      await checked(1);
+      await page.unroute('**/health');
+      await checked(3);
+      await page.waitForTimeout(500);
+      assert.deepEqual(requests.filter((path) => path.startsWith('/api')), []);
+      await person.seesNo('The server did not accept this sign-in.');
+
+      // A response of 403 shows that the server can be reached.
+      await page.goto(`${installation.url}/console/production/flags#token=${TOKEN}`);
+      await page.reload();
+      await page.locator('h1').waitFor();
+      await page.route('**/api/**', (route) => route.abort());
+      await person.go('/production/keys');
+      await person.sees('The server cannot be reached.');
+      await page.unroute('**/api/**');
+      await page.route('**/api/**', (route) => route.fulfill({ status: 403, json: { error: 'Forbidden' } }));
+      await person.seesNo('The server cannot be reached.');
+      await page.unroute('**/api/**');
       await person.leave();
     } finally {
       await installation.stop();

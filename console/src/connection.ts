@@ -1,5 +1,6 @@
 // Whether the service can be reached, for the banner at the top.
 import { signal } from '@preact/signals-core';
+import { session } from './auth.ts';
 import { apiUrl } from './base.ts';
 import type { ApiError } from './api/error.ts';
 
@@ -38,7 +39,7 @@ interface Health {
 
 /** Reads /health while the page is visible: every 3 s while something fails, otherwise every 30 s. */
 async function check(): Promise<void> {
-  if (document.visibilityState === 'hidden') return checkSoon(30_000);
+  if (document.hidden) return checkSoon(30_000);
   let next: Trouble | null;
   try {
     const response = await fetch(apiUrl('/health'), { cache: 'no-store', credentials: 'omit' });
@@ -49,12 +50,14 @@ async function check(): Promise<void> {
   } catch {
     next = 'offline';
   }
-  checkSoon(next === null && trouble.value === null ? 30_000 : 3_000);
-  const recovered = trouble.value !== null && trouble.value !== 'cache' && (next === null || next === 'cache');
-  // A healthy /health ends only `database` and `cache`. `offline` and `unavailable` end with the next request that
-  // succeeds (`connectionWorks`), or when /health finds the database or the cache unhealthy instead.
-  if (next !== null || trouble.value === 'database' || trouble.value === 'cache') trouble.value = next;
-  if (recovered) for (const run of recoveries) run();
+  const before = trouble.value;
+  const signedIn = session.value === 'in';
+  checkSoon(next || before ? 3_000 : 30_000);
+  // While somebody is signed in, a healthy /health ends only `database` and `cache`. `offline` and `unavailable` end with
+  // the next response of the API (`connectionWorks`), or when /health finds the database or the cache unhealthy instead.
+  if (next || !signedIn || before === 'database' || before === 'cache') trouble.value = next;
+  // Without a token, the requests would be rejected, as if somebody had tried to sign in.
+  if (signedIn && before && before !== 'cache' && (!next || next === 'cache')) for (const run of recoveries) run();
 }
 
 export function watchConnection(): void {

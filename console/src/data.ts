@@ -107,7 +107,7 @@ export function useLoader<T>(url: string, read: Read<T>, every?: number): Resour
     entry.users += 1;
     entry.refresh();
     const timer = every === undefined ? undefined : setInterval(() => {
-      if (document.visibilityState === 'visible') entry.refresh();
+      if (!document.hidden) entry.refresh();
     }, every);
     return () => {
       clearInterval(timer);
@@ -148,6 +148,6 @@ export function prepareChange<M extends Method, P extends PathOf<M>>(method: M, 
 export function startRevalidation(): void {
   onRecovery(() => void reloadAll());
   addEventListener('visibilitychange', () => {
-    if (document.visibilityState === 'visible') for (const entry of cache.values()) if (entry.users > 0) entry.refresh();
+    if (!document.hidden) for (const entry of cache.values()) if (entry.users > 0) entry.refresh();
   });
 }

@@ -86,12 +86,11 @@ export async function send<M extends Method, P extends PathOf<M>>(
   if (response.status === 401) sessionEnded(token);
   // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
-  if (response.status !== 304 && !response.ok) {
-    const error = errorOf(response.status, body);
-    if (error.transient) connectionFailed(error);
-    throw error;
-  }
-  connectionWorks();
+  const error = response.status === 304 || response.ok ? null : errorOf(response.status, body);
+  // Every other response shows that the service works: without that, /health would start the same requests again.
+  if (error?.transient) connectionFailed(error);
+  else connectionWorks();
+  if (error) throw error;
   tokenAccepted();
   const invalidated = response.headers.get('x-cache-invalidated');
   return {
