@@ -44,7 +44,7 @@ describe('failures', () => {
     }
   });
 
-  it('notices when the service is back: while nobody is signed in, and after a rejected request', async () => {
+  it('notices when the service is back: while nobody is signed in, after a rejected request, and when the tab is shown again', async () => {
     const installation = await new Installation().start();
     try {
       const person = await Person.open(browser, installation, '/production/flags', { token: null, expected: [/^403 /] });
@@ -72,6 +72,22 @@ describe('failures', () => {
       await page.route('**/api/**', (route) => route.fulfill({ status: 403, json: { error: 'Forbidden' } }));
       await person.seesNo('The server cannot be reached.');
       await page.unroute('**/api/**');
+
+      // A hidden tab checks nothing; when it is shown again, it checks at once.
+      await page.reload();
+      await page.route('**/health', (route) => route.fulfill({ json: { services: { database: 'unhealthy' } } }));
+      await person.sees('The database is unavailable.');
+      const show = (state) => page.evaluate((to) => {
+        for (const [name, value] of [['visibilityState', to], ['hidden', to === 'hidden']]) {
+          Object.defineProperty(document, name, { value, configurable: true });
+        }
+        document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
+      }, state);
+      await show('hidden');
+      await page.waitForTimeout(4_000);
+      await page.unroute('**/health');
+      await show('visible');
+      await person.seesNo('The database is unavailable.');
       await person.leave();
     } finally {
       await installation.stop();
