@@ -588,6 +588,7 @@ fn synchronised_flags() -> BTreeMap<FlagKey, Flag> {
                     variants: variants.as_object().expect("an object").clone(),
                     default_variant: default.map(str::to_owned),
                     targeting: Some(targeting.clone()),
+                    metadata: odd_metadata(),
                     ..Definition::default()
                 }),
                 overrides,
@@ -596,7 +597,17 @@ fn synchronised_flags() -> BTreeMap<FlagKey, Flag> {
             add(format!("{name}-{enabled}"), flag);
         }
     }
+    for (number, flag) in flags.values_mut().enumerate() {
+        flag.description = (number % 2 == 0).then(|| format!("\"{number}\""));
+        flag.other.insert("owner".to_owned(), json!(["team"]));
+    }
     flags
+}
+
+/// Metadata that Pennon accepts or that SQL has written, some of which engines reject.
+fn odd_metadata() -> Map<String, Value> {
+    let metadata = json!({"": 1, "team": "web", "list": [1], "nothing": null});
+    metadata.as_object().expect("an object").clone()
 }
 
 /// Every engine gives every user the variant that Pennon gives them, from the document of `GET /v1/flags`.
@@ -607,6 +618,7 @@ fn documents_give_every_user_the_same_variant(
     const USERS: usize = 1_400;
     let mut settings = Settings {
         fractional: version,
+        metadata: odd_metadata(),
         ..Settings::default()
     };
     let mut flags = synchronised_flags();

@@ -2,12 +2,13 @@
 //!
 //! An export keeps everything for an import, but flagd does not know overrides and SHA-256, and returns the default of
 //! the application for a disabled flag. This document is for evaluation only: overrides are part of the rules, and
-//! flags that an engine would evaluate differently are left out and named in the metadata.
+//! flags that an engine would evaluate differently are left out and named in the metadata. Fields that evaluation does
+//! not need are left out too: the Python engine rejects the whole document for an unknown field of one flag.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::fields::{META_FRACTIONAL, META_REMOTE_ONLY};
 use super::simple::boolean_definition;
@@ -44,6 +45,7 @@ pub fn write_for_engines(
         anonymous_rollout: None,
         bucketing: None,
         unreadable: None,
+        metadata: for_every_engine(&settings.metadata),
         ..settings.clone()
     };
     let version = match settings.fractional {
@@ -110,10 +112,22 @@ fn for_engines(
     Some(Flag {
         // Pennon returns `false` for a disabled simple flag, flagd the default of the application.
         enabled: flag.enabled || flag.definition.is_none(),
-        description: flag.description.clone(),
-        definition: Some(definition),
+        definition: Some(Definition {
+            metadata: for_every_engine(&definition.metadata),
+            ..definition
+        }),
         ..Flag::default()
     })
+}
+
+/// The metadata without entries for which the Python engine rejects the whole document.
+fn for_every_engine(metadata: &Map<String, Value>) -> Map<String, Value> {
+    let mut metadata = metadata.clone();
+    metadata.retain(|name, value| {
+        let is_scalar = matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_));
+        !name.is_empty() && is_scalar
+    });
+    metadata
 }
 
 /// The definition with a rule that first compares the targeting key with the overrides. `variant_of` is the variant of
@@ -233,21 +247,21 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_has_the_version_of_the_engine_and_no_settings_of_pennon() {
+    fn the_metadata_has_the_version_of_the_engine_and_nothing_that_an_engine_rejects() {
         let settings: Settings = serde_json::from_value(json!({
             "fractional": "v2", "anonymousRollout": true, "bucketing": "fractional",
-            "metadata": {"team": "web"},
+            "metadata": {"team": "web", "": 1, "list": [1], "none": null},
         }))
         .expect("settings");
-        let flag = Flag {
-            description: Some("d".to_owned()),
-            ..simple_flag(true, 50)
-        };
+        let mut flag = typed_flag(Value::Null);
+        flag.description = Some("d".to_owned());
+        flag.definition.as_mut().expect("typed").metadata = settings.metadata.clone();
         let flags = BTreeMap::from([(FlagKey::parse("a").expect("a key"), flag)]);
         let written = write_for_engines(&flags, &settings, EvaluationDefaults::New);
         let expected = json!({"team": "web", "pennon.fractional": "v2"});
         assert_eq!(written["metadata"], expected);
-        assert_eq!(written["flags"]["a"]["description"], "d");
+        assert_eq!(written["flags"]["a"]["metadata"], json!({"team": "web"}));
+        assert_eq!(written["flags"]["a"].get("description"), None);
     }
 
     #[test]
