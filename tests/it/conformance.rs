@@ -704,3 +704,84 @@ fn the_python_engine_gives_every_user_the_variant_of_the_document() {
     let mut python = ReferenceEngine::python();
     documents_give_every_user_the_same_variant(&mut python, FractionalVersion::V3);
 }
+
+/// Engines replace each reference once, in the text of the flags, by patterns of their own: a regular expression, or a
+/// replacement in which `$` and `\` have a meaning.
+fn evaluators_have_the_same_meaning_in_the_document(engine: &mut ReferenceEngine) {
+    let evaluators = json!({
+        "ours": {"ends_with": [{"var": "email"}, "@ours.com"]},
+        "nested": {"or": [{"$ref": "ours"}, {"==": [{"var": "plan"}, "pro"]}]},
+        "twice": {"and": [{"$ref": "nested"}, {"$ref": "later"}]},
+        "later": {"!=": [{"var": "plan"}, "free"]},
+        "city": {"in": [{"var": "city"}, ["Zürich", "a \"quoted\" one", "a \\ backslash"]]},
+        "dollar": {"in": [{"var": "city"}, ["$&", "$$", "$1"]]},
+        "a.b (c)": {"==": [{"var": "city"}, "Bern"]},
+        "käse": {"==": [{"var": "city"}, "Basel"]},
+        "yes": true,
+    });
+    let settings = Settings {
+        evaluators: evaluators.as_object().expect("an object").clone(),
+        ..Settings::default()
+    };
+    let flags: BTreeMap<FlagKey, Flag> = settings
+        .evaluators
+        .keys()
+        .map(|name| {
+            let targeting = json!({"if": [{"$ref": name}, "y"]});
+            let variants = json!({"x": "a", "y": "b"});
+            let flag = Flag {
+                enabled: true,
+                definition: Some(Definition {
+                    variants: variants.as_object().expect("an object").clone(),
+                    default_variant: Some("x".to_owned()),
+                    targeting: Some(targeting),
+                    ..Definition::default()
+                }),
+                ..Flag::default()
+            };
+            (FlagKey::parse(name.clone()).expect("a key"), flag)
+        })
+        .collect();
+    let document = flagd::write_for_engines(&flags, &settings, EvaluationDefaults::New);
+    assert_eq!(document["metadata"].get("pennon.remoteOnly"), None);
+    let ruleset = Ruleset::compile(&flags, &settings, EvaluationDefaults::New);
+    let cities = [
+        "Zürich",
+        "a \"quoted\" one",
+        "a \\ backslash",
+        "$&",
+        "$$",
+        "$1",
+        "Bern",
+        "Basel",
+    ];
+    let contexts: Vec<Value> = cities
+        .into_iter()
+        .flat_map(|city| ["pro", "free", "other"].map(|plan| (city, plan)))
+        .flat_map(|(city, plan)| {
+            ["a@ours.com", "a@theirs.com"]
+                .map(|email| json!({"city": city, "plan": plan, "email": email}))
+        })
+        .collect();
+    let cases: Vec<(&str, &Value)> = flags
+        .keys()
+        .flat_map(|key| contexts.iter().map(move |context| (key.as_str(), context)))
+        .collect();
+    let answers = engine.evaluate(Engine::Flagd, &document, cases.iter().copied());
+    for (answer, (key, value)) in answers.iter().zip(&cases) {
+        let context = Context::parse((*value).clone()).expect("a context");
+        let ours = ruleset.evaluate(key, &context, 0).expect("a variant");
+        let place = format!("{key} with {value}: {answer:?}");
+        assert_eq!(answer.variant.as_deref(), Some(ours.variant), "{place}");
+    }
+}
+
+#[test]
+fn evaluators_have_the_same_meaning_in_the_document_for_the_javascript_engine() {
+    evaluators_have_the_same_meaning_in_the_document(&mut ReferenceEngine::node());
+}
+
+#[test]
+fn evaluators_have_the_same_meaning_in_the_document_for_the_python_engine() {
+    evaluators_have_the_same_meaning_in_the_document(&mut ReferenceEngine::python());
+}

@@ -15,15 +15,20 @@ use super::simple::boolean_definition;
 use super::write::{Form, write};
 use crate::logic::{self, evaluators::Evaluators};
 use crate::ruleset::unreadable_reason;
+use crate::size;
 use crate::{
     Bucketing, Definition, EvaluationDefaults, Flag, FlagKey, FractionalVersion, Override, Rollout,
     Settings,
 };
 
+/// Limit on the JSON values of the evaluators that are copied into the rules of a document: a few megabytes of text.
+const INLINED_VALUES: usize = 200_000;
+
 /// Writes an environment for flagd's engines, which give every user the same variant as Pennon.
 ///
 /// The metadata has the version of `fractional` that the engine must compute, and the keys of flags that only Pennon
-/// can evaluate: those whose users are ordered by SHA-256, and those whose evaluation fails.
+/// can evaluate: those whose users are ordered by SHA-256, those whose evaluation fails, and those for which
+/// [`INLINED_VALUES`] leaves no room.
 #[must_use]
 pub fn write_for_engines(
     flags: &BTreeMap<FlagKey, Flag>,
@@ -31,23 +36,30 @@ pub fn write_for_engines(
     defaults: EvaluationDefaults,
 ) -> Value {
     let evaluators = Evaluators::of(settings);
+    let mut inliner = Inliner {
+        evaluators: &settings.evaluators,
+        values_left: INLINED_VALUES,
+    };
     let mut portable = BTreeMap::new();
     let mut remote_only = Vec::new();
     for (key, flag) in flags {
-        match for_engines(flag, &evaluators, defaults) {
+        match for_engines(flag, &evaluators, defaults, &mut inliner) {
             Some(flag) => {
                 portable.insert(key.clone(), flag);
             }
             None => remote_only.push(escaped(key.as_str())),
         }
     }
-    let settings = Settings {
+    let mut settings = Settings {
         anonymous_rollout: None,
         bucketing: None,
         unreadable: None,
         metadata: for_every_engine(&settings.metadata),
         ..settings.clone()
     };
+    settings
+        .evaluators
+        .retain(|name, rule| every_engine_replaces(name, rule));
     let version = match settings.fractional {
         FractionalVersion::V2 => "v2",
         FractionalVersion::V3 => "v3",
@@ -76,8 +88,9 @@ fn for_engines(
     flag: &Flag,
     evaluators: &Evaluators<'_>,
     defaults: EvaluationDefaults,
+    inliner: &mut Inliner<'_>,
 ) -> Option<Flag> {
-    let definition = match &flag.definition {
+    let mut definition = match &flag.definition {
         None if !flag.enabled => boolean_definition(Rollout::default(), None),
         None => {
             let percent = flag.rollout_percentage.percent();
@@ -91,7 +104,11 @@ fn for_engines(
                 Some(if user.is_in() { "on" } else { "off" })
             })
         }
-        Some(definition) if !flag.enabled => definition.clone(),
+        // Nobody evaluates its rule, which may refer to evaluators in a circle.
+        Some(definition) if !flag.enabled => Definition {
+            targeting: None,
+            ..definition.clone()
+        },
         Some(definition) => with_overrides(definition.clone(), flag, |user| match user {
             Override::Variant(name) => Some(name),
             Override::Include | Override::Exclude | Override::Unreadable => None,
@@ -109,6 +126,11 @@ fn for_engines(
     if fails || definition.unreadable.is_some() {
         return None;
     }
+    if let Some(rule) = &mut definition.targeting
+        && !inliner.inline(rule)
+    {
+        return None;
+    }
     Some(Flag {
         // Pennon returns `false` for a disabled simple flag, flagd the default of the application.
         enabled: flag.enabled || flag.definition.is_none(),
@@ -118,6 +140,46 @@ fn for_engines(
         }),
         ..Flag::default()
     })
+}
+
+/// Copies evaluators into rules.
+struct Inliner<'a> {
+    evaluators: &'a Map<String, Value>,
+    values_left: usize,
+}
+
+impl Inliner<'_> {
+    /// Replaces each reference that some engine would not resolve. The rule has been compiled, which excludes unknown
+    /// evaluators and circles, and limits depth and size of the result. Returns false if no values are left.
+    fn inline(&mut self, rule: &mut Value) -> bool {
+        if let Some(Value::String(name)) = rule.get("$ref")
+            && let Some(evaluator) = self.evaluators.get(name)
+            && !every_engine_replaces(name, evaluator)
+        {
+            let Some(left) = self.values_left.checked_sub(size::of(evaluator)) else {
+                return false;
+            };
+            self.values_left = left;
+            *rule = evaluator.clone();
+            return self.inline(rule);
+        }
+        match rule {
+            Value::Array(items) => items.iter_mut().all(|item| self.inline(item)),
+            Value::Object(fields) => fields.values_mut().all(|value| self.inline(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        }
+    }
+}
+
+/// Whether every engine replaces references to the evaluator by its rule. Engines replace text: each evaluator once, in
+/// the order of the document or in no order, so a rule must contain no reference; by a regular expression, so a name
+/// must contain no operator; and with replacements in which `$` and `\` have a meaning. Go's engine expects an object.
+fn every_engine_replaces(name: &str, rule: &Value) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_object = rule.as_object().is_some_and(|fields| !fields.is_empty());
+    let is_literal = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'$' && byte != b'\\';
+    // `$ref` contains a `$`.
+    name.bytes().all(is_plain) && is_object && rule.to_string().bytes().all(is_literal)
 }
 
 /// The metadata without entries for which the Python engine rejects the whole document.
@@ -262,6 +324,52 @@ mod tests {
         assert_eq!(written["metadata"], expected);
         assert_eq!(written["flags"]["a"]["metadata"], json!({"team": "web"}));
         assert_eq!(written["flags"]["a"].get("description"), None);
+    }
+
+    #[test]
+    fn evaluators_are_copied_into_rules_where_an_engine_would_not_replace_them() {
+        let settings: Settings = serde_json::from_value(json!({"evaluators": {
+            "plain": {"ends_with": [{"var": "email"}, "@x"]},
+            "nested": {"or": [{"$ref": "plain"}, {"$ref": "later"}]},
+            "later": {"in": [{"var": "city"}, ["Zürich"]]},
+        }}))
+        .expect("settings");
+        let flag = typed_flag(json!({"if": [{"$ref": "nested"}, "y", {"$ref": "plain"}, "x"]}));
+        let flags = BTreeMap::from([(FlagKey::parse("a").expect("a key"), flag)]);
+        let written = write_for_engines(&flags, &settings, EvaluationDefaults::New);
+        let later = json!({"in": [{"var": "city"}, ["Zürich"]]});
+        let nested = json!({"or": [{"$ref": "plain"}, later]});
+        assert_eq!(
+            written["flags"]["a"]["targeting"],
+            json!({"if": [nested, "y", {"$ref": "plain"}, "x"]})
+        );
+        let names: Vec<_> = written["$evaluators"]
+            .as_object()
+            .expect("evaluators")
+            .keys()
+            .collect();
+        assert_eq!(names, ["plain"]);
+    }
+
+    #[test]
+    fn copies_of_evaluators_have_a_limit_and_flags_beyond_it_are_left_out() {
+        let cities: Vec<String> = (0..10_000)
+            .map(|number| format!("Zürich {number}"))
+            .collect();
+        let settings: Settings = serde_json::from_value(json!({"evaluators": {
+            "city": {"in": [{"var": "city"}, cities]},
+        }}))
+        .expect("settings");
+        let flags = (0..30).map(|number| {
+            let key = FlagKey::parse(format!("flag-{number:02}")).expect("a key");
+            (key, typed_flag(json!({"if": [{"$ref": "city"}, "y"]})))
+        });
+        let flags: BTreeMap<FlagKey, Flag> = flags.collect();
+        let written = write_for_engines(&flags, &settings, EvaluationDefaults::New);
+        let remote = written["metadata"]["pennon.remoteOnly"].as_str();
+        let remote: Vec<&str> = remote.expect("flags").split(',').collect();
+        assert_eq!((remote.len(), remote[0]), (11, "flag-19"));
+        assert_eq!(written["flags"].as_object().map(Map::len), Some(19));
     }
 
     #[test]
