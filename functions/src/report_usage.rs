@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 /// Limit on the period; older counts are not useful.
 const MAX_DAYS: u32 = 400;
+/// More than the bytes of the usage of a flag besides its counts: a key has at most 255 characters.
+const OVERHEAD: usize = 4_096;
 
 /// Returns stale flags, the usage of one flag, or the caller's identity and roles.
 ///
@@ -77,6 +79,10 @@ async fn usage(
             json!({ "hour": timestamp(one.hour), "variant": one.variant, "count": one.count })
         })
         .collect();
+    // Each list has half of the response. The oldest counts are omitted first.
+    let half = http::MAX_RESPONSE_SIZE / 2 + OVERHEAD;
+    let (counts, omitted_days) = http::take_fitting(counts, half);
+    let (hours, omitted_hours) = http::take_fitting(hours, half);
     let body = json!({
         "key": key.as_str(),
         "environment": environment.as_str(),
@@ -85,7 +91,11 @@ async fn usage(
         "days": counts,
         "hours": hours,
     });
-    Ok(http::json(StatusCode::OK, &body))
+    let response = http::json(StatusCode::OK, &body);
+    Ok(match omitted_days + omitted_hours {
+        0 => response,
+        omitted => http::with_header(response, "x-omitted-counts", &omitted.to_string()),
+    })
 }
 
 fn stale_flag(flag: &StaleFlag) -> Value {

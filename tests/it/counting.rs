@@ -839,3 +839,36 @@ async fn the_local_server_counts_without_a_log() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_usage_of_a_flag_with_any_number_of_counted_variants_fits_into_a_response() {
+    let stack = Stack::start().await;
+    let insert = "
+        insert into pennon_evaluation_counts (environment, flag_key, variant, day, count, last_at)
+        select 'production', 'search', number || repeat('v', 240), current_date - 1, 1, now()
+        from generate_series(1, 30000) as number";
+    let insert_hours = "
+        insert into pennon_evaluation_hours (environment, flag_key, variant, hour, count)
+        select 'production', 'search', number || repeat('v', 240), date_trunc('hour', now()), 1
+        from generate_series(1, 30000) as number";
+    for statement in [insert, insert_hours] {
+        let inserted = stack.database.sql().batch_execute(statement).await;
+        inserted.expect("rows");
+    }
+    let report = stack.function("report-usage").await;
+    let event = Event::load("report-usage-flag").parameter("flagKey", "search");
+    let answer = report.call(&event).await;
+    assert_eq!(
+        answer.status,
+        200,
+        "{}",
+        &answer.body[..200.min(answer.body.len())]
+    );
+    let body = answer.json();
+    assert_eq!(body["evaluations"], 30_000);
+    let shown = |name: &str| body[name].as_array().expect("a list").len();
+    let omitted = answer.header("x-omitted-counts").expect("a number");
+    let omitted: usize = omitted.parse().expect("a number");
+    assert_eq!(shown("days") + shown("hours") + omitted, 60_000);
+    assert!(shown("days") > 5_000 && shown("hours") > 5_000, "{omitted}");
+}

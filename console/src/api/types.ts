@@ -788,7 +788,7 @@ export interface paths {
         put?: never;
         /**
          * Count evaluations that were made elsewhere
-         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives; a batch that is counted already is accepted and changes nothing, whatever it contains. Evaluations of flags that the environment does not have are ignored. `/usage` shows the counts within seconds.
+         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives; a batch that is counted already is accepted and changes nothing, whatever it contains. Evaluations of flags that the environment does not have, and of variants that the flag does not have, are ignored. `/usage` shows the counts within seconds.
          */
         post: operations["countEvaluations"];
         delete?: never;
@@ -2531,6 +2531,8 @@ export interface operations {
             /** @description By day and variant */
             200: {
                 headers: {
+                    /** @description The number of counts that do not fit into the response; the oldest are omitted first */
+                    "X-Omitted-Counts"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4022,9 +4024,9 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        /** @description Evaluations of known flags in this request */
+                        /** @description Evaluations of known flags and variants in this request */
                         evaluations: number;
-                        /** @description Evaluations of unknown flags in this request */
+                        /** @description Evaluations of unknown flags or variants in this request */
                         ignored: number;
                     };
                 };

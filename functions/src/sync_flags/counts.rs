@@ -10,7 +10,7 @@ use pennon_core::counts::{Counts, PostedCounts, day};
 use pennon_core::environment::Environment;
 use pennon_core::error::{Error, FieldErrors};
 use pennon_core::eval::json::quote;
-use pennon_core::eval::{FlagKey, pointer_step};
+use pennon_core::eval::{Flag, FlagKey, pointer_step};
 use pennon_core::http::{self, Fields, Request, Response};
 use pennon_core::ofrep;
 use pennon_core::snapshot::Snapshot;
@@ -28,8 +28,9 @@ const MAX_VARIANT_LENGTH: usize = 255;
 /// longer than a batch is accepted.
 const TOLERANCE: Duration = Duration::from_hours(24);
 
-/// Counts a batch, once for its id. Flags that the environment does not have are ignored, so that a key cannot create
-/// rows for invented names.
+/// Counts a batch, once for its id. Flags that the environment does not have, and names that are no variants of a flag,
+/// are ignored, so that a key cannot create rows for invented names. The last evaluations of a variant that was removed
+/// meanwhile are ignored too, like those of a flag that was deleted.
 ///
 /// On Lambda, the counts are written to the log line of this request, like the evaluations of the service itself, and
 /// `count-evaluations` adds them to the database. So this function needs no permission to write.
@@ -68,7 +69,7 @@ struct Posted {
     /// the ids of another one.
     batch: String,
     counts: Counts,
-    /// The number of evaluations of unknown flags.
+    /// The number of evaluations of unknown flags and variants.
     ignored: u64,
 }
 
@@ -110,8 +111,9 @@ fn parse(
             }
             for (place, flag, variants) in members(&place, flags, errors) {
                 let key = FlagKey::parse(flag).ok();
-                let is_known = key.is_some_and(|key| snapshot.flags.contains_key(&key));
+                let flag_of_key = key.and_then(|key| snapshot.flags.get(&key));
                 for (place, variant, count) in members(&place, variants, errors) {
+                    let is_known = flag_of_key.is_some_and(|flag| has_variant(flag, variant));
                     match parse_count(variant, count) {
                         Ok(count) if is_known => counts.add(name, day, flag, variant, count),
                         Ok(count) => ignored += count,
@@ -127,6 +129,15 @@ fn parse(
         counts,
         ignored,
     })
+}
+
+/// Whether an evaluation of the flag can have this variant. Without one, the application has used its own default.
+fn has_variant(flag: &Flag, variant: &str) -> bool {
+    variant.is_empty()
+        || match &flag.definition {
+            Some(definition) => definition.variants.contains_key(variant),
+            None => variant == "on" || variant == "off",
+        }
 }
 
 fn parse_count(variant: &str, count: &Value) -> Result<u64, String> {
@@ -171,9 +182,17 @@ mod tests {
     }
 
     fn parse_body(body: &[u8]) -> Result<Posted, Error> {
-        let key = FlagKey::parse("size").expect("a key");
+        let key = |text: &str| FlagKey::parse(text).expect("a key");
+        let typed: Flag = serde_json::from_value(json!({
+            "definition": {"variants": {"red": 1, "blue": 2}},
+        }))
+        .expect("a flag");
         let snapshot = Snapshot {
-            flags: [(key, Arc::default())].into(),
+            flags: [
+                (key("size"), Arc::default()),
+                (key("colour"), Arc::new(typed)),
+            ]
+            .into(),
             ..Snapshot::empty()
         };
         parse(body, &Environment::production(), &snapshot, now())
@@ -209,6 +228,23 @@ mod tests {
             let posted = parse_json(&of_days(&empty)).expect("valid");
             assert!(posted.counts.is_empty());
         }
+    }
+
+    #[test]
+    fn a_key_cannot_create_rows_for_invented_variants() {
+        let body = of_days(&json!({"2026-11-29": {
+            "size": {"on": 1, "off": 2, "": 4, "red": 8},
+            "colour": {"red": 1, "blue": 2, "": 4, "on": 8, "removed": 16},
+        }}));
+        let posted = parse_json(&body).expect("valid");
+        assert_eq!(posted.ignored, 32);
+        assert_eq!(
+            serde_json::to_value(&posted.counts).expect("JSON"),
+            json!({"production": {"2026-11-29": {
+                "size": {"on": 1, "off": 2, "": 4},
+                "colour": {"red": 1, "blue": 2, "": 4},
+            }}})
+        );
     }
 
     #[test]
