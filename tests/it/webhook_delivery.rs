@@ -212,7 +212,7 @@ async fn a_long_backlog_is_delivered_in_requests_of_limited_size() {
 }
 
 #[tokio::test]
-async fn receivers_that_hang_or_never_end_a_response_delay_no_other_webhook() {
+async fn receivers_that_hang_or_never_end_a_response_do_not_stop_the_requests_of_others() {
     let setup = Setup::start().await;
     let good = Receiver::start().await;
     let behaviours = [
