@@ -10,6 +10,7 @@ use pennon_tests::stack::{Stack, database_loads, percentage, was_quick};
 use pennon_tests::topology::Topology;
 use pennon_tests::wire::Mode;
 use pennon_tests::{eventually, join_all};
+use serde_json::json;
 
 async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
     let stack = Stack::start_on(on).await;
@@ -154,3 +155,28 @@ on_every_redis!(
     a_cold_environment_costs_the_database_one_load_however_many_instances_ask,
     without_redis_and_postgresql_only_the_probing_request_waits,
 );
+
+#[tokio::test]
+async fn concurrent_changes_succeed_whatever_the_default_isolation_level_of_the_database_is() {
+    let stack = Stack::start().await;
+    for level in ["serializable", "repeatable read"] {
+        let set = format!(
+            "do $$ begin execute format('alter database %I set default_transaction_isolation
+             to ''{level}''', current_database()); end $$"
+        );
+        let done = stack.database.sql().batch_execute(&set).await;
+        done.expect("a default");
+        let instances = [
+            stack.function("update-flag").await,
+            stack.function("update-flag").await,
+        ];
+        let changes = instances.iter().map(async |update| {
+            for percentage in 0..25 {
+                let body = json!({ "rolloutPercentage": percentage });
+                let answer = update.call(&Event::update("checkout", &body)).await;
+                assert_eq!(answer.status, 200, "{level}: {answer:?}");
+            }
+        });
+        join_all(changes).await;
+    }
+}

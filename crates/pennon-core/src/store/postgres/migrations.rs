@@ -100,7 +100,7 @@ pub(super) async fn run(
 pub(super) async fn begin(client: &Client) -> Result<(), tokio_postgres::Error> {
     // A step may take longer than the statements of requests.
     let begin = format!(
-        "begin;
+        "begin isolation level read committed;
          set local statement_timeout = 0;
          set local idle_in_transaction_session_timeout = {};
          select pg_advisory_xact_lock({LOCK});",

@@ -164,7 +164,7 @@ impl PostgresStore {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let begin = format!(
-            "begin; set local statement_timeout = {}",
+            "begin isolation level read committed; set local statement_timeout = {}",
             self.operation_timeout.as_millis()
         );
         // All three are sent before the first reply: one round trip. `join3` polls them in this order, and the first

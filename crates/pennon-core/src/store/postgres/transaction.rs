@@ -39,10 +39,12 @@ impl Transaction {
             within,
             has_bus,
         };
-        // Settings of the transaction, because a pooler gives the connection to another client after it. The second one
-        // ends a transaction that is not committed in time; see `COMMIT_TIMEOUT`.
+        // Settings of the transaction, because a pooler gives the connection to another client after it. The isolation
+        // level is that for which the locks are written: with a higher default of the database, a change that waited
+        // for a lock would fail. The last setting ends a transaction that is not committed in time; see
+        // `COMMIT_TIMEOUT`.
         let begin = format!(
-            "begin;
+            "begin isolation level read committed;
              set local statement_timeout = {};
              set local idle_in_transaction_session_timeout = {}",
             within.as_millis(),
