@@ -438,3 +438,29 @@ async fn a_change_in_another_environment_does_not_change_the_tag_of_an_import() 
         assert_eq!(done.status, 200, "{done:?} on {}", api.on);
     }
 }
+
+#[tokio::test]
+async fn production_has_keys_and_webhooks_before_it_has_flags() {
+    let api = Api::on_postgres().await;
+    let empty = "delete from feature_flags; delete from pennon_environment_settings;
+        delete from pennon_environments";
+    let done = api.stack().database.sql().batch_execute(empty).await;
+    done.expect("an empty database");
+    let hook = json!({"name": "deployments", "url": "https://hooks.example.com/pennon"});
+    let created = api.admin("POST", "/api/admin/webhooks", &hook).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let done = api.stack().database.sql().batch_execute(empty).await;
+    done.expect("an empty database");
+    let key = json!({"kind": "server", "name": "shop"});
+    let created = api.admin("POST", "/api/admin/keys", &key).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let text = created.json()["key"].as_str().expect("a key").to_owned();
+    let path = "/ofrep/v1/evaluate/flags";
+    let answer = api.local().evaluate(path, &text, r#"{"context":{}}"#).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    for path in ["/api/admin/keys", "/api/admin/webhooks"] {
+        let path = format!("{path}?environment=unknown");
+        let answer = api.admin("POST", &path, &key).await;
+        assert_ne!(answer.status, 201, "{answer:?}");
+    }
+}

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::FlagService;
 use super::change::Changed;
+use super::validate::require_environment_in;
 use crate::api_key::{KeyText, kind_name};
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -43,9 +44,7 @@ impl FlagService {
         let text = KeyText::generate(kind, environment)?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that a concurrent request cannot exceed the limit.
-        if transaction.lock_revision().await?.is_none() {
-            return Err(Error::NotFound(format!("Environment '{environment}'")));
-        }
+        require_environment_in(&mut transaction, environment).await?;
         let keys = transaction.keys().await?;
         let active = keys.iter().filter(|key| key.revoked_at.is_none()).count();
         if active >= MAX_KEYS {

@@ -17,12 +17,18 @@ pub(super) const MAX_CONFLICTS: usize = 10;
 /// One flag before and after a change.
 pub(super) type FlagChange<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
-/// Locks the environment and rejects one that does not exist.
+/// Locks the environment and rejects one that does not exist. Production always exists, but a new database has no row
+/// for it that could be locked, so this adds one.
 pub(super) async fn require_environment_in(
     transaction: &mut Transaction,
     environment: &Environment,
 ) -> Result<(), Error> {
-    require_known(environment, transaction.lock_revision().await?)
+    let revision = transaction.lock_revision().await?;
+    require_known(environment, revision)?;
+    if revision.is_none() {
+        transaction.raise_revision().await?;
+    }
+    Ok(())
 }
 
 /// Rejects an environment that does not exist, which has no revision. Production always exists.

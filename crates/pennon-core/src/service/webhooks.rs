@@ -7,6 +7,7 @@ use url::Url;
 
 use super::FlagService;
 use super::change::Expected;
+use super::validate::require_environment_in;
 use crate::auth::Actor;
 use crate::config::Secret;
 use crate::environment::Environment;
@@ -53,9 +54,7 @@ impl FlagService {
         let secret = new_secret()?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that concurrent requests cannot exceed the limit.
-        if transaction.lock_revision().await?.is_none() {
-            return Err(Error::NotFound(format!("Environment '{environment}'")));
-        }
+        require_environment_in(&mut transaction, environment).await?;
         if transaction.webhooks().await?.len() >= MAX_WEBHOOKS {
             return Err(Error::Conflict(format!(
                 "An environment can have {MAX_WEBHOOKS} webhooks; delete one first"
