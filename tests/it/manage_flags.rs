@@ -202,6 +202,12 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
         assert_eq!(archived.status, 200, "{archived:?} on {}", api.on);
         assert!(archived.json()["archivedAt"].is_string());
         assert_eq!(
+            archived.json()["updatedAt"],
+            archived.json()["archivedAt"],
+            "on {}",
+            api.on
+        );
+        assert_eq!(
             archived.json()["enabled"],
             false,
             "the existing service sees that"

@@ -152,7 +152,17 @@ impl Transaction {
         let was_archived = self.data.state.archived(&environment, key).is_some();
         if archived {
             self.data.contents.of(&environment).flags.remove(key);
-            let archived_at = before.archived_at.or(Some(SystemTime::now()));
+            let now = SystemTime::now();
+            let archived_at = before.archived_at.or(Some(now));
+            let details = self.data.state.details(&environment, key).cloned();
+            self.apply(Record::Flag {
+                environment: environment.clone(),
+                key: key.clone(),
+                details: FlagDetails {
+                    updated_at: Some(now),
+                    ..details.unwrap_or_default()
+                },
+            });
             self.apply(Record::Archived {
                 environment,
                 key: key.clone(),
