@@ -153,6 +153,26 @@ async fn an_extension_responds_byte_for_byte_as_the_service() {
             assert_eq!(found.status, expected.status, "{method} {path}");
             assert_eq!(found.body, expected.body, "{method} {path}");
         }
+        for query in [
+            "environment=production",
+            "environment=",
+            "environment=staging",
+            "environment=a%20b",
+            "environment=production&environment=staging",
+            "userId=u",
+            "flagConfigEtag=1&flagConfigLastModified=2",
+            "x=1",
+            "=1",
+            "",
+        ] {
+            for key in ["", "half", "no"] {
+                let path = format!("{}?{query}", path_of(key));
+                let expected = local.evaluate(&path, API_KEY, &context).await;
+                let found = extension.send(&path, &[], &context).await;
+                assert_eq!(found.status, expected.status, "{path}");
+                assert_eq!(found.body, expected.body, "{path}");
+            }
+        }
         assert_eq!(source.requests().len(), 1, "one document answers all");
     }
 }

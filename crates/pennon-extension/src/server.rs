@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use pennon_core::error::Error;
-use pennon_core::http::{self, ETag, Incoming, MAX_BODY_SIZE, OfrepPath};
+use pennon_core::http::{self, ETag, Incoming, MAX_BODY_SIZE, Match, OfrepPath, Query};
 use pennon_core::ofrep::{self, ApiClient};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -52,11 +52,22 @@ async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Re
             return failed(&error, &path);
         }
     };
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    if let Match::Found(endpoint, _) = http::find("POST", parts.uri.path())
+        && let Err(error) = query.check(endpoint)
+    {
+        return failed(&error, &path);
+    }
     let caller = match evaluator.read().await {
         Ok(caller) => caller,
         Err(NoFlags::KeyRejected) => return failed(&Error::NoKey, &path),
         Err(NoFlags::NotReady) => return not_ready(path.key()),
     };
+    match query.names_other_environment(&caller.environment) {
+        Ok(false) => {}
+        Ok(true) => return failed(&Error::OtherEnvironment, &path),
+        Err(error) => return failed(&error, &path),
+    }
     let incoming = Incoming {
         headers: parts.headers,
         ..Incoming::default()

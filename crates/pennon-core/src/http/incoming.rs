@@ -6,9 +6,15 @@ use lambda_http::http::{HeaderMap, Method, header};
 use url::form_urlencoded;
 
 use super::etag::ETag;
-use super::route::{self, Match};
+use super::request::parse_environment;
+use super::route::{self, Endpoint, Match, UnknownParameters};
 use crate::auth::Claims;
+use crate::environment::Environment;
+use crate::error::{Error, FieldErrors};
 use crate::key_kind::KeyKind;
+
+/// Stands for the empty name of a parameter, as in `?=1`, in messages.
+const NO_NAME: &str = "(empty)";
 
 /// Larger bodies are rejected. Lambda's limit is 6 MB, in which a quotation mark of the body takes two bytes; this
 /// limit leaves space for them, and suffices for an import of all flags.
@@ -117,6 +123,72 @@ impl Query {
     #[must_use]
     pub fn pairs(&self) -> &[(String, String)] {
         &self.pairs
+    }
+
+    /// Whether any `environment` differs from this one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a value is not an environment name.
+    pub fn names_other_environment(&self, environment: &Environment) -> Result<bool, Error> {
+        for text in self.all("environment") {
+            if !text.is_empty() && parse_environment(text)? != *environment {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Parameters that the route does not list.
+    pub(super) fn unknown_parameters(&self, endpoint: &Endpoint) -> Vec<String> {
+        let mut unknown: Vec<String> = Vec::new();
+        for (name, value) in &self.pairs {
+            let is_empty = name.is_empty() && value.is_empty();
+            let known = endpoint.query.contains(&name.as_str());
+            let name = if name.is_empty() { NO_NAME } else { name };
+            if !is_empty && !known && !unknown.iter().any(|found| found == name) {
+                unknown.push(name.to_owned());
+            }
+        }
+        unknown
+    }
+
+    /// Checks the parameters for a route.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown parameter, unless the route ignores these, and for a parameter that occurs
+    /// with different values.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        let mut errors = FieldErrors::default();
+        if endpoint.unknown_parameters == UnknownParameters::Ignored {
+            // Clients of the existing service may send anything, but the environment of a change must be unambiguous.
+            if endpoint.is_admin() {
+                self.require_unique("environment", &mut errors);
+            }
+            return errors.into_result();
+        }
+        if endpoint.unknown_parameters == UnknownParameters::OfPage {
+            return Ok(());
+        }
+        let known = match endpoint.query {
+            [] => "this route has none".to_owned(),
+            known => format!("this route has {}", known.join(", ")),
+        };
+        let unknown = self.unknown_parameters(endpoint);
+        errors.add_unknown(
+            unknown.iter().map(String::as_str),
+            &format!("Unknown parameter; {known}"),
+        );
+        for name in endpoint.query {
+            self.require_unique(name, &mut errors);
+        }
+        errors.into_result()
+    }
+
+    fn require_unique(&self, name: &str, errors: &mut FieldErrors) {
+        let first = self.first(name);
+        if self.all(name).any(|value| Some(value) != first) {
+            errors.add(name, "Occurs in the query with different values");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::auth::{self, Actor, Claims, Role};
 use crate::config::{AuthConfig, PublicConfigRoutes};
 use crate::environment::Environment;
-use crate::error::{Error, FieldErrors};
+use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::service::Expected;
 use crate::store::Page;
@@ -28,8 +28,6 @@ const MAX_PAGE_SIZE: u32 = 1_000;
 /// The error for an invalid `If-Match`.
 const INVALID_IF_MATCH: &str = "Expected * or a quoted ETag such as \"123\", from GET /api/admin/flags/{flagKey} or \
     the response to a change; weak ETags and those of public routes are not accepted";
-/// Stands for the empty name of a parameter, as in `?=1`, in messages.
-const NO_NAME: &str = "(empty)";
 /// The path segment of an item that the query names.
 const BY_QUERY: &str = "-";
 /// The highest page number: beyond every list, and small enough that offsets do not overflow.
@@ -238,12 +236,7 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] if a value is not an environment name.
     pub fn names_other_environment(&self, environment: &Environment) -> Result<bool, Error> {
-        for text in self.incoming.query.all("environment") {
-            if !text.is_empty() && parse_environment(text)? != *environment {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.incoming.query.names_other_environment(environment)
     }
 
     /// `?environment=`, if present.
@@ -479,25 +472,11 @@ impl Request {
         auth::bearer_token(self.header("authorization")?)
     }
 
-    /// Parameters of the query that the route does not list.
-    fn unknown_parameters(&self, endpoint: &Endpoint) -> Vec<String> {
-        let mut unknown: Vec<String> = Vec::new();
-        for (name, value) in self.incoming.query.pairs() {
-            let is_empty = name.is_empty() && value.is_empty();
-            let known = endpoint.query.contains(&name.as_str());
-            let name = if name.is_empty() { NO_NAME } else { name };
-            if !is_empty && !known && !unknown.iter().any(|found| found == name) {
-                unknown.push(name.to_owned());
-            }
-        }
-        unknown
-    }
-
     /// Parameters of the query that the route ignores.
     pub(crate) fn ignored_parameters(&self) -> Vec<String> {
         match self.route() {
             Some(endpoint) if endpoint.unknown_parameters == UnknownParameters::Ignored => {
-                self.unknown_parameters(endpoint)
+                self.incoming.query.unknown_parameters(endpoint)
             }
             Some(_) | None => Vec::new(),
         }
@@ -509,38 +488,7 @@ impl Request {
     /// [`Error::Invalid`] for an unknown parameter, unless the route ignores these, and for a parameter that occurs
     /// with different values.
     pub(crate) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let mut errors = FieldErrors::default();
-        if endpoint.unknown_parameters == UnknownParameters::Ignored {
-            // Clients of the existing service may send anything, but the environment of a change must be unambiguous.
-            if endpoint.is_admin() {
-                self.require_unique("environment", &mut errors);
-            }
-            return errors.into_result();
-        }
-        if endpoint.unknown_parameters == UnknownParameters::OfPage {
-            return Ok(());
-        }
-        let known = match endpoint.query {
-            [] => "this route has none".to_owned(),
-            known => format!("this route has {}", known.join(", ")),
-        };
-        let unknown = self.unknown_parameters(endpoint);
-        errors.add_unknown(
-            unknown.iter().map(String::as_str),
-            &format!("Unknown parameter; {known}"),
-        );
-        for name in endpoint.query {
-            self.require_unique(name, &mut errors);
-        }
-        errors.into_result()
-    }
-
-    fn require_unique(&self, name: &str, errors: &mut FieldErrors) {
-        let query = &self.incoming.query;
-        let first = query.first(name);
-        if query.all(name).any(|value| Some(value) != first) {
-            errors.add(name, "Occurs in the query with different values");
-        }
+        self.incoming.query.check(endpoint)
     }
 
     /// Whether this is a public config route, which reports an unknown environment in a header.
@@ -555,7 +503,7 @@ impl Request {
     }
 }
 
-fn parse_environment(text: &str) -> Result<Environment, Error> {
+pub(super) fn parse_environment(text: &str) -> Result<Environment, Error> {
     Environment::parse(text).map_err(|error| Error::invalid_field("environment", error.to_string()))
 }
 
