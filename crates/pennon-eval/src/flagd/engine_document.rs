@@ -123,7 +123,7 @@ fn for_engines(
             || definition
                 .rule()
                 .is_some_and(|rule| logic::compile(rule, evaluators).is_err()));
-    if fails || definition.unreadable.is_some() {
+    if fails || definition.unreadable.is_some() || !has_its_variants(&definition) {
         return None;
     }
     if let Some(rule) = &mut definition.targeting
@@ -140,6 +140,18 @@ fn for_engines(
         }),
         ..Flag::default()
     })
+}
+
+/// Whether the definition has variants, and among them its default. SQL can write one that has not, and for it engines
+/// reject the whole document.
+fn has_its_variants(definition: &Definition) -> bool {
+    let Definition {
+        variants,
+        default_variant,
+        ..
+    } = definition;
+    let default = default_variant.as_ref();
+    !variants.is_empty() && default.is_none_or(|name| variants.contains_key(name))
 }
 
 /// Copies evaluators into rules.
@@ -425,6 +437,19 @@ mod tests {
             bucketing: Some(bucketing),
             ..simple_flag(true, 50)
         };
+        // Only SQL can write these, and engines reject the whole document because of one.
+        let without_variants = Flag {
+            definition: Some(Definition::default()),
+            ..simple_flag(true, 0)
+        };
+        let mut without_its_default = typed_flag(Value::Null);
+        if let Some(definition) = &mut without_its_default.definition {
+            definition.default_variant = Some("z".to_owned());
+        }
+        let disabled = |flag: &Flag| Flag {
+            enabled: false,
+            ..flag.clone()
+        };
         let with_bad_override =
             overridden(simple_flag(true, 100), &[("alice", Override::Unreadable)]);
         for (flag, bucketing, is_remote) in [
@@ -445,6 +470,10 @@ mod tests {
                 true,
             ),
             (with_bad_override, Bucketing::Fractional, true),
+            (disabled(&without_variants), Bucketing::Fractional, true),
+            (without_variants, Bucketing::Fractional, true),
+            (disabled(&without_its_default), Bucketing::Fractional, true),
+            (without_its_default, Bucketing::Fractional, true),
             (unreadable.clone(), Bucketing::Fractional, true),
             (
                 Flag {
