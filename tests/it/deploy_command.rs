@@ -299,6 +299,35 @@ fn cache_access_of_an_existing_cache_changes_in_steps_and_never_to_or_from_users
 }
 
 #[test]
+fn a_deployment_does_not_move_to_another_cache() {
+    for (before, chosen, begins) in [
+        ("single", "cluster", false),
+        ("both-use-cluster", "both-use-single", false),
+        // samconfig.toml of a checkout in which a step was not committed.
+        ("both-use-cluster", "cluster", false),
+        ("cluster", "cluster", true),
+        ("both-use-single", "both-use-single", true),
+        ("none", "cluster", true),
+        ("cluster", "none", true),
+        // Without a line in samconfig.toml, `sam deploy` keeps the deployed value.
+        ("single", "", true),
+    ] {
+        let sandbox = Sandbox::complete();
+        let line = format!("CacheMode = \"{chosen}\"\n");
+        let line = if chosen.is_empty() { "" } else { &line };
+        let config = samconfig().replace("CacheMode = \"cluster\"\n", line);
+        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
+        let variables = [("ANSWER", r#"{"applied":2}"#), ("MODE", before)];
+        let done = sandbox.run(&["production"], &variables);
+        let errors = text(&done.stderr);
+        let started = sandbox.calls().contains("sam build");
+        assert_eq!(started, begins, "{before} {chosen}: {errors}");
+        let advice = format!("Set CacheMode = \"{before}\" in samconfig.toml");
+        assert_eq!(errors.contains(&advice), !begins, "{errors}");
+    }
+}
+
+#[test]
 fn a_stack_whose_creation_failed_is_not_updated() {
     for (status, begins) in [
         ("ROLLBACK_COMPLETE", false),
@@ -675,7 +704,7 @@ fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
     set("CacheMode=both-use-cluster", &[]);
     let (before, after) = ("CacheMode = \"single\"", "CacheMode = \"both-use-cluster\"");
     assert_eq!(written(), samconfig().replace(before, after));
-    set("CacheMode=single", &[]);
+    set("CacheMode=single", &[("MODE", "both-use-single")]);
     // A new parameter is added at the end of the section.
     set("CacheTokenGeneration=2", &[]);
     let last = "MonthlyBudgetUsd = \"80\"\n";
@@ -689,8 +718,10 @@ fn a_failed_change_is_not_written_to_samconfig() {
     let sandbox = Sandbox::complete();
     let failing = AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;");
     std::fs::write(sandbox.folder.join("aws"), failing).expect("writes");
-    let failed = sandbox.run_script("set-parameter", &["production", "CacheMode=single"], &[]);
+    let change = ["production", "CacheMode=both-use-cluster"];
+    let failed = sandbox.run_script("set-parameter", &change, &[]);
     assert!(!failed.status.success());
+    assert!(sandbox.calls().contains("update-stack"), "{failed:?}");
     let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
     assert_eq!(written, samconfig());
 }
@@ -714,6 +745,24 @@ fn set_parameter_completes_a_change_that_an_earlier_run_has_started() {
             "CacheMode = \"both-use-cluster\"",
         );
         assert_eq!(written.expect("a file"), samconfig().replace(before, after));
+    }
+}
+
+#[test]
+fn set_parameter_skips_no_step_between_two_caches() {
+    let modes = ["single", "both-use-single", "both-use-cluster", "cluster"];
+    for (at, before) in modes.iter().enumerate() {
+        for (to, chosen) in modes.iter().enumerate() {
+            let sandbox = Sandbox::complete();
+            let change = format!("CacheMode={chosen}");
+            let arguments = ["production", &change];
+            let done = sandbox.run_script("set-parameter", &arguments, &[("MODE", before)]);
+            let errors = text(&done.stderr);
+            let distance = at.abs_diff(to);
+            assert_eq!(done.status.success(), distance <= 1, "{errors}");
+            let updates = sandbox.calls().contains("update-stack");
+            assert_eq!(updates, distance == 1, "{before} {chosen}: {errors}");
+        }
     }
 }
 
