@@ -24,6 +24,7 @@ done
 /// - `$ANSWER`: the result of `migrate`
 /// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
 ///   `DatabaseRoles`, `Rollout` and `PublicApiUrl`
+/// - `$WITH_USERS`: the cache that was given users, `node` or `cluster`
 /// - `$STATUS`: the status of the stack
 /// - `$THROTTLED`: a part of the calls that AWS throttles
 /// - `$INSTANCES`: the account's limit of concurrent executions; `no stack` means that the stack does not exist
@@ -37,6 +38,9 @@ case $* in
   *"Parameters[].ParameterKey"*) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
   *pennon-dev*"'CacheMode'"*) printf none ;;
   *"'CacheMode'"*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${MODE-cluster}" ;;
+  *"logical-resource-id SingleCache"*) printf node ;;
+  *"logical-resource-id ClusterCache"*) printf cluster ;;
+  *"replication-group-id ${WITH_USERS:-none} "*) printf pennon-production-cache ;;
   *"'CacheAccess'"*) printf '%s' "${ACCESS-users}" ;;
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *"'Rollout'"*) printf '%s' "${ROLLOUT-canary}" ;;
@@ -296,6 +300,49 @@ fn cache_access_of_an_existing_cache_changes_in_steps_and_never_to_or_from_users
     let variables = [("ANSWER", r#"{"applied":2}"#), ("INSTANCES", "no stack")];
     let _any = sandbox.run(&["production"], &variables);
     assert!(sandbox.calls().contains("sam build"));
+}
+
+#[test]
+fn new_caches_have_the_login_that_functions_use() {
+    for (instances, before, mode, chosen, begins) in [
+        // The stack has no cache yet.
+        ("1000", "moved", "cluster", "moved", false),
+        ("1000", "switch", "single", "switch", false),
+        ("1000", "moved", "cluster", "", false),
+        ("1000", "moved", "cluster", "users", true),
+        ("1000", "moved", "cluster", "token", true),
+        ("1000", "prepare", "cluster", "prepare", true),
+        ("1000", "moved", "none", "moved", true),
+        ("1000", "moved", "", "moved", true),
+        // There is no stack. The template's default of CacheMode is `single`.
+        ("no stack", "", "cluster", "moved", false),
+        ("no stack", "", "", "switch", false),
+        ("no stack", "", "cluster", "", true),
+        ("no stack", "", "none", "moved", true),
+    ] {
+        let sandbox = Sandbox::complete();
+        let line = |name: &str, value: &str| match value {
+            "" => String::new(),
+            value => format!("{name} = \"{value}\"\n"),
+        };
+        let config = samconfig()
+            .replace("CacheMode = \"cluster\"\n", &line("CacheMode", mode))
+            .replace("CacheAccess = \"users\"\n", &line("CacheAccess", chosen));
+        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
+        let variables = [
+            ("ANSWER", r#"{"applied":2}"#),
+            ("INSTANCES", instances),
+            ("MODE", "none"),
+            ("ACCESS", before),
+        ];
+        let done = sandbox.run(&["production"], &variables);
+        let errors = text(&done.stderr);
+        let started = sandbox.calls().contains("sam build");
+        let case = format!("{instances} {before} {mode} {chosen}: {errors}");
+        assert_eq!(started, begins, "{case}");
+        let advice = "Set CacheAccess = \"users\" in samconfig.toml";
+        assert_eq!(errors.contains(advice), !begins, "{case}");
+    }
 }
 
 #[test]
@@ -676,16 +723,16 @@ fn one_parameter_changes_and_all_others_stay_as_they_were_deployed() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 5, "{calls}");
+    assert_eq!(lines.len(), 6, "{calls}");
     let update = "aws cloudformation update-stack --region us-east-1 --stack-name pennon-production \
                   --use-previous-template";
-    assert!(lines[3].starts_with(update), "{calls}");
+    assert!(lines[4].starts_with(update), "{calls}");
     let parameters = "--parameters ParameterKey=Stage,UsePreviousValue=true \
                       ParameterKey=CacheMode,ParameterValue=both-use-cluster \
                       ParameterKey=DeployRevision,UsePreviousValue=true";
-    assert!(lines[3].ends_with(parameters), "{calls}");
+    assert!(lines[4].ends_with(parameters), "{calls}");
     assert!(
-        lines[4].starts_with("aws cloudformation wait stack-update-complete"),
+        lines[5].starts_with("aws cloudformation wait stack-update-complete"),
         "{calls}"
     );
 }
@@ -763,6 +810,62 @@ fn set_parameter_skips_no_step_between_two_caches() {
             let updates = sandbox.calls().contains("update-stack");
             assert_eq!(updates, distance == 1, "{before} {chosen}: {errors}");
         }
+    }
+}
+
+#[test]
+fn set_parameter_selects_no_cache_that_rejects_the_users_of_functions() {
+    for (access, with_users, before, chosen, begins) in [
+        ("moved", "node", "single", "both-use-single", true),
+        (
+            "moved",
+            "node",
+            "both-use-single",
+            "both-use-cluster",
+            false,
+        ),
+        (
+            "switch",
+            "node",
+            "both-use-single",
+            "both-use-cluster",
+            false,
+        ),
+        (
+            "moved",
+            "cluster",
+            "both-use-single",
+            "both-use-cluster",
+            true,
+        ),
+        ("moved", "node", "both-use-cluster", "cluster", false),
+        (
+            "moved",
+            "cluster",
+            "both-use-cluster",
+            "both-use-single",
+            false,
+        ),
+        ("moved", "node", "both-use-cluster", "both-use-single", true),
+        // Functions log in with the token, or the template has created the cache with users.
+        ("token", "", "both-use-single", "both-use-cluster", true),
+        ("prepare", "", "both-use-single", "both-use-cluster", true),
+        ("users", "", "both-use-single", "both-use-cluster", true),
+    ] {
+        let sandbox = Sandbox::complete();
+        let variables = [
+            ("ACCESS", access),
+            ("WITH_USERS", with_users),
+            ("MODE", before),
+        ];
+        let change = ["production", &format!("CacheMode={chosen}")];
+        let done = sandbox.run_script("set-parameter", &change, &variables);
+        let errors = text(&done.stderr);
+        assert_eq!(done.status.success(), begins, "{access} {chosen}: {errors}");
+        let updates = sandbox.calls().contains("update-stack");
+        assert_eq!(updates, begins, "{access} {chosen}: {errors}");
+        let advice = errors.contains("docs/deployment/cache-users.md");
+        assert_eq!(advice, !begins, "{access} {chosen}: {errors}");
     }
 }
 
