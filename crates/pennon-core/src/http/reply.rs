@@ -69,10 +69,12 @@ pub fn size_above_limit(response: &Response) -> Option<usize> {
     if response.body().len() <= MAX_RESPONSE_SIZE / 2 {
         return None;
     }
-    let size = match response.body() {
-        Body::Binary(bytes) => base64_size(bytes.len()),
-        Body::Text(text) if is_json_string(response) => text.len(),
-        body => on_the_wire(body),
+    let size = if let Body::Binary(bytes) = response.body() {
+        base64_size(bytes.len())
+    } else if is_json_string(response) {
+        response.body().len()
+    } else {
+        on_the_wire(response.body())
     };
     (size > MAX_RESPONSE_SIZE).then_some(size)
 }
