@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pennon_core::http::{ENDPOINTS, Endpoint, PAGES};
+use pennon_core::http::{Authorization, ENDPOINTS, Endpoint, PAGES};
 use pennon_tests::event::REQUEST_FILES;
 use serde_json::{Value, json};
 
@@ -76,6 +76,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         "not the route of not-found",
     );
     check_routes(stack, &routes, problems);
+    check_log_subscriptions(stack, problems);
     check_api(stack, &routes, problems);
 }
 
@@ -263,6 +264,38 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
     }
 }
 
+/// `count-evaluations` reads the log of every function that evaluates flags, or takes counts from programs that do.
+/// Without a subscription, flags that only this function evaluates would be listed as unused.
+fn check_log_subscriptions(stack: &Stack, problems: &mut Problems) {
+    let counter = &stack.get("CountEvaluationsFunction")["Properties"];
+    let events = counter["Events"].as_object();
+    let logs: BTreeSet<&str> = events
+        .into_iter()
+        .flatten()
+        .map(|(_, event)| target(&event["Properties"]["LogGroupName"]))
+        .collect();
+    for function in stack.functions() {
+        let evaluates = ENDPOINTS.iter().any(|endpoint| {
+            endpoint.function == function.handler
+                && match endpoint.authorization {
+                    Authorization::PublicConfig
+                    | Authorization::ApiKey
+                    | Authorization::SyncKey => true,
+                    Authorization::Anyone
+                    | Authorization::Viewer
+                    | Authorization::Editor
+                    | Authorization::Admin => false,
+                }
+        });
+        let log = target(&function.properties["LoggingConfig"]["LogGroup"]);
+        problems.unless(
+            !evaluates || logs.contains(log),
+            &function.id,
+            "its evaluations are not counted",
+        );
+    }
+}
+
 /// Admin routes are open to named origins only; no wildcard is accepted.
 fn check_origins(stack: &Stack, problems: &mut Problems) {
     let admin = &stack.parameters["AdminCorsOrigins"];
@@ -428,7 +461,11 @@ planted! {
         => "CountEvaluationsFunction: an event with neither an active schedule nor the right log lines";
     a_log_subscription_to_its_own_log:
         [Mistake("CountEvaluationsFunction", "LogGroupName: !Ref ListFlagsLogs", "LogGroupName: !Ref CountEvaluationsLogs")]
-        => "CountEvaluationsFunction: an event with neither an active schedule nor the right log lines";
+        => "CountEvaluationsFunction: an event with neither an active schedule nor the right log lines",
+            "ListFlagsFunction: its evaluations are not counted";
+    an_evaluating_function_without_a_log_subscription:
+        [Mistake("CountEvaluationsFunction", "LogGroupName: !Ref SyncFlagsLogs", "LogGroupName: !Ref GetFlagLogs")]
+        => "SyncFlagsFunction: its evaluations are not counted";
     a_schedule_that_is_switched_off:
         [Mistake("ReconcileFunction", "State: ENABLED", "State: DISABLED")]
         => "ReconcileFunction: an event with neither an active schedule nor the right log lines";
