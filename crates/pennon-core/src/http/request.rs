@@ -377,7 +377,7 @@ impl Request {
         })
     }
 
-    /// See [`Incoming::has_current`].
+    /// Whether the caller has the response with this tag (`If-None-Match`).
     #[must_use]
     pub fn has_current(&self, tag: &ETag) -> bool {
         self.incoming.has_current(tag)

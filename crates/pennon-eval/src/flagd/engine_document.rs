@@ -27,8 +27,8 @@ const INLINED_VALUES: usize = 200_000;
 /// Writes an environment for flagd's engines, which give every user the same variant as Pennon.
 ///
 /// The metadata has the version of `fractional` that the engine must compute, and the keys of flags that only Pennon
-/// can evaluate: those whose users are ordered by SHA-256, those whose evaluation fails, and those for which
-/// [`INLINED_VALUES`] leaves no room.
+/// can evaluate: those whose users are ordered by SHA-256, those whose evaluation fails, and those for which the
+/// limit on copies of evaluators leaves no room.
 #[must_use]
 pub fn write_for_engines(
     flags: &BTreeMap<FlagKey, Flag>,
