@@ -6,7 +6,7 @@
 //! not need are left out too: the Python engine rejects the whole document for an unknown field of one flag.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -15,14 +15,14 @@ use super::simple::boolean_definition;
 use super::write::{Form, write};
 use crate::logic::{self, evaluators::Evaluators};
 use crate::ruleset::unreadable_reason;
-use crate::size;
 use crate::{
     Bucketing, Definition, EvaluationDefaults, Flag, FlagKey, FractionalVersion, Override, Rollout,
     Settings,
 };
 
-/// Limit on the JSON values of the evaluators that are copied into the rules of a document: a few megabytes of text.
-const INLINED_VALUES: usize = 200_000;
+/// Limit on the bytes of the evaluators that are copied into the rules of a document. With it, copies alone do not make a
+/// document exceed the limit of a response.
+const MAX_COPIED: usize = 2_000_000;
 
 /// Writes an environment for flagd's engines, which give every user the same variant as Pennon.
 ///
@@ -36,35 +36,32 @@ pub fn write_for_engines(
     defaults: EvaluationDefaults,
 ) -> Value {
     let evaluators = Evaluators::of(settings);
-    let mut inliner = Inliner {
-        evaluators: &settings.evaluators,
-        values_left: INLINED_VALUES,
-    };
+    let mut copies = Copies::of(&settings.evaluators);
     let mut portable = BTreeMap::new();
     let mut remote_only = Vec::new();
     for (key, flag) in flags {
-        match for_engines(flag, &evaluators, defaults, &mut inliner) {
+        match for_engines(flag, &evaluators, defaults, &mut copies) {
             Some(flag) => {
                 portable.insert(key.clone(), flag);
             }
             None => remote_only.push(escaped(key.as_str())),
         }
     }
-    let mut settings = Settings {
+    let mut written = Settings {
         anonymous_rollout: None,
         bucketing: None,
         unreadable: None,
         metadata: for_every_engine(&settings.metadata),
         ..settings.clone()
     };
-    settings
+    written
         .evaluators
-        .retain(|name, rule| every_engine_replaces(name, rule));
+        .retain(|name, _| !copies.copied.contains_key(name.as_str()));
     let version = match settings.fractional {
         FractionalVersion::V2 => "v2",
         FractionalVersion::V3 => "v3",
     };
-    let mut document = write(&portable, &settings, Form::Export);
+    let mut document = write(&portable, &written, Form::Export);
     let metadata = &mut document["metadata"];
     metadata[META_FRACTIONAL] = version.into();
     if !remote_only.is_empty() {
@@ -88,7 +85,7 @@ fn for_engines(
     flag: &Flag,
     evaluators: &Evaluators<'_>,
     defaults: EvaluationDefaults,
-    inliner: &mut Inliner<'_>,
+    copies: &mut Copies<'_>,
 ) -> Option<Flag> {
     let mut definition = match &flag.definition {
         None if !flag.enabled => boolean_definition(Rollout::default(), None),
@@ -127,7 +124,7 @@ fn for_engines(
         return None;
     }
     if let Some(rule) = &mut definition.targeting
-        && !inliner.inline(rule)
+        && !copies.insert(rule)
     {
         return None;
     }
@@ -154,31 +151,49 @@ fn has_its_variants(definition: &Definition) -> bool {
     !variants.is_empty() && default.is_none_or(|name| variants.contains_key(name))
 }
 
-/// Copies evaluators into rules.
-struct Inliner<'a> {
-    evaluators: &'a Map<String, Value>,
-    values_left: usize,
+/// Copies into rules those evaluators that some engine would not resolve.
+struct Copies<'a> {
+    /// By name: each such evaluator, and its length as JSON.
+    copied: HashMap<&'a str, (&'a Value, usize)>,
+    bytes_left: usize,
 }
 
-impl Inliner<'_> {
-    /// Replaces each reference that some engine would not resolve. The rule has been compiled, which excludes unknown
-    /// evaluators and circles, and limits depth and size of the result. Returns false if no values are left.
-    fn inline(&mut self, rule: &mut Value) -> bool {
-        if let Some(Value::String(name)) = rule.get("$ref")
-            && let Some(evaluator) = self.evaluators.get(name)
-            && !every_engine_replaces(name, evaluator)
-        {
-            let Some(left) = self.values_left.checked_sub(size::of(evaluator)) else {
-                return false;
-            };
-            self.values_left = left;
-            *rule = evaluator.clone();
-            return self.inline(rule);
+impl<'a> Copies<'a> {
+    fn of(evaluators: &'a Map<String, Value>) -> Self {
+        let copied = evaluators.iter().filter_map(|(name, rule)| {
+            let text = rule.to_string();
+            (!every_engine_replaces(name, rule, &text))
+                .then_some((name.as_str(), (rule, text.len())))
+        });
+        Self {
+            copied: copied.collect(),
+            bytes_left: MAX_COPIED,
         }
+    }
+
+    /// Replaces references. The rule has been compiled, which excludes circles and limits the depth. As in the compiler,
+    /// an object with one field is an operation or a reference, and any other is data. Returns false if the copies take
+    /// too many bytes.
+    fn insert(&mut self, rule: &mut Value) -> bool {
         match rule {
-            Value::Array(items) => items.iter_mut().all(|item| self.inline(item)),
-            Value::Object(fields) => fields.values_mut().all(|value| self.inline(value)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+            Value::Array(items) => items.iter_mut().all(|item| self.insert(item)),
+            Value::Object(fields) if fields.len() == 1 => {
+                let name = fields.get("$ref").and_then(Value::as_str);
+                let Some((evaluator, bytes)) = name.and_then(|name| self.copied.get(name)) else {
+                    return fields.values_mut().all(|value| self.insert(value));
+                };
+                let Some(left) = self.bytes_left.checked_sub(*bytes) else {
+                    return false;
+                };
+                self.bytes_left = left;
+                *rule = (*evaluator).clone();
+                self.insert(rule)
+            }
+            Value::Object(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_) => true,
         }
     }
 }
@@ -186,12 +201,12 @@ impl Inliner<'_> {
 /// Whether every engine replaces references to the evaluator by its rule. Engines replace text: each evaluator once, in
 /// the order of the document or in no order, so a rule must contain no reference; by a regular expression, so a name
 /// must contain no operator; and with replacements in which `$` and `\` have a meaning. Go's engine expects an object.
-fn every_engine_replaces(name: &str, rule: &Value) -> bool {
+fn every_engine_replaces(name: &str, rule: &Value, text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_object = rule.as_object().is_some_and(|fields| !fields.is_empty());
     let is_literal = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'$' && byte != b'\\';
     // `$ref` contains a `$`.
-    name.bytes().all(is_plain) && is_object && rule.to_string().bytes().all(is_literal)
+    name.bytes().all(is_plain) && is_object && text.bytes().all(is_literal)
 }
 
 /// The metadata without entries for which the Python engine rejects the whole document.
@@ -271,6 +286,21 @@ mod tests {
                 .collect(),
             ..flag
         }
+    }
+
+    #[test]
+    fn only_an_object_with_one_field_is_a_reference() {
+        let data = json!({"$ref": "loop", "x": 1});
+        let evaluators = json!({"loop": {"in": [1, [data]]}});
+        let settings = Settings {
+            evaluators: evaluators.as_object().expect("one").clone(),
+            ..Settings::default()
+        };
+        let flag = typed_flag(json!({"if": [{"$ref": "loop"}, "y"]}));
+        let flags = BTreeMap::from([(FlagKey::parse("a").expect("a key"), flag)]);
+        let written = write_for_engines(&flags, &settings, EvaluationDefaults::Existing);
+        let copied = json!({"if": [evaluators["loop"], "y"]});
+        assert_eq!(written["flags"]["a"]["targeting"], copied);
     }
 
     #[test]
