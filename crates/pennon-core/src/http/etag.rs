@@ -11,7 +11,7 @@ use crate::key_kind::KeyKind;
 use crate::snapshot::Revision;
 
 /// Increase it when a release changes the response for the same flags and caller.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of a URL mean equal responses, so a matching request
 /// needs no evaluation. The key of a caller can choose the environment, so a URL may have responses of several
@@ -149,9 +149,9 @@ mod tests {
             tag.as_str().to_owned(),
             format!("W/{}", tag.as_str()),
             format!("\"x\", {}", tag.as_str()),
-            "\"2-production-7-gzip\"".to_owned(),
-            "W/\"2-production-7-gzip\", \"x\"".to_owned(),
-            "\"2-production-7-zstd\"".to_owned(),
+            "\"3-production-7-gzip\"".to_owned(),
+            "W/\"3-production-7-gzip\", \"x\"".to_owned(),
+            "\"3-production-7-zstd\"".to_owned(),
             "*".to_owned(),
         ] {
             assert!(tag.matches(&yes), "{yes}");
@@ -159,13 +159,13 @@ mod tests {
         for no in [
             "",
             "7",
-            "2-production-7",
-            "\"2-production-8\"",
-            "\"2-production-7",
-            "W/\"2-production-70\"",
-            "\"2-production-8-gzip\"",
-            "\"2-production-8-zstd\"",
-            "\"2-production-7-br\"",
+            "3-production-7",
+            "\"3-production-8\"",
+            "\"3-production-7",
+            "W/\"3-production-70\"",
+            "\"3-production-8-gzip\"",
+            "\"3-production-8-zstd\"",
+            "\"3-production-7-br\"",
         ] {
             assert!(!tag.matches(no), "{no}");
         }
