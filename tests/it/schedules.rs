@@ -4,7 +4,7 @@ use pennon_tests::api::Api;
 use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::response::Response;
-use pennon_tests::stack::Stack;
+use pennon_tests::stack::{Stack, percentage};
 use serde_json::{Value, json};
 
 const SCHEDULE: &str = "/api/admin/flags/checkout/schedule";
@@ -451,19 +451,27 @@ async fn a_run_leaves_time_for_its_other_work_if_many_flags_with_due_schedules_a
          select 'locked-' || n, true, 1 from generate_series(1, 9) as n;
          insert into feature_flag_schedules (flag_id, scheduled_at, updates)
          select id, now() - interval '1 hour', '{\"rolloutPercentage\": 9}'
-         from feature_flags where flag_key like 'locked-%'",
+         from feature_flags where flag_key like 'locked-%';
+         insert into feature_flag_schedules (flag_id, scheduled_at, updates)
+         select id, now() - interval '1 minute', '{\"rolloutPercentage\": 9}'
+         from feature_flags where flag_key = 'checkout'",
     )
     .await
     .expect("schedules");
     let lock = pennon_tests::postgres::connect(&stack.database.url()).await;
     let lock = lock.expect("a connection");
-    lock.batch_execute("begin; select 1 from feature_flags for update")
-        .await
-        .expect("a lock");
+    lock.batch_execute(
+        "begin; select 1 from feature_flags where flag_key like 'locked-%' for update",
+    )
+    .await
+    .expect("a lock");
     let failure = reconcile.invoke(&json!({})).await.expect_err("a failure");
     let failure = failure.to_string();
     assert!(failure.contains("no time was left for"), "{failure}");
     assert!(reconcile.has_logged("cache reconciled"));
+    let get = stack.function("get-flag").await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(percentage(&answer), 9, "the flag that is not locked");
     lock.batch_execute("rollback").await.expect("no lock");
     // No failure was recorded, so the next run applies all of them.
     let outcome = reconcile.invoke(&json!({})).await.expect("reconciles");

@@ -1,5 +1,6 @@
 //! Scheduled changes.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use pennon_eval::json::quote;
@@ -118,13 +119,20 @@ impl FlagService {
     pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
         let started = Instant::now();
-        for due in self.store.due_schedules(MAX_PER_RUN).await? {
+        let due_schedules = self.store.due_schedules(MAX_PER_RUN).await?;
+        let mut unavailable = HashSet::new();
+        for due in &due_schedules {
+            // Waiting for the lock of this flag again would take the time of others.
+            if unavailable.contains(&(&due.environment, &due.key)) {
+                run.postponed += 1;
+                continue;
+            }
             if started.elapsed() > MAX_RUN {
                 run.left += 1;
                 continue;
             }
             let context = RequestContext::begin(budget);
-            match self.apply(&due, &context).await {
+            match self.apply(due, &context).await {
                 Ok(true) => {
                     run.applied += 1;
                     info!(
@@ -142,7 +150,10 @@ impl FlagService {
                         Failure::Permanent(_) => run.failed += 1,
                         Failure::Temporary(_) => run.postponed += 1,
                     }
-                    self.record_failure(&due, &failure).await;
+                    if failure.is_unavailable() {
+                        unavailable.insert((&due.environment, &due.key));
+                    }
+                    self.record_failure(due, &failure).await;
                 }
             }
         }
@@ -219,8 +230,7 @@ impl FlagService {
             error = why,
             "scheduled change failed"
         );
-        // A flag that is locked, or a store that does not answer, would only make this wait too.
-        if matches!(failure, Failure::Temporary(Error::Unavailable(_))) {
+        if failure.is_unavailable() {
             return;
         }
         if let Err(again) = self.write_failure(due, &why, permanent).await {
@@ -265,6 +275,13 @@ impl FlagService {
                 .await?;
         }
         transaction.commit().await
+    }
+}
+
+impl Failure {
+    /// The flag is locked, or the store does not answer. Recording the failure would only wait too.
+    fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Temporary(Error::Unavailable(_)))
     }
 }
 

@@ -49,19 +49,24 @@ impl PostgresStore {
         &self,
         limit: u32,
     ) -> Result<Vec<DueSchedule>, Error> {
-        // The first condition is that of `Environment::parse` and `FlagKey::parse`: rows that no request can change would
-        // fill the list for ever. The others are those of `ScheduleRecord::is_due`.
+        // Flags that someone else has locked come last, so that waiting for them delays no others. The first condition is
+        // that of `Environment::parse` and `FlagKey::parse`: rows that no request can change would fill the list for ever.
+        // The others are those of `ScheduleRecord::is_due`.
         let statement = "
             select flag.environment, flag.flag_key, schedule.id::text as id
             from feature_flag_schedules as schedule
             join feature_flags as flag on flag.id = schedule.flag_id
+            left join lateral (
+              select true as is_free from feature_flags as same
+              where same.id = flag.id for no key update skip locked
+            ) as probe on true
             where flag.environment ~ '^[A-Za-z0-9_-]{1,20}$' and flag.flag_key <> ''
               and schedule.scheduled_at <= now()
               and (schedule.next_retry_at is null or schedule.next_retry_at <= now())
               and (schedule.status = 'pending'
                    or (schedule.status = 'failed' and schedule.next_retry_at is not null
                        and schedule.retry_count < schedule.max_retries))
-            order by schedule.scheduled_at, schedule.id
+            order by probe.is_free nulls last, schedule.scheduled_at, schedule.id
             limit $1";
         let rows = self
             .rows(statement, &[(&i64::from(limit), Type::INT8)])
