@@ -346,8 +346,8 @@ impl Ramp {
         });
     }
 
-    /// Whether it was baking or holding at this time. It begins and continues only while its guards are OK, so an event of
-    /// another time does not concern it.
+    /// Whether it was baking or holding at this time. An event of another time does not concern it: a step begins only
+    /// while its guards are OK, and `reconcile` reads their present state within a minute.
     #[must_use]
     pub fn was_watched_at(&self, at: SystemTime) -> bool {
         let mut since = self.transitions.iter().rev();

@@ -56,15 +56,16 @@ impl FlagService {
         Ok(ramps)
     }
 
-    /// The beginning of this step, if it begins now. The counter of evaluations is read only for a step with
+    /// The beginning of this step, if it begins at this time, which must be before its guards are checked: otherwise an
+    /// alarm that fires after the check would have an earlier time, and would be ignored. The counter of evaluations is read only for a step with
     /// a minimum.
     async fn step_start(
         &self,
         step: Option<&Step>,
         environment: &Environment,
         key: &FlagKey,
+        at: SystemTime,
     ) -> Result<StepStart, Error> {
-        let at = SystemTime::now();
         let evaluations_before = if step.is_some_and(|step| step.min_evaluations.is_some()) {
             self.store.evaluation_counter(environment, key, at).await?
         } else {

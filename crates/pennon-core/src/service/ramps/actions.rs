@@ -56,7 +56,8 @@ impl FlagService {
             self.start_by_hand(environment, key, expected, alarms)
                 .await?
         } else {
-            self.step_start(None, environment, key).await?
+            self.step_start(None, environment, key, SystemTime::now())
+                .await?
         };
         let mut transaction = self.begin(environment, &actor.id).await?;
         let found = transaction.flag(key).await?;
@@ -180,6 +181,7 @@ impl FlagService {
         expected: &Expected,
         alarms: &Alarms,
     ) -> Result<StepStart, Error> {
+        let at = SystemTime::now();
         let ramps = self.store.list_ramps(environment, key, 1).await?;
         let newest = ramps.into_iter().flatten().next();
         let live = newest.filter(|ramp| ramp.state.is_live());
@@ -188,6 +190,6 @@ impl FlagService {
             require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
         }
         let next = live.as_ref().and_then(Ramp::next_step);
-        self.step_start(next, environment, key).await
+        self.step_start(next, environment, key, at).await
     }
 }

@@ -48,7 +48,7 @@ impl FlagService {
             require_ok(&plan.guards, alarms, MissingAlarms::Reject).await?
         };
         let first = plan.steps.first();
-        let start = self.step_start(first, environment, key).await?;
+        let start = self.step_start(first, environment, key, now).await?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         let before = require_in_use(transaction.flag(key).await?, key)?;
         expected.check(before.revision)?;

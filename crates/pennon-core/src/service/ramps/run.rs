@@ -186,7 +186,9 @@ impl FlagService {
             actor: &actor,
             is_engine,
             counted,
-            next_start: self.step_start(next, environment, key).await?,
+            next_start: self
+                .step_start(next, environment, key, SystemTime::now())
+                .await?,
         };
         let mut transaction = self.begin(environment, &actor).await?;
         let Some(written) = check.decide_and_write(&mut transaction).await? else {
