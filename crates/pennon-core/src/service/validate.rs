@@ -224,7 +224,7 @@ pub(super) fn check_limits_of_environment<'a>(
     }
 }
 
-/// Limit on violations in all flags. One evaluator may cause dozens in each of thousands of flags.
+/// Limit on errors, and on warnings, in all flags. One evaluator may cause dozens in each of thousands of flags.
 const MAX_BROKEN: usize = 500;
 
 /// Flags that new settings break, with JSON pointers into each flag.
@@ -249,7 +249,7 @@ pub(super) fn broken_by<'a>(
     let before = &Evaluators::of(before);
     let after = &Evaluators::of(after);
     for (key, flag) in flags {
-        if broken.errors.len() + broken.warnings.len() >= MAX_BROKEN {
+        if broken.errors.len() >= MAX_BROKEN {
             break;
         }
         let Some(definition) = &flag.definition else {
@@ -262,6 +262,10 @@ pub(super) fn broken_by<'a>(
                 .unwrap_or_default();
             let new = problems.into_iter().filter(|found| !known.contains(found));
             broken.errors.extend(new.map(|found| (key.clone(), found)));
+            continue;
+        }
+        // Flags after these can still have errors.
+        if broken.warnings.len() >= MAX_BROKEN {
             continue;
         }
         let warnings = definition.lint_with(after);

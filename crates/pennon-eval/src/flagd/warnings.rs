@@ -32,6 +32,12 @@ pub(super) fn of(
         .collect();
     for (key, flag) in &read.flags {
         if warnings.len() >= MAX_WARNINGS {
+            warnings.push(Violation {
+                pointer: "/flags".to_owned(),
+                message:
+                    "The remaining flags were not checked, because there are too many warnings"
+                        .to_owned(),
+            });
             break;
         }
         if let Some(definition) = &flag.definition {
