@@ -25,7 +25,7 @@ const REQUESTS: usize = 20;
 const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
 /// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way. Shorter
 /// than the interval of `reconcile`: if `send-webhooks` cannot be invoked, every run must find that out and fail.
-const LEASE: Duration = Duration::from_secs(45);
+const LEASE: Duration = Duration::from_secs(30);
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
