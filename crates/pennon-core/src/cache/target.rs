@@ -177,7 +177,7 @@ impl TargetSource {
             return;
         };
         let since = reading.started.age_at(now);
-        let is_overdue = since >= self.trust_period();
+        let is_overdue = is_secret(&self.config.url) && since >= self.trust_period();
         let is_old = since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE;
         match &reading.task {
             Some(task) if !task.is_finished() => {
@@ -192,8 +192,11 @@ impl TargetSource {
             Some(_) | None => reading.task = None,
         }
         let is_current = self.is_current();
-        let is_due =
-            since >= self.config.secret_refresh || (is_old && (self.is_unusable() || !is_current));
+        // No task is running, so nothing else would end the wait: the clock may have been set back during a read.
+        let waits_in_vain = self.awaits_secret.load(Ordering::Relaxed);
+        let is_due = since >= self.config.secret_refresh
+            || waits_in_vain
+            || (is_old && (self.is_unusable() || !is_current));
         if !is_due {
             return;
         }
@@ -241,7 +244,7 @@ impl TargetSource {
             self.distrust_entries();
         }
         // A read that a freeze has interrupted may have got the secret of the time before the freeze.
-        let is_overdue = started.age() >= self.trust_period();
+        let is_overdue = is_secret(&self.config.url) && started.age() >= self.trust_period();
         self.awaits_secret.store(is_overdue, Ordering::Relaxed);
     }
 
