@@ -64,7 +64,7 @@ SET_WITH = {
     ("EgressMode", "nat"): {
         "EventBusName": "changes",
         "PublishExtension": "true",
-        "PublicApiUrl": "https://flags.example.com/flags",
+        "ConsoleUrl": "https://flags.example.com/flags",
     },
     ("JwtIssuer", "https://issuer.example"): {
         "JwtAudience": "client-1,client-2",

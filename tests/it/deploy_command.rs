@@ -23,7 +23,7 @@ done
 /// Records its arguments, and prints what a test sets in variables:
 /// - `$ANSWER`: the result of `migrate`
 /// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
-///   `DatabaseRoles`, `Rollout` and `PublicApiUrl`
+///   `DatabaseRoles`, `Rollout` and `ConsoleUrl`
 /// - `$WITH_USERS`: the cache that was given users, `node` or `cluster`
 /// - `$STATUS`: the status of the stack
 /// - `$THROTTLED`: a part of the calls that AWS throttles
@@ -44,7 +44,7 @@ case $* in
   *"'CacheAccess'"*) printf '%s' "${ACCESS-users}" ;;
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *"'Rollout'"*) printf '%s' "${ROLLOUT-canary}" ;;
-  *"'PublicApiUrl'"*) printf '%s' "${CONSOLE:-}" ;;
+  *"'ConsoleUrl'"*) printf '%s' "${CONSOLE:-}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
   *describe-stacks*StackStatus*)
     [ "${INSTANCES:-}" != "no stack" ] || fail ValidationError "Stack with id pennon-production does not exist"
@@ -660,7 +660,7 @@ fn a_deployment_says_how_to_sign_in_to_the_console_while_the_stack_has_no_url_of
         let done = sandbox.run(&["production"], &variables);
         assert!(done.status.success(), "{}", text(&done.stderr));
         let output = text(&done.stdout);
-        assert_eq!(output.contains("set PublicApiUrl"), is_missing, "{output}");
+        assert_eq!(output.contains("set ConsoleUrl"), is_missing, "{output}");
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) const CALLBACKS: [&str; 3] = [
 
 pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     let wanted = stack.has("JwtIssuer", "");
-    let has_console = wanted && !stack.has("PublicApiUrl", "");
+    let has_console = wanted && !stack.has("ConsoleUrl", "");
     for (id, wanted) in [
         ("UserPool", wanted),
         ("UserPoolClient", wanted),
@@ -47,8 +47,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
         check_client(stack, "ConsoleClient", problems);
         check_branding(stack, "ConsoleBranding", "ConsoleClient", problems);
         let client = &stack.get("ConsoleClient")["Properties"];
-        let below =
-            |path: &str| json!([{ "Fn::Sub": format!("${{PublicApiUrl}}/console/{path}") }]);
+        let below = |path: &str| json!([{ "Fn::Sub": format!("${{ConsoleUrl}}/console/{path}") }]);
         let own = client["CallbackURLs"] == below("callback") && client["LogoutURLs"] == below("");
         problems.unless(
             own,
@@ -250,10 +249,10 @@ planted! {
         [Mistake("ConsoleClient", "{Feature: ENABLED,", "{Feature: DISABLED,")]
         => "ConsoleClient: refresh tokens do not rotate";
     a_sign_in_that_ends_elsewhere:
-        [Mistake("ConsoleClient", "${PublicApiUrl}/console/callback", "${PublicApiUrl}/callback")]
+        [Mistake("ConsoleClient", "${ConsoleUrl}/console/callback", "${ConsoleUrl}/callback")]
         => "ConsoleClient: leads to other pages than the console's";
     a_sign_out_that_ends_elsewhere:
-        [Mistake("ConsoleClient", "LogoutURLs: [!Sub \"${PublicApiUrl}/console/\"]", "LogoutURLs: [!Sub \"${PublicApiUrl}/\"]")]
+        [Mistake("ConsoleClient", "LogoutURLs: [!Sub \"${ConsoleUrl}/console/\"]", "LogoutURLs: [!Sub \"${ConsoleUrl}/\"]")]
         => "ConsoleClient: leads to other pages than the console's";
     a_console_without_sign_in_pages:
         [Mistake("ConsoleBranding", "ClientId: !Ref ConsoleClient", "ClientId: !Ref UserPoolClient")]

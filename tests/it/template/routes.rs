@@ -230,7 +230,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
             &about,
             "another issuer than JWT_ISSUER",
         );
-        let clients: &[&str] = match (stack.has("JwtIssuer", ""), stack.has("PublicApiUrl", "")) {
+        let clients: &[&str] = match (stack.has("JwtIssuer", ""), stack.has("ConsoleUrl", "")) {
             (true, true) => &["UserPoolClient"],
             (true, false) => &["UserPoolClient", "ConsoleClient"],
             (false, _) => &[],

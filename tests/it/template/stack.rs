@@ -71,7 +71,7 @@ pub(super) fn profiles() -> Vec<Profile> {
                     },
                 ),
                 (
-                    "PublicApiUrl",
+                    "ConsoleUrl",
                     if has_console {
                         "https://flags.example"
                     } else {
