@@ -410,8 +410,8 @@ mod tests {
         let written = write_for_engines(&flags, &settings, EvaluationDefaults::New);
         let remote = written["metadata"]["pennon.remoteOnly"].as_str();
         let remote: Vec<&str> = remote.expect("flags").split(',').collect();
-        assert_eq!((remote.len(), remote[0]), (11, "flag-19"));
-        assert_eq!(written["flags"].as_object().map(Map::len), Some(19));
+        assert_eq!((remote.len(), remote[0]), (17, "flag-13"));
+        assert_eq!(written["flags"].as_object().map(Map::len), Some(13));
     }
 
     #[test]
