@@ -66,7 +66,7 @@ export class Person {
       });
     });
     self.page = await self.context.newPage();
-    self.page.setDefaultTimeout(15_000);
+    self.page.setDefaultTimeout(60_000);
     self.installation = installation;
     self.expected = [/^404 GET \/api\/admin\/flags\/[^/]+\/ramp$/, ...expected];
     self.problems = [];
