@@ -310,13 +310,7 @@ async fn cancel(
     before: ScheduleRecord,
     actor: &Actor,
 ) -> Result<ScheduleRecord, Error> {
-    let after = ScheduleRecord {
-        status: ScheduleStatus::Cancelled,
-        cancelled_by: Some(actor.id.clone()),
-        cancelled_at: Some(SystemTime::now()),
-        next_retry_at: None,
-        ..before.clone()
-    };
+    let after = before.cancelled(&actor.id);
     transaction.write_schedule(&after).await?;
     let states = [&before, &after].map(|state| serde_json::to_value(state).ok());
     let [before, now] = states;

@@ -279,6 +279,18 @@ impl ScheduleRecord {
         }
     }
 
+    /// The schedule after its cancellation by this actor, now.
+    #[must_use]
+    pub fn cancelled(&self, by: &str) -> Self {
+        Self {
+            status: ScheduleStatus::Cancelled,
+            cancelled_by: Some(by.to_owned()),
+            cancelled_at: Some(SystemTime::now()),
+            next_retry_at: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether it is due.
     #[must_use]
     pub fn is_due(&self, now: SystemTime) -> bool {

@@ -12,7 +12,7 @@ use super::flags_file::Contents;
 use super::hours::Hours;
 use crate::counts::{Count, Counts};
 use crate::ramp::{Ramp, RampState};
-use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord, ScheduleStatus};
+use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
 /// One change of the state. The names of variants and fields are the format of the state file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -266,13 +266,7 @@ impl State {
             let removed = schedules.filter(|it| it.is_open() && has_no_flag(&it.flag_key));
             records.extend(removed.map(|schedule| Record::Schedule {
                 environment: name.clone(),
-                schedule: Box::new(ScheduleRecord {
-                    status: ScheduleStatus::Cancelled,
-                    cancelled_by: Some("flags.json".to_owned()),
-                    cancelled_at: Some(SystemTime::now()),
-                    next_retry_at: None,
-                    ..schedule.clone()
-                }),
+                schedule: Box::new(schedule.cancelled("flags.json")),
             }));
         }
         records
