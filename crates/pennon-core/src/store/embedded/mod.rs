@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use pennon_eval::{EvaluationDefaults, FlagKey};
 
@@ -38,6 +38,7 @@ use super::record::{
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::snapshot::{ApiKey, Revision, Snapshot};
+use crate::timestamp::unix_millis;
 use data::Data;
 use disk::{Files, Stamp};
 use flags_file::{Contents, invalid_file};
@@ -534,11 +535,7 @@ impl Inner {
     /// Sets the revisions of these environments to the clock in milliseconds, or to the highest revision plus one if that
     /// is higher. So the revisions of a restarted process are above all revisions in a cache.
     fn raise_revisions(&mut self, environments: BTreeSet<String>) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-            });
+        let now = i64::try_from(unix_millis(SystemTime::now())).unwrap_or(i64::MAX);
         self.revision = Revision(now.max(self.revision.0 + 1));
         let raised = environments.into_iter().map(|name| (name, self.revision));
         self.revisions.extend(raised);
