@@ -439,7 +439,7 @@ impl Cache {
         let arguments = [barrier.id, done_for.as_millis().to_string()];
         self.source.wait_until_current(&context.budget).await;
         // Checked before the invalidation, which uses the target of now even if the secret arrives meanwhile.
-        let reaches_all_readers = self.source.is_current();
+        let reaches_all_readers = self.source.is_current(Moment::now());
         let invalidation = self
             .invalidate_all(Script::EndWrite, environment, &arguments, context)
             .await;

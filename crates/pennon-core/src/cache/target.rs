@@ -140,15 +140,16 @@ impl TargetSource {
 
     /// Whether the target has every Redis that an instance may read. The secret may have changed since it was last read
     /// too long ago.
-    pub(super) fn is_current(&self) -> bool {
+    pub(super) fn is_current(&self, now: Moment) -> bool {
         let as_of = *self.lock_current_as_of();
-        !is_secret(&self.config.url) || as_of.age() < self.trust_period()
+        self.is_trusted(as_of.age_at(now))
     }
 
-    /// How long a secret is trusted after its read: a tenth longer than its interval, so that an instance in use has read
-    /// it again before. An operator who moves the cache waits at least as long between two steps.
-    fn trust_period(&self) -> Duration {
-        self.config.secret_refresh * 11 / 10
+    /// Whether a URL that was read this long ago is trusted. A secret is trusted for a tenth longer than its interval, so
+    /// that an instance in use has read it again before. An operator who moves the cache waits at least as long between
+    /// two steps.
+    fn is_trusted(&self, age: Duration) -> bool {
+        !is_secret(&self.config.url) || age < self.config.secret_refresh * 11 / 10
     }
 
     /// The keys that authenticate entries; `None` until there are valid ones.
@@ -177,30 +178,29 @@ impl TargetSource {
             return;
         };
         let since = reading.started.age_at(now);
-        let is_overdue = is_secret(&self.config.url) && since >= self.trust_period();
+        let is_overdue = !self.is_trusted(since);
         let is_old = since >= self.config.secret_refresh / REFRESH_FACTOR_IN_OUTAGE;
         match &reading.task {
             Some(task) if !task.is_finished() => {
                 // The instance may have been frozen since this read started.
                 if is_overdue {
                     self.awaits_secret.store(true, Ordering::Relaxed);
-                } else if is_old && !self.is_current() {
+                } else if is_old && !self.is_current(now) {
                     self.distrust_entries();
                 }
                 return;
             }
             Some(_) | None => reading.task = None,
         }
-        let is_current = self.is_current();
         // No task is running, so nothing else would end the wait: the clock may have been set back during a read.
         let waits_in_vain = self.awaits_secret.load(Ordering::Relaxed);
         let is_due = since >= self.config.secret_refresh
             || waits_in_vain
-            || (is_old && (self.is_unusable() || !is_current));
+            || (is_old && (self.is_unusable() || !self.is_current(now)));
         if !is_due {
             return;
         }
-        if !is_current {
+        if !self.is_current(now) {
             // This read may take longer than the request waits for it.
             self.distrust_entries();
         }
@@ -215,7 +215,7 @@ impl TargetSource {
 
     /// Waits for the read of the secret if the target may not have every Redis that an instance reads.
     pub(super) async fn wait_until_current(&self, budget: &Budget) {
-        if !self.is_current()
+        if !self.is_current(Moment::now())
             && let Ok(mut reading) = self.reading.try_lock()
         {
             wait_for(&mut reading, budget).await;
@@ -240,12 +240,12 @@ impl TargetSource {
         let ((), is_current) = tokio::join!(self.read_keys(), self.read_url());
         if is_current {
             *self.lock_current_as_of() = started;
-        } else if !self.is_current() {
+        } else if !self.is_current(Moment::now()) {
             self.distrust_entries();
         }
         // A read that a freeze has interrupted may have got the secret of the time before the freeze.
-        let is_overdue = is_secret(&self.config.url) && started.age() >= self.trust_period();
-        self.awaits_secret.store(is_overdue, Ordering::Relaxed);
+        self.awaits_secret
+            .store(!self.is_trusted(started.age()), Ordering::Relaxed);
     }
 
     async fn read_keys(&self) {
