@@ -6,7 +6,6 @@ use lambda_http::http::{HeaderMap, Method, header};
 use url::form_urlencoded;
 
 use super::etag::ETag;
-use super::request::parse_environment;
 use super::route::{self, Endpoint, Match, UnknownParameters};
 use crate::auth::Claims;
 use crate::environment::Environment;
@@ -24,6 +23,11 @@ pub const MAX_BODY_SIZE: usize = 4_000_000;
 /// which are not stored.
 #[derive(Debug, Clone, Copy)]
 pub struct TrustedKey(pub KeyKind);
+
+/// Parses the name of an environment.
+pub(super) fn parse_environment(text: &str) -> Result<Environment, Error> {
+    Environment::parse(text).map_err(|error| Error::invalid_field("environment", error.to_string()))
+}
 
 /// A request before validation.
 ///

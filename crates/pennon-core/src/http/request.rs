@@ -9,7 +9,7 @@ use pennon_eval::{FlagKey, UserId};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
-use super::incoming::{Incoming, Routed, TrustedKey};
+use super::incoming::{Incoming, Routed, TrustedKey, parse_environment};
 use super::path::OfrepPath;
 use super::route::{Authorization, Endpoint, Match, UnknownParameters, mask};
 use crate::app::App;
@@ -501,10 +501,6 @@ impl Request {
     pub fn query(&self, name: &str) -> Option<&str> {
         self.incoming.query.first(name)
     }
-}
-
-pub(super) fn parse_environment(text: &str) -> Result<Environment, Error> {
-    Environment::parse(text).map_err(|error| Error::invalid_field("environment", error.to_string()))
 }
 
 /// Characters that are invalid in the path of a URI (RFC 3986, section 3.3).
