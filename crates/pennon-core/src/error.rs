@@ -240,4 +240,10 @@ impl Error {
             ..FieldErrors::default()
         })
     }
+
+    /// The error of a body that ends early or is wrongly encoded.
+    #[must_use]
+    pub fn malformed_body() -> Self {
+        Self::invalid_form("The body is incomplete, or its chunked encoding is malformed")
+    }
 }

@@ -47,7 +47,7 @@ async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Re
                 let limit = MAX_BODY_SIZE;
                 Error::TooLarge { limit }
             } else {
-                Error::invalid_form("The body is incomplete, or its chunked encoding is malformed")
+                Error::malformed_body()
             };
             return failed(&error, &path);
         }

@@ -167,9 +167,7 @@ async fn read(mut body: axum::body::Body) -> Result<Vec<u8>, Error> {
     let mut kept = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Error::invalid_form("The body is incomplete, or its chunked encoding is malformed")
-        })?;
+        let frame = frame.map_err(|_| Error::malformed_body())?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
