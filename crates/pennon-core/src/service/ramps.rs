@@ -57,8 +57,8 @@ impl FlagService {
     }
 
     /// The beginning of this step, if it begins at this time, which must be before its guards are checked: otherwise an
-    /// alarm that fires after the check would have an earlier time, and would be ignored. The counter of evaluations is read only for a step with
-    /// a minimum.
+    /// alarm that fires after the check would have an earlier time, and would be ignored. The counter of evaluations is
+    /// read only for a step with a minimum.
     async fn step_start(
         &self,
         step: Option<&Step>,
