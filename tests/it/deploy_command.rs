@@ -87,6 +87,22 @@ impl Sandbox {
         self.run_script("deploy", arguments, variables)
     }
 
+    /// Changes samconfig.toml: replaces a line of production by lines, of which empty ones are left out.
+    fn replace_line(&self, line: &str, by: &[String]) {
+        let path = self.folder.join("samconfig.toml");
+        let config = std::fs::read_to_string(&path).unwrap_or_else(|_absent| samconfig());
+        let lines = by.iter().filter(|line| !line.is_empty());
+        let lines: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
+        std::fs::write(path, config.replace(&format!("{line}\n"), &lines)).expect("writes");
+    }
+
+    /// Deploys production. Returns whether the deployment has begun, and the errors.
+    fn deploy(&self, variables: &[(&str, &str)]) -> (bool, String) {
+        let answer = [("ANSWER", r#"{"applied":2}"#)];
+        let done = self.run(&["production"], &[&answer, variables].concat());
+        (self.calls().contains("sam build"), text(&done.stderr))
+    }
+
     /// Runs a script on a copy of samconfig.toml.
     fn run_script(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -125,6 +141,14 @@ impl Drop for Sandbox {
 fn samconfig() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::fs::read_to_string(root.join("samconfig.toml")).expect("a file")
+}
+
+/// A line of samconfig.toml; empty without a value.
+fn parameter(name: &str, value: &str) -> String {
+    match value {
+        "" => String::new(),
+        value => format!("{name} = \"{value}\""),
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -201,16 +225,9 @@ fn a_canary_whose_line_was_removed_from_samconfig_is_still_checked() {
         ("all-at-once", "10", true),
     ] {
         let sandbox = Sandbox::complete();
-        let config = samconfig().replace("Rollout = \"canary\"\n", "");
-        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
-        let variables = [
-            ("ANSWER", r#"{"applied":2}"#),
-            ("INSTANCES", instances),
-            ("ROLLOUT", deployed),
-        ];
-        let done = sandbox.run(&["production"], &variables);
-        let started = sandbox.calls().contains("sam build");
-        let errors = text(&done.stderr);
+        sandbox.replace_line("Rollout = \"canary\"", &[]);
+        let variables = [("INSTANCES", instances), ("ROLLOUT", deployed)];
+        let (started, errors) = sandbox.deploy(&variables);
         assert_eq!(started, begins, "{deployed} {instances}: {errors}");
     }
 }
@@ -232,20 +249,11 @@ fn database_roles_change_from_one_to_separate_in_two_deployments() {
         ("separate", None, true),
     ] {
         let sandbox = Sandbox::complete();
-        let last = "MonthlyBudgetUsd = \"200\"\n";
-        let line = chosen.map_or_else(String::new, |it| format!("DatabaseRoles = \"{it}\"\n"));
-        let config = samconfig().replace(last, &format!("{last}{line}"));
-        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
-        let variables = [("ANSWER", r#"{"applied":2}"#), ("ROLES", before)];
-        let done = sandbox.run(&["production"], &variables);
-        let started = sandbox.calls().contains("sam build");
-        assert_eq!(
-            started,
-            begins,
-            "{before} {chosen:?}: {}",
-            text(&done.stderr)
-        );
-        let errors = text(&done.stderr);
+        let last = "MonthlyBudgetUsd = \"200\"";
+        let line = parameter("DatabaseRoles", chosen.unwrap_or_default());
+        sandbox.replace_line(last, &[last.to_owned(), line]);
+        let (started, errors) = sandbox.deploy(&[("ROLES", before)]);
+        assert_eq!(started, begins, "{before} {chosen:?}: {errors}");
         // Removing the line would keep `moving`.
         let both_steps = errors.contains("DatabaseRoles = \"moving\"")
             && errors.contains("set it to \"separate\"");
@@ -278,18 +286,11 @@ fn cache_access_of_an_existing_cache_changes_in_steps_and_never_to_or_from_users
         ("cluster", "", "", true),
     ] {
         let sandbox = Sandbox::complete();
-        let line = format!("CacheAccess = \"{chosen}\"\n");
-        let line = if chosen.is_empty() { "" } else { &line };
-        let config = samconfig().replace("CacheAccess = \"users\"\n", line);
-        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
-        let variables = [
-            ("ANSWER", r#"{"applied":2}"#),
-            ("MODE", mode),
-            ("ACCESS", before),
-        ];
-        let done = sandbox.run(&["production"], &variables);
-        let errors = text(&done.stderr);
-        let started = sandbox.calls().contains("sam build");
+        sandbox.replace_line(
+            "CacheAccess = \"users\"",
+            &[parameter("CacheAccess", chosen)],
+        );
+        let (started, errors) = sandbox.deploy(&[("MODE", mode), ("ACCESS", before)]);
         assert_eq!(started, begins, "{mode} {before} {chosen}: {errors}");
         let named = if before.is_empty() { "token" } else { before };
         let advice = format!("Set CacheAccess = \"{named}\" in samconfig.toml");
@@ -297,9 +298,8 @@ fn cache_access_of_an_existing_cache_changes_in_steps_and_never_to_or_from_users
     }
     // The first deployment creates the caches.
     let sandbox = Sandbox::complete();
-    let variables = [("ANSWER", r#"{"applied":2}"#), ("INSTANCES", "no stack")];
-    let _any = sandbox.run(&["production"], &variables);
-    assert!(sandbox.calls().contains("sam build"));
+    let (started, errors) = sandbox.deploy(&[("INSTANCES", "no stack")]);
+    assert!(started, "{errors}");
 }
 
 #[test]
@@ -321,23 +321,17 @@ fn new_caches_have_the_login_that_functions_use() {
         ("no stack", "", "none", "moved", true),
     ] {
         let sandbox = Sandbox::complete();
-        let line = |name: &str, value: &str| match value {
-            "" => String::new(),
-            value => format!("{name} = \"{value}\"\n"),
-        };
-        let config = samconfig()
-            .replace("CacheMode = \"cluster\"\n", &line("CacheMode", mode))
-            .replace("CacheAccess = \"users\"\n", &line("CacheAccess", chosen));
-        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
+        sandbox.replace_line("CacheMode = \"cluster\"", &[parameter("CacheMode", mode)]);
+        sandbox.replace_line(
+            "CacheAccess = \"users\"",
+            &[parameter("CacheAccess", chosen)],
+        );
         let variables = [
-            ("ANSWER", r#"{"applied":2}"#),
             ("INSTANCES", instances),
             ("MODE", "none"),
             ("ACCESS", before),
         ];
-        let done = sandbox.run(&["production"], &variables);
-        let errors = text(&done.stderr);
-        let started = sandbox.calls().contains("sam build");
+        let (started, errors) = sandbox.deploy(&variables);
         let case = format!("{instances} {before} {mode} {chosen}: {errors}");
         assert_eq!(started, begins, "{case}");
         let advice = "Set CacheAccess = \"users\" in samconfig.toml";
@@ -360,17 +354,26 @@ fn a_deployment_does_not_move_to_another_cache() {
         ("single", "", true),
     ] {
         let sandbox = Sandbox::complete();
-        let line = format!("CacheMode = \"{chosen}\"\n");
-        let line = if chosen.is_empty() { "" } else { &line };
-        let config = samconfig().replace("CacheMode = \"cluster\"\n", line);
-        std::fs::write(sandbox.folder.join("samconfig.toml"), config).expect("writes");
-        let variables = [("ANSWER", r#"{"applied":2}"#), ("MODE", before)];
-        let done = sandbox.run(&["production"], &variables);
-        let errors = text(&done.stderr);
-        let started = sandbox.calls().contains("sam build");
+        sandbox.replace_line("CacheMode = \"cluster\"", &[parameter("CacheMode", chosen)]);
+        let (started, errors) = sandbox.deploy(&[("MODE", before)]);
         assert_eq!(started, begins, "{before} {chosen}: {errors}");
         let advice = format!("Set CacheMode = \"{before}\" in samconfig.toml");
         assert_eq!(errors.contains(&advice), !begins, "{errors}");
+    }
+}
+
+#[test]
+fn a_parameter_that_the_script_cannot_read_stops_the_deployment() {
+    for line in [
+        "DatabaseRoles = \"separate\" # done",
+        "DatabaseRoles=\"separate\"",
+        "  DatabaseRoles = 'separate'",
+    ] {
+        let sandbox = Sandbox::complete();
+        let last = "MonthlyBudgetUsd = \"200\"";
+        sandbox.replace_line(last, &[last.to_owned(), line.to_owned()]);
+        let (started, errors) = sandbox.deploy(&[("ROLES", "moving")]);
+        assert!(!started && errors.contains(line), "{line}: {errors}");
     }
 }
 
