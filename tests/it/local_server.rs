@@ -578,6 +578,15 @@ async fn the_commands_of_the_first_screen_work_for_flags_with_variants_and_unusu
     }
 }
 
+/// What a server prints that does not start.
+fn failure_of(server: &mut Command) -> String {
+    let output = output_within(server, TIME_LIMIT);
+    let message = [output.stdout, output.stderr].concat();
+    let message = String::from_utf8_lossy(&message).into_owned();
+    assert!(!output.status.success(), "{message}");
+    message
+}
+
 #[tokio::test]
 async fn a_database_without_tls_is_reported_with_a_remedy() {
     let database = pennon_tests::postgres::Database::create_empty().await;
@@ -587,10 +596,7 @@ async fn a_database_without_tls_is_reported_with_a_remedy() {
         .current_dir(new_folder("clear"))
         .env("PENNON_LISTEN", "127.0.0.1:0")
         .env("DATABASE_URL", url);
-    let output = output_within(&mut server, TIME_LIMIT);
-    let message = [output.stdout, output.stderr].concat();
-    let message = String::from_utf8_lossy(&message);
-    assert!(!output.status.success(), "{message}");
+    let message = failure_of(&mut server);
     assert!(
         message.contains("sslmode=disable") && message.contains("does not support TLS"),
         "{message}"
@@ -609,10 +615,7 @@ fn an_api_key_that_cannot_evaluate_flags_is_rejected_at_the_start() {
             .current_dir(&folder)
             .env("PENNON_LISTEN", "127.0.0.1:0")
             .env("PENNON_API_KEY", key);
-        let output = output_within(&mut server, TIME_LIMIT);
-        let message = [output.stdout, output.stderr].concat();
-        let message = String::from_utf8_lossy(&message);
-        assert!(!output.status.success(), "{message}");
+        let message = failure_of(&mut server);
         assert!(message.contains("PENNON_API_KEY"), "{message}");
         assert!(!message.contains(sync), "{message}");
     }

@@ -118,10 +118,8 @@ async fn entries_of_a_snapshot_expire_on_time() {
 async fn an_old_snapshot_that_a_crashed_redis_loads_is_detected() {
     let mut redis = Redis::start();
     let stack = Stack::start().await;
-    let environment = [("REDIS_URL", redis.url())];
-    let environment = environment
-        .each_ref()
-        .map(|(name, value)| (*name, value.as_str()));
+    let url = redis.url();
+    let environment = [("REDIS_URL", url.as_str())];
     let get = stack.function_with("get-flag", &environment).await;
     let update = stack.function_with("update-flag", &environment).await;
     get.call(&Event::get("checkout")).await;
