@@ -24,12 +24,7 @@ impl Started {
     }
 
     fn run(&self, command: &str) -> Output {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/redis-cluster");
-        let mut started = Command::new(script);
-        output_within(
-            started.args([command, &self.first.to_string()]),
-            3 * TIME_LIMIT,
-        )
+        run(command, self.first)
     }
 }
 
@@ -37,6 +32,13 @@ impl Drop for Started {
     fn drop(&mut self) {
         self.run("stop");
     }
+}
+
+/// The output of `scripts/redis-cluster` with this command and first port.
+fn run(command: &str, first: u16) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/redis-cluster");
+    let mut program = Command::new(script);
+    output_within(program.args([command, &first.to_string()]), 3 * TIME_LIMIT)
 }
 
 /// The first of six consecutive free ports whose bus ports, 10,000 above, are free too.
@@ -80,11 +82,15 @@ async fn one_command_starts_a_cluster_of_six_local_processes() {
 }
 
 #[test]
-fn an_invalid_command_prints_the_valid_ones() {
-    let nowhere = Started { first: 80 };
-    assert_eq!(nowhere.run("start").status.code(), Some(2));
-    let usage = text(&nowhere.run("help"));
-    assert!(nowhere.run("help").status.code() == Some(2), "{usage}");
+fn an_invalid_port_is_rejected_and_an_unknown_command_prints_the_valid_ones() {
+    assert_eq!(run("start", 80).status.code(), Some(2));
+    let unknown = run("help", 7_000);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let usage = text(&unknown);
+    for command in ["start", "status", "stop"] {
+        let line = format!("scripts/redis-cluster {command} [first port]");
+        assert!(usage.contains(&line), "{usage}");
+    }
 }
 
 #[test]
