@@ -40,7 +40,7 @@ fn place(key: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_write_rejects_an_invisible_or_unreachable_key_with_its_rule() {
+async fn creation_and_import_reject_an_invisible_or_unreachable_key_and_name_the_rule() {
     for api in Api::of_both_kinds().await {
         for (key, rule) in [
             (String::new(), "1 to 255 characters"),
@@ -142,8 +142,8 @@ async fn a_variant_from_before_the_limit_is_kept_and_the_flag_can_be_changed() {
         Some(1)
     );
     // A revert may restore the long name, which the flag still has.
-    let revert = api.read(&format!("{url}/audit")).await.json();
-    let first = revert["entries"].as_array().and_then(|all| all.last());
+    let audit = api.read(&format!("{url}/audit")).await.json();
+    let first = audit["entries"].as_array().and_then(|all| all.last());
     let back = json!({"auditId": first.expect("an entry")["id"], "state": "before"});
     let answer = api
         .admin_if("*", "POST", &format!("{url}/revert"), &back)
@@ -163,7 +163,7 @@ async fn with_old_flag(key: &str) -> [Api; 2] {
 }
 
 #[tokio::test]
-async fn a_flag_from_before_the_limits_is_reached_by_its_key_in_the_query_on_every_route() {
+async fn a_flag_from_before_the_limits_can_be_managed_by_its_key_in_the_query() {
     for key in ["a/b", "a?b#c%2F", " \u{202e}x ", "..", "CORP\\alice"] {
         for api in with_old_flag(key).await {
             let query = format!("?flagKey={}", encoded(key));
@@ -324,7 +324,7 @@ async fn a_typed_flag_rejects_a_percentage_a_salt_and_a_bucketing() {
             json!({"definition": null, "rolloutPercentage": 10, "salt": "pepper",
                 "bucketing": "sha256"}),
             json!({"rolloutPercentage": 11}),
-            // They are kept, and apply again when the definition is removed.
+            // Percentage, salt and bucketing are kept, and apply again when the definition is removed.
             json!({"definition": definition}),
             json!({"definition": null}),
         ] {

@@ -155,7 +155,7 @@ async fn every_route_answers_with_and_without_its_prefix() {
 }
 
 #[tokio::test]
-async fn only_the_admin_token_opens_admin_routes() {
+async fn admin_routes_reject_a_missing_or_a_wrong_token() {
     let local = Local::start(&[]).await;
     let path = "/api/admin/flags/dark-mode";
     for headers in [

@@ -380,7 +380,7 @@ async fn a_purge_makes_every_instance_read_again() {
 }
 
 #[tokio::test]
-async fn the_list_of_environments_has_pages_and_is_whole_without_them() {
+async fn the_list_of_environments_is_complete_unless_a_page_is_requested() {
     for api in Api::of_both_kinds().await {
         for name in ["a", "b"] {
             let body = json!({"environment": name});

@@ -228,7 +228,7 @@ async fn every_mistake_is_reported_and_validation_comes_before_existence() {
 }
 
 #[tokio::test]
-async fn a_user_id_may_hold_anything_that_a_path_can_carry() {
+async fn a_user_id_may_contain_spaces_slashes_quotes_and_emoji() {
     for api in Api::of_both_kinds().await {
         for (user, encoded) in [
             ("a b", "a%20b"),

@@ -1,4 +1,4 @@
-//! The contract of clients: paths, statuses, bodies and headers, through the function binaries with the events of API
+//! The contract of clients: paths, statuses, bodies and headers, through the compiled functions with the events of API
 //! Gateway.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
@@ -48,7 +48,7 @@ async fn an_unknown_flag_is_404_in_the_format_of_the_existing_service() {
 }
 
 #[tokio::test]
-async fn a_key_may_hold_anything_that_was_ever_stored() {
+async fn flags_whose_stored_keys_have_unusual_characters_are_returned() {
     let stack = Stack::start().await;
     let keys = ["with space", "käse/😀", "__rev", "__l:x", "a'b\"c", "%00"];
     for key in keys {

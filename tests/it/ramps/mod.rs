@@ -38,8 +38,8 @@ async fn create(api: &Api, plan: &Value) -> Response {
     api.admin_if("*", "POST", RAMP, plan).await
 }
 
-/// Creates another environment with another state of the flag.
-async fn copyable(api: &Api) {
+/// Creates the environment `staging` with another state of the flag, for [`copy_of_flag`].
+async fn create_staging(api: &Api) {
     let staging = json!({"environment": "staging"});
     let made = api.admin("POST", "/api/admin/environments", &staging).await;
     assert_eq!(made.status, 201, "{made:?}");
@@ -510,8 +510,8 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
     }
 }
 
-/// Requests for a flag, each of which would give the feature to users again.
-fn raising_requests(audit: &Value) -> Vec<(&'static str, String, Value)> {
+/// Requests that are rejected after an alarm has rolled the flag back. Most would give the feature to users again.
+fn requests_that_need_acknowledgement(audit: &Value) -> Vec<(&'static str, String, Value)> {
     let entries = audit["entries"].as_array().expect("entries");
     let revert = |action: &str, state: &str| {
         let mut found = entries.iter().filter(|it| it["action"] == action);
@@ -554,10 +554,10 @@ fn raising_requests(audit: &Value) -> Vec<(&'static str, String, Value)> {
 }
 
 #[tokio::test]
-async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged() {
+async fn most_changes_of_a_rolled_back_flag_are_rejected_until_the_rollback_is_acknowledged() {
     for api in Api::of_both_kinds().await {
         set_alarm(&api, "errors", "OK").await;
-        copyable(&api).await;
+        create_staging(&api).await;
         let users = format!("{FLAG}/users");
         let one = |user: &str, kind: &str| json!({"userId": user, "overrideType": kind});
         let many = json!({"overrides": [one("in", "include"), one("more", "include")]});
@@ -582,7 +582,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
             assert_eq!(answer.status, 409, "{what}: {answer:?}");
             assert!(answer.body.contains("acknowledge"), "{what}: {answer:?}");
         };
-        for (method, path, body) in raising_requests(&audit) {
+        for (method, path, body) in requests_that_need_acknowledgement(&audit) {
             rejected(method, &path, &body).await;
         }
         assert_eq!(percentage(&api).await, 50);
@@ -641,7 +641,7 @@ async fn a_rolled_back_flag_can_only_be_switched_off_until_that_is_acknowledged(
 async fn a_rolled_back_flag_that_was_deleted_without_the_api_cannot_be_created_again() {
     let api = Api::on_postgres().await;
     set_alarm(&api, "errors", "OK").await;
-    copyable(&api).await;
+    create_staging(&api).await;
     start_ramp(&api, &guarded(&[60], "errors")).await;
     assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
     let audit = api.read(&format!("{FLAG}/audit")).await.json();

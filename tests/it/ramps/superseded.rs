@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::guards::{Deployment, alarm_event, now};
 use super::{
-    COPY, FLAG, act, copy_of_flag, copyable, end_bakes, guarded, patch, percentage, plan, ramp,
-    set_alarm, sql, start_ramp,
+    COPY, FLAG, act, copy_of_flag, create_staging, end_bakes, guarded, patch, percentage, plan,
+    ramp, set_alarm, sql, start_ramp,
 };
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
             "targeting": {"fractional": [["on", 55], ["off", 45]]},
         }}});
         let import_path = "/api/admin/environments/production/import?mode=merge";
-        copyable(&api).await;
+        create_staging(&api).await;
         let revert_path = format!("{FLAG}/revert");
         for (method, path, body, action) in [
             (
