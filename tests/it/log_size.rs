@@ -1,4 +1,4 @@
-//! How much a request writes to the log, and that no caller can increase it.
+//! How much a request writes to the log, and that no caller can exceed that.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::issuer::{Fault, Issuer, SigningKey, now};
@@ -334,8 +334,8 @@ async fn the_log_has_the_path_of_the_route_and_names_no_user() {
     let users = "/api/admin/flags/checkout/users";
     let overrides = stack.function("overrides").await;
     let body = json!({"userId": "alice-4711", "overrideType": "include"}).to_string();
-    let put = overrides.call(&Event::admin("POST", users, &body)).await;
-    assert_eq!(put.status, 201, "{put:?}");
+    let set = overrides.call(&Event::admin("POST", users, &body)).await;
+    assert_eq!(set.status, 201, "{set:?}");
     for event in [
         Event::admin("DELETE", &format!("{users}/alice-4711"), ""),
         Event::admin("DELETE", &format!("{users}/alice-4711"), ""),

@@ -1,4 +1,4 @@
-//! The OpenFeature Remote Evaluation Protocol, through the function binaries.
+//! The OpenFeature Remote Evaluation Protocol, through the compiled functions.
 
 use pennon_tests::event::{EXAMPLE_KEY, Event};
 use pennon_tests::eventually;

@@ -1,5 +1,5 @@
-//! Behind `PgBouncer` in transaction mode: everything works, and no session state is left on a connection that another
-//! client uses next.
+//! Behind `PgBouncer` in transaction mode: migrations, reads and changes work, and no session state is left on a
+//! connection that another client uses next.
 
 use pennon_tests::event::Event;
 use pennon_tests::eventually;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const LIST: &str = "/api/config/flags";
 
-/// A local server with a server-only flag, a flag for everyone, and an API key of each kind. `staging` has a
+/// A local server with a server-only flag, a flag for everyone, a server key and a client key. `staging` has a
 /// server-only flag too.
 struct Site {
     store: &'static str,

@@ -10,8 +10,8 @@ use pennon_tests::response::Response;
 use pennon_tests::routes::{path_for, paths_for};
 use serde_json::{Value, json};
 
-/// Groups, with the roles that they give: reads, changes flags of production, changes flags of staging, is an admin.
-const PEOPLE: [(&str, [bool; 4]); 6] = [
+/// Groups, with the rights that they give: read, change flags of production, change flags of staging, be an admin.
+const GROUPS: [(&str, [bool; 4]); 6] = [
     ("viewer", [true, false, false, false]),
     ("editor:production", [true, true, false, false]),
     ("editor:staging", [true, false, true, false]),
@@ -24,7 +24,7 @@ fn admin_routes() -> impl Iterator<Item = &'static Endpoint> {
     ENDPOINTS.iter().filter(|endpoint| endpoint.is_admin())
 }
 
-/// Whether a person may call a route for this environment.
+/// Whether a caller with these rights may call a route for this environment.
 fn is_allowed(endpoint: &Endpoint, may: [bool; 4], environment: &str) -> bool {
     let [read, production, staging, admin] = may;
     match endpoint.authorization {
@@ -74,7 +74,7 @@ async fn send(local: &Local, role: &str, method: &str, path: &str, body: &str) -
 async fn every_admin_route_answers_its_roles_and_no_others() {
     for api in Api::of_both_kinds().await {
         let local = api.local();
-        for (role, may) in PEOPLE.into_iter().filter(|(role, _)| *role != "admins") {
+        for (role, may) in GROUPS.into_iter().filter(|(role, _)| *role != "admins") {
             let authorization = format!("Bearer {}", local.token_of(role));
             let headers = [("authorization", authorization.as_str())];
             for endpoint in admin_routes() {
@@ -113,7 +113,7 @@ async fn every_function_checks_the_role_before_it_reads_anything() {
                 let answer = function.call(&event(endpoint, groups)).await;
                 check(&answer, false, &format!("{groups}: {place}"));
             }
-            for (group, may) in PEOPLE {
+            for (group, may) in GROUPS {
                 let place = format!("{group}: {place}");
                 let event = event(endpoint, &format!("[users {group}]"));
                 let answer = function.call(&event).await;

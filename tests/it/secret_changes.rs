@@ -19,7 +19,8 @@ use serde_json::json;
 /// Instances read the secret every second instead of every five minutes.
 const REFRESH: (&str, &str) = ("REDIS_SECRET_REFRESH_SECONDS", "1");
 
-/// Instances of the move, during which no request may wait in vain for the secret, however busy the machine is.
+/// For the test of a whole move. An instance that reads the secret every second might not receive it in time on a busy
+/// machine, and would then use PostgreSQL.
 const SLOWER_REFRESH: (&str, &str) = ("REDIS_SECRET_REFRESH_SECONDS", "5");
 
 async fn function(manager: &SecretsManager, name: &str, arn: &str, database: &str) -> Function {
@@ -390,7 +391,7 @@ async fn a_key_that_is_replaced_in_one_step_is_read_on_the_first_mismatch() {
     let manager = SecretsManager::start().await;
     let arn = manager.create("cache-mac", &"o".repeat(64)).await;
     let (redis, database) = (stack.redis_url(), stack.database_url());
-    // Every second while Redis is unavailable, otherwise every 30 s.
+    // Every second after an entry with an invalid MAC, otherwise every 30 s.
     let environment = [
         ("CACHE_MAC_SECRET_ARN", arn.as_str()),
         ("REDIS_URL", &redis),

@@ -303,11 +303,14 @@ fn the_readme_has_the_costs_of_the_cost_page() {
 }
 
 /// The documents outside docs.
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
+    ".github/pull_request_template.md",
     "examples/README.md",
+    "infra/blocks/README.md",
 ];
 
 /// Every document below docs, with its path from the root.
@@ -468,7 +471,7 @@ fn files_stay_short_enough_to_read() {
 /// `cargo xtask generate` writes template.yaml. Its sources must stay short enough to read; repeated lines belong in
 /// a block of infra/blocks.
 #[test]
-fn the_sources_of_the_template_stay_short_and_repeat_nothing() {
+fn the_sources_of_the_template_stay_short_and_contain_no_ten_lines_three_times() {
     let mut total = 0;
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for folder in ["infra", "infra/blocks"] {

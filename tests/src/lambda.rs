@@ -27,7 +27,7 @@ use crate::{TIME_LIMIT, eventually};
 /// Lambda's limit: 6 MB, and 100 kB for the envelope.
 const MAX_RESPONSE: usize = 6 * 1024 * 1024 + 100 * 1024;
 
-/// A running function binary: one warm instance.
+/// A running function: one warm instance.
 pub struct Function {
     process: Process,
     runtime: RuntimeApi,

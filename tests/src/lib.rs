@@ -1,4 +1,4 @@
-//! The test harness: real servers, the real function binaries, and TCP proxies ("wires") between them that a test
+//! The test harness: real servers, the compiled functions, and TCP proxies ("wires") between them that a test
 //! can cut.
 //!
 //! Every test has its own Redis process and PostgreSQL database. Only services of AWS are simulated, in [`aws`],
