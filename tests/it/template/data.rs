@@ -313,7 +313,7 @@ fn check_database(stack: &Stack, problems: &mut Problems) {
     problems.unless(attached, "DatabaseSecret", "has no address of the database");
 }
 
-/// The database role of a function, by its handler. `tests/it/database_roles.rs` shows that each function works with
+/// The database role of a function, by its logical id. `tests/it/database_roles.rs` shows that each function works with
 /// its role.
 fn role_of(id: &str) -> Option<&'static str> {
     match id {
@@ -362,8 +362,8 @@ fn check_installation(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Every function with a Redis URL can authenticate entries, with a key that Secrets Manager generates and that no
-/// other resource contains.
+/// Every function with a Redis URL can authenticate entries, with a key of at least 64 characters that Secrets Manager
+/// generates.
 fn check_mac_key(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let variables = &function.properties["Environment"]["Variables"];

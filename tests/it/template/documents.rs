@@ -154,7 +154,7 @@ fn everything_that_the_documents_name_exists() {
                     "{document}: no parameter {name}"
                 );
                 let allowed = template["Parameters"][name]["AllowedValues"].as_array();
-                let fits = |allowed: &Vec<serde_json::Value>| {
+                let fits = |allowed: &Vec<Value>| {
                     allowed
                         .iter()
                         .any(|it| it == value || *it == value.parse::<u64>().unwrap_or(u64::MAX))
@@ -209,7 +209,7 @@ fn parameter_changes(templates: &[&str]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Parameters that the table of dangerous changes lacks.
+/// What the table of dangerous changes lacks: parameters, and in their rows resources or the word "deleted".
 fn left_out(changes: &Value, document: &str) -> Vec<String> {
     let rows: Vec<&str> = document
         .lines()

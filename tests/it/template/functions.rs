@@ -42,11 +42,15 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
             &function.id,
             "not built once with all the others",
         );
-        check_form(stack, function, problems);
+        check_form(function, problems);
         check_logs(stack, functions, function, problems);
         check_settings(stack, function, problems);
         check_secrets(stack, function, problems);
         check_writes(stack, function, problems);
+    }
+    for (id, properties) in stack.of_type("AWS::Logs::LogGroup") {
+        let expires = properties["RetentionInDays"] == reference("LogRetentionDays");
+        problems.unless(expires, id, "keeps logs for ever");
     }
     check_public_config_routes(stack, problems);
     check_policies(stack, problems);
@@ -165,7 +169,7 @@ fn check_webhooks(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
+fn check_form(function: &Function, problems: &mut Problems) {
     let wanted = [
         ("Runtime", json!("provided.al2023")),
         ("Architectures", json!([{ "Ref": "Architecture" }])),
@@ -181,15 +185,9 @@ fn check_form(stack: &Stack, function: &Function, problems: &mut Problems) {
             format!("{name} is {found}, not {value}"),
         );
     }
-    let method = &stack.get(&function.id)["Metadata"]["BuildMethod"];
-    problems.unless(
-        method == "rust-cargolambda",
-        &function.id,
-        "another build method",
-    );
 }
 
-/// Checks that a function has a log group of its own, with the name that Lambda would choose and a retention time.
+/// Checks that a function has a log group of its own, with the name that Lambda would choose.
 fn check_logs(stack: &Stack, all: &[Arc<Function>], function: &Function, problems: &mut Problems) {
     let logging = &function.properties["LoggingConfig"];
     let group = target(&logging["LogGroup"]);
@@ -224,10 +222,6 @@ fn check_logs(stack: &Stack, all: &[Arc<Function>], function: &Function, problem
         group,
         "not named after its function",
     );
-    for (id, properties) in stack.of_type("AWS::Logs::LogGroup") {
-        let expires = properties["RetentionInDays"] == reference("LogRetentionDays");
-        problems.unless(expires, id, "keeps logs for ever");
-    }
 }
 
 fn environment(function: &Function) -> BTreeMap<&str, &Value> {
@@ -238,7 +232,7 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
         .collect()
 }
 
-/// Checks that the code reads every variable, and accepts every value that a parameter allows.
+/// Checks that the code reads every variable, and accepts the default and the bounds of each parameter in it.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
     let environment = environment(function);
     if stack.has_mistake_elsewhere(function)
@@ -314,6 +308,16 @@ fn check_secrets(stack: &Stack, function: &Function, problems: &mut Problems) {
         })
         .filter(|id| !id.is_empty())
         .collect();
+    let readable = readable_secrets(stack, function);
+    problems.unless(
+        named == readable,
+        &function.id,
+        format!("names the secrets {named:?} and may read {readable:?}"),
+    );
+}
+
+/// The secrets that the role of a function may read.
+pub(super) fn readable_secrets(stack: &Stack, function: &Function) -> BTreeSet<String> {
     let mut readable = BTreeSet::new();
     for statement in statements(stack, function) {
         if list_or_one(&statement["Action"]).any(|action| action == "secretsmanager:GetSecretValue")
@@ -321,11 +325,7 @@ fn check_secrets(stack: &Stack, function: &Function, problems: &mut Problems) {
             readable.extend(list_or_one(&statement["Resource"]).map(|it| target(it).to_owned()));
         }
     }
-    problems.unless(
-        named == readable,
-        &function.id,
-        format!("names the secrets {named:?} and may read {readable:?}"),
-    );
+    readable
 }
 
 /// `migrate` alone writes secrets: those of the roles that it creates.
@@ -379,7 +379,7 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
     list(value).iter().chain(one)
 }
 
-/// If one of the alarms is composite, `CloudWatch` requires permission on `*`.
+/// Whether a statement permits reading alarms. If one of them is composite, `CloudWatch` requires permission on `*`.
 fn is_read_of_alarms(statement: &Value) -> bool {
     statement["Action"] == "cloudwatch:DescribeAlarms"
 }

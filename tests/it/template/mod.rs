@@ -94,7 +94,7 @@ struct Mistake(&'static str, &'static str, &'static str);
 const GONE: &str = "(the section is gone)";
 
 /// Inserts a text after the section.
-const AFTER: &str = "(behind the section)";
+const AFTER: &str = "(after the section)";
 
 impl Mistake {
     /// The template with this mistake.

@@ -19,6 +19,7 @@ pub(super) fn private(stack: &Stack) -> &'static [&'static str] {
         &PRIVATE
     }
 }
+
 /// The target of an egress rule that allows nothing. Without any rule, EC2 adds one that allows everything.
 const NOWHERE: &str = "127.0.0.1/32";
 

@@ -108,7 +108,7 @@ const IMMUTABLE: [(&str, &[&str]); 23] = [
 /// By logical id: each form of a resource, and the numbers of the profiles that have it.
 type Snapshot = BTreeMap<String, BTreeMap<String, String>>;
 
-/// All profiles, with every way to log in to both caches.
+/// The profiles of [`profiles`], and one with both caches for each way to log in that these lack.
 fn all_profiles() -> Vec<Profile> {
     let mut all = profiles();
     for access in ["prepare", "switch", "moved", "users"] {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::functions::{list_or_one, statements};
-use super::stack::{Profile, Stack, reference, target};
+use super::functions::readable_secrets;
+use super::stack::{Profile, Stack, reference};
 use super::yaml::parse;
 
 const ACCESS: [&str; 5] = ["token", "prepare", "switch", "moved", "users"];
@@ -30,17 +30,6 @@ fn stack(template: &Value, access: &'static str, cache: &'static str) -> Stack {
         ("AWS::Region", "us-east-1"),
     ]);
     Stack::of(template, profile)
-}
-
-fn readable(stack: &Stack, function: &super::stack::Function) -> BTreeSet<String> {
-    let mut readable = BTreeSet::new();
-    for statement in statements(stack, function) {
-        if list_or_one(&statement["Action"]).any(|action| action == "secretsmanager:GetSecretValue")
-        {
-            readable.extend(list_or_one(&statement["Resource"]).map(|it| target(it).to_owned()));
-        }
-    }
-    readable
 }
 
 #[test]
@@ -79,7 +68,7 @@ fn every_function_reads_the_login_of_its_own_user_only() {
             for function in stack.functions() {
                 let handler = function.handler.as_str();
                 let secret = &function.properties["Environment"]["Variables"]["REDIS_SECRET_ARN"];
-                let may_read = readable(&stack, function);
+                let may_read = readable_secrets(&stack, function);
                 let what = format!("{access}, {mode}, {handler}: {secret}, {may_read:?}");
                 if *secret == "" {
                     assert!(!may_read.iter().any(|id| id.starts_with("Cache")), "{what}");
