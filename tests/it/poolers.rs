@@ -41,7 +41,7 @@ async fn left_behind(url: &str) -> Vec<String> {
         .expect("locks");
     if locks
         .iter()
-        .any(|row| matches!(row, tokio_postgres::SimpleQueryMessage::Row(_)))
+        .any(|row| matches!(row, SimpleQueryMessage::Row(_)))
     {
         found.push("an advisory lock".to_owned());
     }

@@ -440,12 +440,7 @@ async fn a_hidden_flag_is_neither_returned_nor_counted() {
 
 #[tokio::test]
 async fn errors_reveal_nothing_of_the_rule_to_a_client_key() {
-    let stack = Stack::start().await;
-    let keys =
-        ["server", "client"].map(|kind| format!("pennon_{kind}_production_{}", "k".repeat(43)));
-    for key in &keys {
-        stack.database.add_key(key).await;
-    }
+    let (stack, keys) = with_keys().await;
     let rule = |rule: Value| json!({"variants": {"a": 1}, "targeting": rule});
     let computed = rule(json!({"cat": ["hush-", {"var": "plan"}]}));
     stack.database.add_typed_flag("computed", &computed).await;

@@ -105,7 +105,7 @@ impl Setup {
         webhooks.pop().expect("a webhook")
     }
 
-    /// `POST …/enable` or `DELETE`.
+    /// The status of an admin's request about a webhook.
     async fn admin(&self, method: &str, path: &str) -> u16 {
         let event = Event::admin(method, path, "").header("if-match", "*");
         self.keys.call(&event).await.status
@@ -356,7 +356,7 @@ async fn a_slack_webhook_gets_a_line_per_change() {
 
 #[tokio::test]
 async fn events_of_a_killed_run_are_sent_again_with_the_same_ids() {
-    let mut setup = Setup::start().await;
+    let setup = Setup::start().await;
     let receiver = Receiver::start().await;
     setup.webhook("one", &receiver.url(), Format::Json).await;
     receiver.behave(Behaviour::Silence);
@@ -391,7 +391,6 @@ async fn events_of_a_killed_run_are_sent_again_with_the_same_ids() {
         received[1].header("webhook-id")
     );
     assert_eq!(setup.waiting("one").await, 0);
-    setup.reconcile.kill();
 }
 
 #[tokio::test]
