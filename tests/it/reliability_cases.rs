@@ -1,5 +1,5 @@
 //! The test cases in the table of `docs/reliability.md` that belong to no other file: a cold start, two fills at once,
-//! a large environment. Also checks that all tests which documents name exist.
+//! a large environment. Also checks that the tests which this document and the threat model name exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -157,7 +157,7 @@ fn sources() -> String {
 }
 
 #[test]
-fn every_test_that_a_document_names_exists() {
+fn every_test_that_reliability_md_or_the_threat_model_names_exists() {
     let reliability = read("reliability.md");
     let rows = reliability.lines().filter(|line| line.starts_with('|'));
     require_tests_in(&rows.collect::<Vec<_>>());
