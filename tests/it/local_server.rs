@@ -510,12 +510,10 @@ fn run_commands_of_first_screen(local: &Local) {
     let log = local.log();
     let commands: Vec<&str> = log.split("\n    curl ").skip(1).collect();
     assert!(commands.len() >= 5, "{log}");
-    for command in &commands {
-        let command = command.split("\n  ").next().expect("a command");
+    for command in commands {
         let mut whole = String::from("curl -sf ");
         // The command continues after a backslash.
-        let start = log.find(command).expect("there");
-        for line in log[start..].lines() {
+        for line in command.lines() {
             whole.push_str(line);
             whole.push('\n');
             if !line.ends_with('\\') {
