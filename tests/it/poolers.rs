@@ -106,13 +106,12 @@ async fn a_migration_that_is_killed_keeps_no_lock() {
         {
             let event = json!({});
             let waits = function.invoke(&event);
+            // Other tests use the same server.
+            let waiting = "select 1 from pg_locks where not granted and database =
+                (select oid from pg_database where datname = current_database())";
             let blocked = eventually("the migration waits for the table", async || {
-                let waiting = database
-                    .sql()
-                    .query("select 1 from pg_locks where not granted", &[])
-                    .await
-                    .expect("locks");
-                !waiting.is_empty()
+                let found = database.sql().query(waiting, &[]).await.expect("locks");
+                !found.is_empty()
             });
             tokio::select! {
                 outcome = waits => panic!("the migration does not wait: {outcome:?}"),
