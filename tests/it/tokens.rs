@@ -358,7 +358,7 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
         Fault::OtherIssuer,
         Fault::PlainHttp,
         Fault::Nonsense,
-        Fault::Endless,
+        Fault::TooLarge,
         Fault::TooManyKeys,
         Fault::Moved,
     ] {

@@ -1,4 +1,4 @@
-//! The AWS services that functions call: Lambda's Invoke, which runs functions, and CodeDeploy, which records its
+//! Two AWS services that functions call: Lambda's Invoke, which runs functions, and CodeDeploy, which records its
 //! calls. No emulator implements both.
 
 use std::collections::BTreeMap;

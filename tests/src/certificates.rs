@@ -12,7 +12,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Creates both, valid for two days.
+    /// Creates the authority and the server certificate, both valid for two days.
     pub fn create() -> Self {
         let folder = new_folder("certificates");
         let openssl = |arguments: &[&str]| {

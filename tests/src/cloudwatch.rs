@@ -22,7 +22,7 @@ use crate::wire::Wire;
 pub const GUARD_FUNCTION_ARN: &str =
     "arn:aws:lambda:us-east-1:123456789012:function:pennon-guard:live";
 
-/// The metric alarm in the rule of the composite alarm.
+/// Of the two metric alarms in the rule of the composite alarm, the one that exists.
 const PART: &str = "latency";
 
 /// The environment variables that point a function to a CloudWatch.
@@ -144,7 +144,7 @@ impl CompositeAlarm {
         Self { port, shared }
     }
 
-    /// The variables that lead a function here.
+    /// The environment variables that point a function to this server.
     pub fn environment(&self) -> Vec<(String, String)> {
         environment(self.port)
     }

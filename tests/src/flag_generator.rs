@@ -84,7 +84,7 @@ const ODD_VERSIONS: &[&str] = &[
 
 /// Attributes that have the type that their name suggests, or are absent.
 const TEXT_ATTRIBUTES: &[&str] = &["plan", "email", "country"];
-/// Attributes of any type.
+/// Paths of attributes. Most have a value of any type, and some do not exist.
 const UNTYPED_ATTRIBUTES: &[&str] = &[
     "name",
     "text",

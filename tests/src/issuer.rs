@@ -134,8 +134,8 @@ pub enum Fault {
     PlainHttp,
     /// Its response is not JSON.
     Nonsense,
-    /// Its response is larger than the limit.
-    Endless,
+    /// Its set of keys is larger than the limit.
+    TooLarge,
     /// It publishes more keys than the limit.
     TooManyKeys,
     /// Its key address redirects to another path on the same server.
@@ -209,7 +209,7 @@ impl Issuer {
         use_it(&mut self.shared.sign_in.lock().expect("not poisoned"))
     }
 
-    /// How often its keys were fetched.
+    /// How often its metadata was fetched, which a client does before it fetches the keys.
     pub fn fetches(&self) -> usize {
         self.shared.fetches.load(Ordering::Relaxed)
     }
@@ -249,7 +249,7 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     let mut metadata =
         json!({ "issuer": shared.address, "jwks_uri": format!("{}/keys", shared.address) });
     match fault {
-        None | Some(Fault::Endless | Fault::TooManyKeys | Fault::Moved) => {}
+        None | Some(Fault::TooLarge | Fault::TooManyKeys | Fault::Moved) => {}
         Some(Fault::Failing) => return (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
         Some(Fault::Silent) => std::future::pending().await,
         Some(Fault::OtherIssuer) => metadata["issuer"] = json!("https://issuer.example"),
@@ -277,7 +277,7 @@ async fn keys_of(State(shared): State<Arc<Shared>>) -> Response {
         let elsewhere = [(header::LOCATION, "/other-keys")];
         return (StatusCode::FOUND, elsewhere).into_response();
     }
-    if fault == Some(Fault::Endless) {
+    if fault == Some(Fault::TooLarge) {
         return format!("{}{keys}", " ".repeat(1_000_000)).into_response();
     }
     if fault == Some(Fault::TooManyKeys) {

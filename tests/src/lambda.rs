@@ -111,7 +111,7 @@ impl RuntimeApi {
         Self { address, api }
     }
 
-    /// The environment variables that Lambda sets for a function.
+    /// The environment variables that Lambda sets for a function, and those that all functions in tests have.
     pub fn environment(&self, name: &str) -> Vec<(String, String)> {
         let lambda = [
             ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
@@ -165,8 +165,8 @@ impl RuntimeApi {
 }
 
 impl Function {
-    /// Starts a function with only these variables in its environment, and waits until it requests an event, which ends
-    /// its cold start.
+    /// Starts a function with only the variables of [`RuntimeApi::environment`] and these, which override them, and
+    /// waits until it requests an event, which ends its cold start.
     pub async fn start(name: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_by(Command::new("env"), name, environment).await
     }
@@ -202,7 +202,7 @@ impl Function {
             runtime,
             folder,
         };
-        eventually("the function asks for work", async || {
+        eventually("the function requests an event", async || {
             function.runtime.first_poll().is_some()
         })
         .await;

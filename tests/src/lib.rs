@@ -1,8 +1,9 @@
 //! The test harness: real servers, the compiled functions, and TCP proxies ("wires") between them that a test
 //! can cut.
 //!
-//! Every test has its own Redis process and PostgreSQL database. Only services of AWS are simulated, in [`aws`],
-//! [`cloudwatch`], [`event_bus`] and [`secrets`]; [`wire`] injects network faults.
+//! Every test has its own Redis process and PostgreSQL database. Services of AWS are simulated, in [`aws`],
+//! [`cloudwatch`], [`event_bus`], [`extension`], [`lambda`] and [`secrets`]; so are an issuer of tokens, in [`issuer`],
+//! and a receiver of webhooks, in [`receiver`]. [`wire`] injects network faults.
 
 // A harness may panic, as a test may.
 #![expect(
@@ -58,7 +59,7 @@ use std::time::{Duration, Instant};
 /// machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until a condition holds. Asks less often the longer that takes, because many conditions are requests.
+/// Waits until a condition holds. Checks less often the longer it waits, because many conditions send requests.
 ///
 /// # Panics
 /// If it does not hold within [`TIME_LIMIT`].

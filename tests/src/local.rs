@@ -120,9 +120,7 @@ impl Local {
 
     /// Sends a `PATCH` as the admin.
     pub async fn patch(&self, path: &str, body: &str) -> Response {
-        let authorization = format!("Bearer {ADMIN_TOKEN}");
-        self.send("PATCH", path, &[("authorization", &authorization)], body)
-            .await
+        self.admin("PATCH", path, body).await
     }
 
     /// Sends any request as the admin.

@@ -22,7 +22,7 @@ pub struct Plot {
     pub marks: Vec<(Duration, String)>,
     /// The value that a share of 1 stands for.
     pub most: f64,
-    /// The unit of the axis.
+    /// The unit of the vertical axis.
     pub unit: &'static str,
 }
 

@@ -95,7 +95,7 @@ impl Server {
             .args(["-c", "max_connections=200"])
             // Speed over durability: these databases exist for seconds.
             .args(["-c", "fsync=off", "-c", "synchronous_commit=off"])
-            // The log grows by the size of each new database, and by default it keeps 1 GB.
+            // The write-ahead log grows by the size of each new database, and by default PostgreSQL keeps 1 GB of it.
             .args(["-c", "wal_level=minimal", "-c", "max_wal_senders=0"])
             .args(["-c", "max_wal_size=128MB"]);
         for setting in &self.extra {
@@ -427,9 +427,9 @@ fn owner() -> Option<u32> {
 }
 
 /// Makes the user that runs PostgreSQL the owner of a file or folder.
-pub fn hand_over(folder: &Path) {
+pub fn hand_over(path: &Path) {
     if let Some(owner) = owner() {
-        chown(folder, Some(owner), None).expect("root may give a folder away");
+        chown(path, Some(owner), None).expect("root may change the owner");
     }
 }
 

@@ -62,7 +62,7 @@ struct State {
 }
 
 impl Received {
-    /// A header.
+    /// A header, or "".
     pub fn header(&self, name: &str) -> &str {
         let mut headers = self.headers.iter();
         let found = headers.find(|(known, _)| known == name);

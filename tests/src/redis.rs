@@ -11,7 +11,7 @@ use crate::TIME_LIMIT;
 use crate::certificates::Certificates;
 use crate::process::{Process, find_program, free_port, new_folder};
 
-/// The key of the environment that tests use.
+/// The key of the entry of the environment `production`.
 pub const KEY: &str = "feature_flags:production";
 
 /// A Redis server for one test.
@@ -72,7 +72,7 @@ impl Redis {
         (redis.with_password(password), port)
     }
 
-    /// Creates a server that is not started yet, so that its port is known in advance.
+    /// Creates a server that is not started yet, so that files can be put into its folder first.
     pub fn prepare(port: u16, arguments: &[&str]) -> Self {
         Self {
             process: None,

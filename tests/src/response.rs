@@ -72,7 +72,7 @@ impl Response {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// `X-Cache-Source`.
+    /// `X-Cache-Source`, or `absent`.
     pub fn source(&self) -> &str {
         self.header("x-cache-source").unwrap_or("absent")
     }

@@ -12,7 +12,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::issuer::{AUDIENCE, SigningKey, encode, now};
 
-/// The issuer's state of all sign-ins, which are of the same user, and how it behaves.
+/// The state of all sign-ins at the issuer, which are of the same user, and the issuer's behaviour.
 pub struct SignIn {
     issuer: String,
     key: Option<(Arc<SigningKey>, String)>,

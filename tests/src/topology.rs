@@ -286,7 +286,7 @@ impl Reserve {
     }
 }
 
-/// A cluster that is starting. Dropped after that, or when its test has ended before.
+/// Counts a cluster as starting until this is dropped: when the cluster has started, or its test has ended before.
 struct Starting(&'static Mutex<Reserve>);
 
 impl Drop for Starting {

@@ -31,7 +31,7 @@ pub enum Mode {
     Delay(Duration),
     /// Forwards replies in pieces of 1 kB, with a pause before each.
     SlowReplies(Duration),
-    /// Forwards requests of more than `SHORT_REQUEST` bytes in this way; shorter ones and replies pass.
+    /// Forwards requests of more than `SHORT_REQUEST` bytes in such pieces; shorter requests and replies pass.
     SlowRequests(Duration),
     /// Some messages that contain a text lose their connection.
     Lose {
@@ -68,7 +68,7 @@ pub struct Wire {
     mode: watch::Sender<Mode>,
     requests: Arc<AtomicUsize>,
     commands: Arc<Mutex<Vec<Instant>>>,
-    /// Raised by [`make_half_open`](Self::make_half_open). Connections from before the last call forward nothing.
+    /// Raised by [`make_half_open`](Self::make_half_open). Connections from before the last call forward no requests.
     era: Arc<AtomicUsize>,
 }
 
@@ -129,8 +129,8 @@ impl Wire {
         }
     }
 
-    /// Drops all further bytes of existing connections without closing them, as after a firewall has forgotten them.
-    /// New connections work.
+    /// Drops all further requests on existing connections without closing them, as after a firewall has forgotten
+    /// these. New connections work.
     pub fn make_half_open(&self) {
         self.era.fetch_add(1, Ordering::Relaxed);
     }
@@ -370,13 +370,13 @@ fn replace_texts(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
     changed
 }
 
-/// How many commands of the cache protocol begin in these bytes.
+/// How many commands of the cache protocol, `HMGET` and `EVAL`, begin in these bytes.
 fn count_commands(bytes: &[u8]) -> usize {
     let text = String::from_utf8_lossy(bytes);
     text.matches("\r\nHMGET\r\n").count() + text.matches("\r\nEVAL\r\n").count()
 }
 
-/// A server that answers the first bytes of every connection with this text, or not at all if it is empty.
+/// A server that answers every request with this text, or not at all if it is empty. Returns its port.
 pub async fn answering(text: &'static str) -> u16 {
     answering_in_turn(vec![text.to_owned()]).await
 }

@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inputs_are_repeated_and_differ_from_each_other() {
+    fn every_run_has_the_same_inputs_and_some_are_longer_than_the_examples() {
         let hash_of_run = || {
             let hash = Cell::new(0_u64);
             let longest = Cell::new(0);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_that_does_not_hold_is_reported_with_a_small_input() {
+    fn a_property_that_does_not_hold_is_reported() {
         let inputs = bytes(["aaaaaaaaaa"], &["needle"]);
         let failed = catch_unwind(AssertUnwindSafe(|| {
             for_all(&inputs, |input| {
