@@ -285,7 +285,7 @@ async fn the_cost_of_a_context_is_bounded() {
     assert_eq!(answer.json()["variant"], "off", "{answer:?}");
 }
 
-/// The API on both kinds of store, with the flag `checkout` and this many flags that have this rule.
+/// The API on both kinds of store, with at least the flag `checkout`, and this many flags that have this rule.
 async fn both_kinds_with(flags: usize, rule: &Value) -> [Api; 2] {
     let postgres = Api::on_postgres().await;
     postgres
@@ -410,6 +410,11 @@ async fn an_edit_of_the_file_that_costs_too_much_changes_nothing() {
     for word in ["/flags", "5000000", "heavy-0"] {
         assert!(message.contains(word), "{word} in {message}");
     }
+    let unchanged = api.get("/api/config/flags").await.json();
+    assert_eq!(
+        (&unchanged["heavy-9"], &unchanged["heavy-10"]),
+        (&json!(true), &Value::Null)
+    );
     std::fs::write(&path, file(12, &list_rule(), &list_evaluator()).to_string()).expect("an edit");
     assert_eq!(api.get("/api/config/flags").await.json()["heavy-11"], true);
 

@@ -156,7 +156,7 @@ async fn every_client_gets_the_reason_for_a_missing_value() {
         for (answer, code) in answers.iter().zip(expected) {
             assert_eq!(answer["errorCode"], code, "{client:?}: {answer}");
             if client != Client::Rust {
-                assert_eq!(answer["value"], true, "the application's own: {answer}");
+                assert_eq!(answer["value"], true, "the application's default: {answer}");
             }
         }
     }
@@ -283,7 +283,7 @@ async fn the_web_client_without_a_targeting_key_gets_flags_that_need_none() {
     assert_eq!(message["results"][0]["value"], true, "{message}");
     assert_eq!(
         message["results"][9]["value"], false,
-        "the application's own: {message}"
+        "the application's default: {message}"
     );
     assert_eq!(
         message["results"][9]["errorCode"], "TARGETING_KEY_MISSING",
@@ -336,7 +336,7 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     assert_eq!(message["exchanges"][0]["status"], 401, "{message}");
     assert_eq!(
         message["results"][0]["value"], false,
-        "the application's own"
+        "the application's default"
     );
 
     let slow = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.4")]).await;

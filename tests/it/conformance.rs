@@ -40,7 +40,7 @@ struct Expectation {
     expected: Response,
     /// The results of JavaScript and Python if they differ.
     disagreement: Option<[Response; 2]>,
-    /// The reference's result if it differs from that of both engines.
+    /// The reference's result if it differs from the expected one.
     contradiction: Option<Response>,
     /// Names that a rule returned and that are not variants of the flag.
     unknown: Vec<String>,
@@ -212,8 +212,9 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['\n', '\r', '\u{2028}', '\u{2029}'])
 }
 
-/// The expected result: that of both engines if they agree; an error if both fail, in whatever way; that of the one
-/// that succeeds if the other and the reference fail; otherwise that of the reference implementation of `JsonLogic`.
+/// The expected result: that of both engines if they agree; an error if both fail, in whatever way; otherwise that of
+/// the reference implementation of `JsonLogic`. If the reference fails, that of the engine that succeeds (JavaScript's
+/// if both do).
 fn combine(node: Response, python: Response, reference: Response) -> Expectation {
     let all = [&node, &python, &reference];
     let unknown = all
@@ -369,14 +370,14 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
-/// Compares a share of all cases.
-fn compare(subject: Subject, share: usize) {
+/// Compares one of this many parts of all cases.
+fn compare(subject: Subject, parts: usize) {
     let seed = number("CONFORMANCE_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.expect("past 1970").subsec_nanos().into()
     });
     let cases =
-        number("CONFORMANCE_CASES").map_or(CASES, |cases| cases.try_into().expect("few")) / share;
+        number("CONFORMANCE_CASES").map_or(CASES, |cases| cases.try_into().expect("few")) / parts;
     let list = number("CONFORMANCE_LIST").is_some();
     println!("CONFORMANCE_SEED={seed}");
     let generator = FlagGenerator::new(seed, subject);
@@ -459,8 +460,8 @@ fn fractional_v3_buckets_match_the_python_engine() {
     compare(Subject::FractionalV3, 4);
 }
 
-/// An export of a simple flag whose bucketing is `fractional` is a rule, and flagd's engines give it to the same
-/// users. For a caller without a targeting key they return the default, which is `false` here.
+/// An export writes a simple flag whose bucketing is `fractional` as a rule, by which flagd's engines turn it on for
+/// the same users. For a caller without a targeting key they return the default, which is `false` here.
 fn rollouts_are_what_the_engine_computes(engine: &mut ReferenceEngine, version: FractionalVersion) {
     let settings = Settings {
         fractional: version,
@@ -622,7 +623,7 @@ fn documents_give_every_user_the_same_variant(
         ..Settings::default()
     };
     let mut flags = synchronised_flags();
-    // In one of the two versions the bucketing is that of each flag, in the other that of the environment.
+    // With v2, the flags override the bucketing of their environment; with v3, the default of the installation applies.
     if version == FractionalVersion::V2 {
         settings.bucketing = Some(Bucketing::Sha256);
         for flag in flags.values_mut() {

@@ -390,11 +390,11 @@ async fn the_policy_names_the_origin_of_the_token_endpoint() {
     );
     let other = stack.function("console").await;
     let without = other.call(&page.header("if-none-match", &tag)).await;
-    assert_eq!(without.status, 200, "another policy is another page");
+    assert_eq!(without.status, 200, "the page with another policy");
 }
 
 #[tokio::test]
-async fn an_issuer_that_cannot_be_trusted_or_reached_leaves_the_page_without_a_sign_in() {
+async fn an_issuer_that_fails_or_cannot_be_trusted_leaves_the_page_without_a_sign_in() {
     let stack = Stack::start().await;
     for (fault, endpoint) in [
         (Some(Fault::Failing), None),

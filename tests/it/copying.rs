@@ -56,7 +56,7 @@ async fn tag(api: &Api, key: &str) -> String {
     read.header("etag").expect("an ETag").to_owned()
 }
 
-/// The audit of production.
+/// The audit entries of production.
 async fn audit(api: &Api) -> Vec<Value> {
     let path = format!("{ENVIRONMENTS}/production/audit");
     let audit = api.read(&path).await.json();

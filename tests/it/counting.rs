@@ -181,13 +181,6 @@ fn last_uses(listed: &Value) -> BTreeMap<String, Value> {
     .collect()
 }
 
-/// Today's date, in UTC.
-async fn today(stack: &Stack) -> Value {
-    let statement = "select ((now() at time zone 'utc')::date)::text";
-    let row = stack.database.sql().query_one(statement, &[]).await;
-    json!(row.expect("a row").get::<_, String>(0))
-}
-
 #[tokio::test]
 async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_evaluated() {
     let stack = stack().await;
@@ -255,7 +248,7 @@ async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_eval
     let list = Event::load("manage-keys-list");
     let listed = keys.call(&list).await.json();
     let mut uses = last_uses(&listed);
-    let today = today(&stack).await;
+    let today = json!(day(SystemTime::now()));
     for id in [&server, &client, &sync, &config] {
         assert_eq!(uses.remove(id), Some(today.clone()), "{listed}");
     }
@@ -601,8 +594,8 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
         .iter()
         .filter(|line| line["message"] == named)
         .collect();
-    // Logged: five of the seven counts that are rejected before the database (at most five are), the three that the
-    // database rejects, and one of the second batch.
+    // Logged: five of the seven counts that are rejected before the database (at most five are logged), the three that
+    // the database rejects, and one of the second batch.
     assert_eq!(
         lost.len(),
         9,

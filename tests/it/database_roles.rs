@@ -428,8 +428,8 @@ async fn every_function_works_with_the_role_that_it_has() {
 async fn the_existing_service_keeps_its_login_its_tables_and_its_rights() {
     let installation = Installation::start("createrole").await;
     let sql = installation.sql().await;
-    // `owner` owns the tables and is the login of `migrate`; `reporting` is a login of the existing service that only has
-    // rights on them.
+    // `owner` owns the tables and is the login of `migrate`; `reporting` is a login of the existing service that only
+    // has rights on them.
     sql.batch_execute(&format!(
         "set role owner; {OLD_TABLES}; reset role;
          create role reporting login;

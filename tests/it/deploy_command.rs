@@ -26,7 +26,7 @@ done
 ///   `DatabaseRoles`, `Rollout` and `ConsoleUrl`
 /// - `$WITH_USERS`: the cache that was given users, `node` or `cluster`
 /// - `$STATUS`: the status of the stack
-/// - `$THROTTLED`: a part of the calls that AWS throttles
+/// - `$THROTTLED`: AWS throttles the calls that contain this text
 /// - `$INSTANCES`: the account's limit of concurrent executions; `no stack` means that the stack does not exist
 /// - `$LEFT`, `$SECRETS`: log groups and secrets that an earlier stack left
 /// - `$CREDENTIALS`: the caller's credentials as JSON, with their expiration

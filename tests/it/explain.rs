@@ -81,6 +81,7 @@ async fn a_simple_flag_is_explained_by_override_and_bucket() {
             archived["path"],
             json!([{"step": "archived", "result": true}])
         );
+        // The list of flags above counts as an evaluation, but no explanation does.
         let usage = api.read("/api/admin/flags/search/usage").await.json();
         assert_eq!(
             usage["evaluations"].as_u64().map(|count| count <= 1),

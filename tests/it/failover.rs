@@ -13,7 +13,7 @@ use pennon_tests::stack::{percentage, raise_percentage_until_confirmed};
 /// How much later a change may be visible through a replica.
 const LAG: Duration = Duration::from_millis(500);
 
-/// Starts two functions that read primaries, one that reads replicas, and one that writes.
+/// Starts two functions that read only primaries, one that also reads replicas, and one that writes.
 async fn load(deployment: &Deployment) -> Load {
     let replicas = [("REDIS_REPLICA_READS", "true")];
     let mut readers = Vec::new();

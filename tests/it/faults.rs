@@ -1,4 +1,4 @@
-//! Failures of Redis and of the database, on every route: the response is that of a route without a fault, and in time.
+//! Failures of Redis and of the database: every route responds as without a fault, and in time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::{eventually, wire::Mode};
 use serde_json::{Value, json};
 
-/// The longest time of a request with these settings. This is not a measurement: a request that waits for a hung server
-/// would never end.
+/// A limit that the requests of these tests never reach on their own. It detects requests that wait for a hung server,
+/// which would never end.
 const BOUNDED: Duration = Duration::from_secs(5);
 
 /// The functions of three routes, on the same wires.
@@ -617,7 +617,7 @@ async fn a_key_that_a_stale_snapshot_lacks_is_answered_with_503_because_it_may_b
 }
 
 #[tokio::test]
-async fn a_change_ends_the_pause_in_which_no_read_asks_the_database() {
+async fn a_change_ends_the_pause_in_which_no_read_queries_the_database() {
     let stack = Stack::start().await;
     let local = Local::start(&[
         ("REDIS_URL", &stack.redis.url()),

@@ -336,7 +336,7 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_merge_adds_and_changes_and_archives_nothing() {
+async fn a_merge_adds_and_changes_flags_but_archives_none() {
     for api in Api::of_both_kinds().await {
         let settings = json!({"metadata": {"team": "shop", "cost": 1}, "evaluators": {
             "staff": {"ends_with": [{"var": "email"}, "@example.com"]},

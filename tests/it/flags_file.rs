@@ -295,7 +295,7 @@ async fn an_old_file_above_a_limit_is_converted_and_may_not_grow() {
 }
 
 #[tokio::test]
-async fn ambiguous_edits_are_rejected_and_stay_in_the_file() {
+async fn invalid_edits_are_rejected_and_stay_in_the_file() {
     let (local, path) = server().await;
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);
     let mistakes = mistakes_in_flags().into_iter();
@@ -355,7 +355,7 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
     let list = local.admin("GET", "/api/admin/flags", "").await;
     assert_eq!(list.status, 503);
     assert!(list.body.contains("flags.json"), "{}", list.body);
-    // All readers, also new ones, get the flags of the file before the mistake.
+    // All readers, including new ones, get the flags from before the mistake.
     let read = local.get("/api/config/flags/mine").await;
     assert_eq!((read.status, percentage(&read)), (200, 5), "{read:?}");
     std::fs::remove_file(&path).expect("removes");

@@ -266,7 +266,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
         let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
             panic!("a number");
         };
-        assert!(ttl > 0, "{what}: replaced, with a lifetime ({ttl})");
+        assert!(ttl > 0, "{what}: replaced, with a TTL ({ttl})");
     }
 }
 
@@ -320,7 +320,7 @@ async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
                 let again = function.call(&Event::get("checkout")).await;
                 assert_eq!(again.source(), "memory", "{revision}");
             }
-            // The state before the change, with the highest possible revision.
+            // The state before the change, with the forged revision.
             let unaware = function(&stack, "get-flag").await;
             for function in [&warm, &fresh, &unaware] {
                 replay(&stack, KEY, &old);
@@ -374,7 +374,7 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
         checkout(&get).await == 7
     })
     .await;
-    // Only the fields that a warm instance reads.
+    // Without the flags, the settings and the keys, which a warm instance does not read.
     set_percentage(&update, "checkout", 8).await;
     let header = old
         .into_iter()
@@ -543,7 +543,7 @@ async fn a_forged_barrier_or_lease_does_not_keep_the_cache_empty(on: Topology) {
         let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
             panic!("a number");
         };
-        assert!(ttl > 0, "a lifetime, {ttl}");
+        assert!(ttl > 0, "the TTL is {ttl}");
     }
 }
 

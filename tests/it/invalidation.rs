@@ -304,7 +304,7 @@ async fn a_response_reports_an_unconfirmed_invalidation(on: Topology) {
     stack.redis.set(Mode::Open).await;
 }
 
-/// Every invalidation after a commit is lost, before Redis receives it.
+/// Every invalidation after a commit is lost before it reaches Redis.
 fn lost_end_of_a_write() -> Mode {
     Mode::Lose {
         text: "-- After a commit",
@@ -546,7 +546,7 @@ async fn a_reader_whose_reply_was_lost_is_not_kept_out_by_its_own_grace_period(o
     assert!(matches!(found, Found::Lease(_)), "{found:?}");
 }
 
-/// Adds fields to the entry, as somebody does who can write to Redis.
+/// Adds fields to the entry, as somebody with access to Redis can.
 fn set_fields(redis: &WiredRedis, fields: &[(String, String)]) {
     let pairs = fields.iter().flat_map(|(name, value)| [name, value]);
     let pairs = pairs.map(String::as_str);
@@ -554,7 +554,7 @@ fn set_fields(redis: &WiredRedis, fields: &[(String, String)]) {
     redis.command(&command);
 }
 
-/// How long the hash exists, in milliseconds; -1 without an end, -2 without a hash.
+/// The TTL of the hash in milliseconds; -1 if the hash has none, -2 if there is no hash.
 fn ttl(redis: &WiredRedis) -> i64 {
     let Resp::Number(ttl) = redis.command(&["PTTL", KEY]) else {
         panic!("a number");

@@ -90,8 +90,8 @@ impl Load {
         Self::run(readers, writer, Rhythm::OneByOne { pause }, between_changes)
     }
 
-    /// Starts all readers and the writer. The readers send bursts of this size at the same time; `every` is the interval
-    /// between bursts. A reader needs an instance that accepts as many concurrent requests
+    /// Starts all readers and the writer. The readers send bursts of this size at the same time; `every` is the
+    /// interval between bursts. A reader needs an instance that accepts as many concurrent requests
     /// (`AWS_LAMBDA_MAX_CONCURRENCY`).
     pub fn start_bursts(
         readers: Vec<Reader>,

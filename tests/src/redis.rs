@@ -52,7 +52,8 @@ impl Redis {
         redis
     }
 
-    /// Starts a server with a password, and a second port that is encrypted with this certificate. Returns this port too.
+    /// Starts a server with a password, and a second port that is encrypted with this certificate. Returns this port
+    /// too.
     pub fn start_encrypted(certificates: &Certificates, password: &str) -> (Self, u16) {
         let port = free_port();
         let redis = Self::start_with(&[
