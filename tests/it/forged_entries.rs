@@ -12,21 +12,6 @@ use serde_json::{Value, json};
 
 type Fields = Vec<(String, String)>;
 
-/// Long timeouts: these tests depend on the order of commands, which a busy machine could change.
-const LIMITS: [(&str, &str); 3] = [
-    ("CACHE_CONNECT_TIMEOUT_MS", "2000"),
-    ("CACHE_OPERATION_TIMEOUT_MS", "500"),
-    ("CACHE_BUDGET_MS", "500"),
-];
-
-async fn function(stack: &Stack, name: &str) -> Function {
-    function_with(stack, name, &[]).await
-}
-
-async fn function_with(stack: &Stack, name: &str, more: &[(&str, &str)]) -> Function {
-    stack.function_with(name, &[more, &LIMITS].concat()).await
-}
-
 /// Overwrites fields of an entry, as an attacker would.
 fn forge(stack: &Stack, fields: &[(&str, &str)]) {
     for (field, value) in fields {
@@ -64,7 +49,7 @@ async fn checkout(function: &Function) -> i64 {
 
 /// Starts a new instance that has filled the cache or read the entry.
 async fn cold(stack: &Stack) -> Function {
-    let get = function(stack, "get-flag").await;
+    let get = stack.function("get-flag").await;
     checkout(&get).await;
     get
 }
@@ -96,7 +81,7 @@ async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
     let warm = cold(&stack).await;
     let forged = forged_flag(&stack);
     forge(&stack, &[("checkout", &forged)]);
-    let fresh = function(&stack, "get-flag").await;
+    let fresh = stack.function("get-flag").await;
     let answer = fresh.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "database"));
     assert!(has_reported(&fresh), "{}", fresh.log());
@@ -107,7 +92,7 @@ async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
             .contains(&("checkout".to_owned(), forged))
     );
     // The request that found it has replaced it.
-    let next = function(&stack, "get-flag").await;
+    let next = stack.function("get-flag").await;
     let answer = next.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
     assert_eq!(database_loads(&next), 0);
@@ -120,10 +105,10 @@ async fn a_forged_entry_does_not_survive_a_flush_or_a_reconciliation(on: Topolog
     cold(&stack).await;
     let forged = forged_flag(&stack);
     forge(&stack, &[("checkout", &forged)]);
-    let reader = function(&stack, "get-flag").await;
+    let reader = stack.function("get-flag").await;
     checkout(&reader).await;
     forge(&stack, &[("checkout", &forged)]);
-    let reconcile = function(&stack, "reconcile").await;
+    let reconcile = stack.function("reconcile").await;
     reconcile.invoke(&json!({})).await.expect("reconciles");
     assert!(
         !stack
@@ -132,14 +117,14 @@ async fn a_forged_entry_does_not_survive_a_flush_or_a_reconciliation(on: Topolog
             .contains(&("checkout".to_owned(), forged))
     );
     stack.redis.command(&["FLUSHALL"]);
-    for function in [&reader, &function(&stack, "get-flag").await] {
+    for function in [&reader, &stack.function("get-flag").await] {
         assert_eq!(checkout(function).await, 50);
     }
 }
 
 async fn reconciling_compares_what_an_entry_holds(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let reconcile = function(&stack, "reconcile").await;
+    let reconcile = stack.function("reconcile").await;
     let run = async || reconcile.invoke(&json!({})).await.expect("reconciles");
     run().await;
     assert_eq!(run().await["repaired"], 0);
@@ -149,7 +134,7 @@ async fn reconciling_compares_what_an_entry_holds(on: Topology) {
     assert_eq!((&done["repaired"], &done["warmed"]), (&json!(1), &json!(1)));
     assert!(has_reported(&reconcile), "{}", reconcile.log());
     assert_eq!(run().await["repaired"], 0);
-    assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
+    assert_eq!(checkout(&stack.function("get-flag").await).await, 50);
 }
 
 #[tokio::test]
@@ -157,7 +142,7 @@ async fn every_function_that_reads_the_cache_counts_forged_entries_for_the_alarm
     let stack = Stack::start().await;
     stack.database.add_key(EXAMPLE_KEY).await;
     stack.database.add_key(SYNC_KEY).await;
-    let warm = function(&stack, "get-flag").await;
+    let warm = stack.function("get-flag").await;
     for (name, event) in [
         ("get-flag", Event::get("checkout")),
         ("list-flags", Event::list()),
@@ -171,7 +156,7 @@ async fn every_function_that_reads_the_cache_counts_forged_entries_for_the_alarm
     ] {
         stack.redis.command(&["DEL", KEY]);
         assert_eq!(checkout(&warm).await, 50);
-        let finder = function(&stack, name).await;
+        let finder = stack.function(name).await;
         forge(&stack, &[("checkout", &forged_flag(&stack))]);
         let answer = finder.invoke(event.value()).await;
         assert!(answer.is_ok(), "{name}: {answer:?}");
@@ -220,7 +205,7 @@ async fn a_forged_api_key_is_rejected(on: Topology) {
     let mut common: Value = serde_json::from_str(common).expect("JSON");
     common["keys"][hash] = json!({"id": "forged", "kind": "server"});
     forge(&stack, &[("__env", &common.to_string())]);
-    let evaluate = function(&stack, "evaluate-flag").await;
+    let evaluate = stack.function("evaluate-flag").await;
     let event = Event::evaluate("search", &json!({"targetingKey": "alice"})).api_key(key);
     for _ in 0..3 {
         assert_eq!(evaluate.call(&event).await.status, 401);
@@ -253,7 +238,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     for (what, fields) in forgeries {
         let warm = cold(&stack).await;
         replay(&stack, KEY, &fields);
-        let fresh = function(&stack, "get-flag").await;
+        let fresh = stack.function("get-flag").await;
         let answer = fresh.call(&Event::get("checkout")).await;
         assert_eq!(
             (percentage(&answer), answer.source()),
@@ -274,7 +259,7 @@ async fn fields_of_two_entries_do_not_combine_into_a_valid_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let reader = cold(&stack).await;
     let old = stack.redis.fields();
-    let update = function(&stack, "update-flag").await;
+    let update = stack.function("update-flag").await;
     set_percentage(&update, "checkout", 7).await;
     assert_eq!(checkout(&reader).await, 7);
     let new = stack.redis.fields();
@@ -284,7 +269,7 @@ async fn fields_of_two_entries_do_not_combine_into_a_valid_entry(on: Topology) {
         }
         replay(&stack, KEY, &new);
         forge(&stack, &[(name, value)]);
-        let fresh = function(&stack, "get-flag").await;
+        let fresh = stack.function("get-flag").await;
         let answer = fresh.call(&Event::get("checkout")).await;
         assert_eq!(
             (percentage(&answer), answer.source()),
@@ -297,7 +282,7 @@ async fn fields_of_two_entries_do_not_combine_into_a_valid_entry(on: Topology) {
 
 async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let update = function(&stack, "update-flag").await;
+    let update = stack.function("update-flag").await;
     let warm = cold(&stack).await;
     for revision in [
         "9007199254740992",
@@ -306,7 +291,7 @@ async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
         "0",
         "1e300",
     ] {
-        let fresh = function(&stack, "get-flag").await;
+        let fresh = stack.function("get-flag").await;
         forge(&stack, &[("__rev", revision)]);
         for function in [&warm, &fresh] {
             assert_eq!(checkout(function).await, 50, "{revision}");
@@ -321,7 +306,7 @@ async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
                 assert_eq!(again.source(), "memory", "{revision}");
             }
             // The state before the change, with the forged revision.
-            let unaware = function(&stack, "get-flag").await;
+            let unaware = stack.function("get-flag").await;
             for function in [&warm, &fresh, &unaware] {
                 replay(&stack, KEY, &old);
                 forge(&stack, &[("__rev", revision)]);
@@ -334,16 +319,16 @@ async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
 async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let short = [("CACHE_TTL_SECONDS", "3")];
-    let warm = function_with(&stack, "get-flag", &short).await;
+    let warm = stack.function_with("get-flag", &short).await;
     assert_eq!(checkout(&warm).await, 50);
     let old = stack.redis.fields();
-    let update = function_with(&stack, "update-flag", &short).await;
+    let update = stack.function_with("update-flag", &short).await;
     set_percentage(&update, "checkout", 7).await;
     assert_eq!(checkout(&warm).await, 7);
     replay(&stack, KEY, &old);
     // An instance rejects an older revision, and removes the entry.
     assert_eq!(checkout(&warm).await, 7);
-    let fresh = function_with(&stack, "get-flag", &short).await;
+    let fresh = stack.function_with("get-flag", &short).await;
     eventually("the old entry ends", async || {
         // Restored after each removal, and without a TTL.
         replay(&stack, KEY, &old);
@@ -355,7 +340,7 @@ async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
         replay(&stack, KEY, &old);
         assert_eq!(checkout(&fresh).await, 7);
         assert_eq!(checkout(&warm).await, 7);
-        let unaware = function_with(&stack, "get-flag", &short).await;
+        let unaware = stack.function_with("get-flag", &short).await;
         assert_eq!(checkout(&unaware).await, 7);
     }
 }
@@ -363,10 +348,10 @@ async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
 async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
     let short = [("CACHE_TTL_SECONDS", "3")];
-    let get = function_with(&stack, "get-flag", &short).await;
+    let get = stack.function_with("get-flag", &short).await;
     assert_eq!(checkout(&get).await, 50);
     let old = stack.redis.fields();
-    let update = function_with(&stack, "update-flag", &short).await;
+    let update = stack.function_with("update-flag", &short).await;
     set_percentage(&update, "checkout", 7).await;
     eventually("the frozen entry is no longer trusted", async || {
         replay(&stack, KEY, &old);
@@ -390,10 +375,14 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
 
 async fn an_entry_older_than_five_minutes_is_compared_with_the_database_once(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let short = function_with(&stack, "get-flag", &[("CACHE_TTL_SECONDS", "60")]).await;
+    let short = stack
+        .function_with("get-flag", &[("CACHE_TTL_SECONDS", "60")])
+        .await;
     assert_eq!(checkout(&short).await, 50);
     // By its TTL, this instance takes the entry for nearly an hour old.
-    let long = function_with(&stack, "get-flag", &[("CACHE_TTL_SECONDS", "3600")]).await;
+    let long = stack
+        .function_with("get-flag", &[("CACHE_TTL_SECONDS", "3600")])
+        .await;
     for _ in 0..3 {
         assert_eq!(checkout(&long).await, 50);
         assert_eq!(database_loads(&long), 1);
@@ -403,7 +392,7 @@ async fn an_entry_older_than_five_minutes_is_compared_with_the_database_once(on:
 #[tokio::test]
 async fn a_forged_flag_is_not_fetched_as_a_change() {
     let stack = Stack::start().await;
-    let update = function(&stack, "update-flag").await;
+    let update = stack.function("update-flag").await;
     for (percent, field) in [
         (10, "checkout"),
         (11, "__idx"),
@@ -449,7 +438,7 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
         if let Some(revision) = forged {
             stack.redis.command(&["HSET", key, "__rev", revision]);
         }
-        let fresh = function(&stack, "get-flag").await;
+        let fresh = stack.function("get-flag").await;
         assert_eq!(percentage(&fresh.call(&staging).await), 20);
         assert_eq!(percentage(&get.call(&staging).await), 20);
     }
@@ -463,10 +452,10 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
     other.add_flag("checkout", true, 3).await;
     let url = other.url();
     let theirs = [("INSTALLATION_ID", "theirs"), ("DATABASE_URL", &url)];
-    let get = function_with(&stack, "get-flag", &theirs).await;
+    let get = stack.function_with("get-flag", &theirs).await;
     assert_eq!(checkout(&get).await, 3);
     forge(&stack, &[("__inst", &ours.1)]);
-    assert_eq!(checkout(&function(&stack, "get-flag").await).await, 50);
+    assert_eq!(checkout(&stack.function("get-flag").await).await, 50);
 }
 
 async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets(on: Topology) {
@@ -474,7 +463,7 @@ async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_se
     let stack = Stack::start_on(on).await;
     cold(&stack).await;
     let unknown = Event::list().query("environment=zz");
-    function(&stack, "list-flags").await.call(&unknown).await;
+    stack.function("list-flags").await.call(&unknown).await;
     let day = 24 * 60 * 60 * 1_000;
     let forge = |key: &str, ttl: u64| {
         stack.redis.command(&["HSET", key, "__inst", "theirs"]);
@@ -483,20 +472,21 @@ async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_se
         assert_eq!(set, Resp::Number(1), "{key} exists");
     };
     forge(KEY, day);
-    let get = function(&stack, "get-flag").await;
+    let get = stack.function("get-flag").await;
     assert_eq!(checkout(&get).await, 50);
     assert!(!has_reported(&get));
     forge(KEY, day + 60_000);
     assert_eq!(checkout(&get).await, 50);
     assert!(has_reported(&get));
-    let answer = function(&stack, "get-flag")
+    let answer = stack
+        .function("get-flag")
         .await
         .call(&Event::get("checkout"))
         .await;
     assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
 
     forge(LIST, 70_000);
-    let list = function(&stack, "list-flags").await;
+    let list = stack.function("list-flags").await;
     list.call(&unknown).await;
     assert!(has_reported(&list));
 }
@@ -511,11 +501,11 @@ async fn an_entry_that_is_not_signed_is_a_miss(on: Topology) {
     let forged = forged_flag(&stack);
     replay(&stack, KEY, &fields);
     forge(&stack, &[("checkout", &forged)]);
-    let fresh = function(&stack, "get-flag").await;
+    let fresh = stack.function("get-flag").await;
     let answer = fresh.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "database"));
     assert_eq!(checkout(&warm).await, 50);
-    let next = function(&stack, "get-flag").await;
+    let next = stack.function("get-flag").await;
     let answer = next.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
 }
@@ -535,9 +525,9 @@ async fn a_forged_barrier_or_lease_does_not_keep_the_cache_empty(on: Topology) {
     ] {
         stack.redis.command(&["DEL", KEY]);
         stack.redis.command(command);
-        let first = function(&stack, "get-flag").await;
+        let first = stack.function("get-flag").await;
         assert_eq!(checkout(&first).await, 50);
-        let second = function(&stack, "get-flag").await;
+        let second = stack.function("get-flag").await;
         let answer = second.call(&Event::get("checkout")).await;
         assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
         let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
@@ -551,9 +541,9 @@ async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on
     let stack = Stack::start_on(on).await;
     for key in ["", "too-short"] {
         let environment = [("CACHE_MAC_KEY", key)];
-        let get = function_with(&stack, "get-flag", &environment).await;
-        let update = function_with(&stack, "update-flag", &environment).await;
-        let other = function(&stack, "get-flag").await;
+        let get = stack.function_with("get-flag", &environment).await;
+        let update = stack.function_with("update-flag", &environment).await;
+        let other = stack.function("get-flag").await;
         for percent in [20, 30] {
             let answer = set_percentage(&update, "checkout", percent).await;
             assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
@@ -567,7 +557,7 @@ async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on
             .filter(|line| line["error.type"] == "no_cache_mac_key");
         assert_eq!(reports.count(), 1, "{}", get.log());
         assert!(!get.log().contains("too-short"));
-        let health = function_with(&stack, "health", &environment).await;
+        let health = stack.function_with("health", &environment).await;
         let answer = health.call(&Event::load("health")).await;
         assert_eq!(answer.json()["services"]["cache"], "unhealthy");
     }
@@ -577,8 +567,11 @@ async fn instances_with_different_keys_never_serve_each_others_entries(on: Topol
     let stack = Stack::start_on(on).await;
     let (old, new) = ("o".repeat(32), "n".repeat(32));
     let both = format!("{old} {new}");
-    let start =
-        async |key: &str| function_with(&stack, "get-flag", &[("CACHE_MAC_KEY", key)]).await;
+    let start = async |key: &str| {
+        stack
+            .function_with("get-flag", &[("CACHE_MAC_KEY", key)])
+            .await
+    };
     let first = start(&old).await;
     assert_eq!(checkout(&first).await, 50);
     // An instance with both keys accepts entries by either.
