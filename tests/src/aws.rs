@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -223,9 +224,14 @@ impl Target {
 
 /// Serves a router on a port of this machine. Returns its URL.
 pub async fn serve(router: Router) -> String {
+    format!("http://{}", serve_at_address(router).await)
+}
+
+/// Serves a router on a port of this machine. Returns its address.
+pub(crate) async fn serve_at_address(router: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port");
-    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let address = listener.local_addr().expect("an address");
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }

@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
+use crate::aws::serve_at_address;
 use crate::process::Process;
 use crate::secrets::start_moto;
 use crate::wire::Wire;
@@ -137,10 +138,7 @@ impl CompositeAlarm {
         let router = Router::new()
             .route("/", post(describe_alarms))
             .with_state(shared.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let port = serve_at_address(router).await.port();
         Self { port, shared }
     }
 

@@ -17,6 +17,7 @@ use pennon_eval::document::Document;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::aws::{serve, serve_at_address};
 use crate::binaries::binary;
 use crate::eventually;
 use crate::local::HttpClient;
@@ -39,7 +40,7 @@ pub enum Behaviour {
 
 /// A service that serves one document, and records requests.
 pub struct FlagSource {
-    address: String,
+    url: String,
     state: Arc<SourceState>,
 }
 
@@ -101,14 +102,14 @@ impl FlagSource {
             .route("/v1/evaluation-counts", post(counts))
             .with_state(state.clone());
         Self {
-            address: serve(router).await,
+            url: serve(router).await,
             state,
         }
     }
 
     /// Its base URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// Changes how it responds.
@@ -208,7 +209,7 @@ impl ExtensionsApi {
             .route("/2020-01-01/extension/{phase}/error", post(take_error))
             .with_state(api.clone());
         Self {
-            address: serve(router).await,
+            address: serve_at_address(router).await.to_string(),
             api,
         }
     }
@@ -432,15 +433,6 @@ pub fn path_of(key: &str) -> String {
     }
     let key = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
     format!("/ofrep/v1/evaluate/flags/{key}")
-}
-
-async fn serve(router: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -108,7 +108,6 @@ impl SigningKey {
 
 /// A running issuer.
 pub struct Issuer {
-    address: String,
     shared: Arc<Shared>,
 }
 
@@ -151,12 +150,12 @@ impl Issuer {
         let port = listener.local_addr().expect("an address").port();
         let address = format!("http://127.0.0.1:{port}");
         let shared = Arc::new(Shared {
-            address: address.clone(),
+            sign_in: Mutex::new(SignIn::at(&address)),
+            address,
             keys: Mutex::new(json!({ "keys": keys })),
             fetches: AtomicUsize::new(0),
             fault: Mutex::new(None),
             overrides: Mutex::default(),
-            sign_in: Mutex::new(SignIn::at(&address)),
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(metadata))
@@ -168,7 +167,7 @@ impl Issuer {
             .route("/logout", get(logout))
             .with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, shared }
+        Self { shared }
     }
 
     /// Starts an issuer with a key of its own, with which it signs people in as members of these groups. Its access
@@ -185,7 +184,7 @@ impl Issuer {
 
     /// Its identifier, which is its URL.
     pub fn name(&self) -> &str {
-        &self.address
+        &self.shared.address
     }
 
     /// Replaces the published keys.
@@ -216,7 +215,7 @@ impl Issuer {
 
     /// Valid claims for this user.
     pub fn claims(&self, user: &str) -> Value {
-        json!({ "iss": self.address, "aud": AUDIENCE, "sub": user,
+        json!({ "iss": self.name(), "aud": AUDIENCE, "sub": user,
             "iat": now(), "exp": now() + 3_600 })
     }
 
@@ -228,7 +227,7 @@ impl Issuer {
 
     /// The environment variables that point a function to this issuer.
     pub fn environment(&self) -> [(&str, &str); 2] {
-        [("JWT_ISSUER", &self.address), ("JWT_AUDIENCE", AUDIENCE)]
+        [("JWT_ISSUER", self.name()), ("JWT_AUDIENCE", AUDIENCE)]
     }
 }
 

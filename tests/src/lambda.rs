@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use pennon_core::telemetry::Metric;
 
+use crate::aws::serve_at_address;
 use crate::binaries::binary;
 use crate::event::Event;
 use crate::process::{Process, coverage, new_folder};
@@ -103,11 +104,7 @@ impl RuntimeApi {
             )
             .layer(DefaultBodyLimit::max(MAX_RESPONSE))
             .with_state(api.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let address = serve_at_address(router).await.to_string();
         Self { address, api }
     }
 
