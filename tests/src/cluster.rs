@@ -295,11 +295,7 @@ impl Deployment {
     pub async fn function(&self, name: &str, more: &[(&str, &str)]) -> Function {
         let (redis, database) = (self.cluster.url(), self.database.url());
         let own = [("REDIS_URL", redis.as_str()), ("DATABASE_URL", &database)];
-        let own = own
-            .into_iter()
-            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
-        let environment: Vec<_> = own.chain(more.iter().copied()).collect();
-        Function::start(name, &environment).await
+        Function::start(name, &[&own[..], more].concat()).await
     }
 
     /// Reads until the cache answers.

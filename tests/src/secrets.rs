@@ -136,8 +136,7 @@ impl SecretsManager {
         let own = self.environment();
         let own = own
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         let environment: Vec<_> = own.chain(more.iter().copied()).collect();
         Function::start(name, &environment).await
     }

@@ -88,8 +88,7 @@ impl Stack {
         let environment = self.environment();
         let own = environment
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         let environment: Vec<_> = own.chain(more.iter().copied()).collect();
         for _ in 0..MAX_COLD_STARTS {
             let function = Function::start(name, &environment).await;
