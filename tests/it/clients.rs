@@ -115,8 +115,8 @@ async fn every_client_gets_every_kind_of_value() {
     }
 }
 
-/// Every client returns the application's default for a response without a value. The Node and the Rust client report
-/// an error as well.
+/// For a response without a value, the Node and the Python client return the application's default. The Rust client
+/// returns an error, upon which the application uses its default.
 #[tokio::test]
 async fn the_code_default_reaches_the_application() {
     let local = server(&[]).await;
