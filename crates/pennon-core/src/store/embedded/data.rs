@@ -101,7 +101,7 @@ impl Data {
         let set = self.contents.environments.get(environment);
         let settings = set.map(|set| set.settings.clone()).unwrap_or_default();
         SettingsRecord {
-            // As in the database, the revision of default settings is 0.
+            // 0 for default settings, as in a database in which nobody has changed them.
             revision: if settings == pennon_eval::Settings::default() {
                 0
             } else {

@@ -388,8 +388,8 @@ impl Stamp {
     }
 }
 
-/// Appends to a file of this length; with `durable`, waits until the text is on the disk. A failure leaves the file
-/// unchanged.
+/// Writes a text at this offset, the end of the valid part of a file, and removes what follows. With `durable`, waits
+/// until the text is on the disk. A failure leaves the valid part unchanged.
 ///
 /// # Errors
 /// An error of the file system, or a file that is shorter than this.
@@ -400,7 +400,7 @@ pub(super) fn append(path: &Path, length: u64, text: &str, durable: bool) -> io:
             "another program has changed it; start the server again",
         ));
     }
-    // Removes the remains of a write that failed.
+    // Removes the remains of a failed write.
     file.set_len(length)?;
     let written = file
         .seek(SeekFrom::Start(length))

@@ -63,7 +63,7 @@ impl Contents {
     }
 
     /// An environment, which is created if necessary.
-    pub(super) fn of(&mut self, environment: &str) -> &mut FlagSet {
+    pub(super) fn environment_mut(&mut self, environment: &str) -> &mut FlagSet {
         self.environments.entry(environment.to_owned()).or_default()
     }
 
@@ -108,7 +108,7 @@ impl Contents {
         Ok(read)
     }
 
-    /// Environments that exceed a limit and have grown.
+    /// The limits that environments exceed: with contents before, only those of environments that have grown.
     fn exceeded_limits(&self, before: Option<&Self>) -> Vec<Violation> {
         let found = self.environments.iter().filter_map(|(name, set)| {
             let before = before.map(|before| before.environments.get(name));
@@ -183,6 +183,7 @@ impl Contents {
         }
     }
 
+    /// Parses an environment and adds it. `place` is its pointer in the file.
     fn add(
         &mut self,
         name: &str,
@@ -240,8 +241,8 @@ impl Contents {
         let settings = file.settings;
         let set = FlagSet { flags, settings };
         let known = state.map_or_else(Exemptions::default, |state| state.exemptions.clone());
-        let inside = set.violations(name, &known).into_iter().map(inside);
-        violations.extend(inside);
+        let found = set.violations(name, &known);
+        violations.extend(found.into_iter().map(inside));
         self.environments.insert(name.to_owned(), set);
     }
 

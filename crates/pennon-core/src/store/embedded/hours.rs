@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use crate::counts::Count;
 use crate::store::HourCount;
 
-/// The number of hours that are kept. The usage of a flag shows 24, and one more may begin before it is read.
-const KEPT: u64 = 25;
+/// The number of hours that are kept: as many as the usage of a flag shows.
+const KEPT: u64 = 24;
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -15,7 +15,7 @@ use crate::id::unique_id;
 
 /// The version of the format of the state file.
 const FORMAT: u32 = 1;
-/// The number of superseded records at which the file is compacted.
+/// If the file has more superseded records than this, it is compacted.
 const MAX_SUPERSEDED: usize = 10_000;
 /// The number of records before a failed compaction is repeated.
 const RETRY_AFTER: usize = 1_000;
@@ -59,9 +59,10 @@ pub(super) struct Journal {
     id: String,
     /// The length of the valid part.
     length: u64,
-    /// The number of records that compaction would remove.
+    /// The number of superseded records at the start, and of counts and uses of keys appended since. Compaction
+    /// removes them.
     superseded: usize,
-    /// Whether a power failure cannot restore an older file.
+    /// Whether the last compaction is durable. If not, a power failure may restore the file from before it.
     is_durable: bool,
 }
 
@@ -266,7 +267,7 @@ impl Journal {
         let header = Header {
             format: FORMAT,
             about: format!(
-                "What Pennon keeps beside {}: audit, schedules, API keys' hashes, archived flags, \
+                "Data of Pennon that belongs to {}: audit, schedules, API keys' hashes, archived flags, \
                  counts. Only the server writes here",
                 name.to_string_lossy()
             ),

@@ -61,7 +61,7 @@ struct Inner {
     journal: Journal,
     /// The ids of the last batches of counts, oldest first.
     counted: VecDeque<String>,
-    /// Raised whenever anything changes, so that a transaction notices an edit of the file.
+    /// Raised by every commit and every edit of the file, so that a transaction notices an edit.
     revision: Revision,
     /// By environment, the value that `revision` got when the environment last changed.
     revisions: BTreeMap<String, Revision>,

@@ -15,8 +15,8 @@ use crate::store::record::{AuditEntry, KeyRecord, ScheduleRecord};
 
 /// The field with the data that only the service writes.
 const SERVICE_DATA: &str = "$pennon";
-/// Fields at the top level of a flagd file, including those that Pennon adds.
-const FLAGD: [&str; 4] = [
+/// Fields at the top level that, besides `flags`, mark a file as a flagd file. Pennon adds the last two.
+const FLAGD_FIELDS: [&str; 4] = [
     "$schema",
     "$evaluators",
     "evaluationDefaults",
@@ -58,7 +58,7 @@ pub(super) fn is_old(file: &Value) -> bool {
         return true;
     }
     !has_flags_of_flagd(fields)
-        && !FLAGD.iter().any(|name| fields.contains_key(*name))
+        && !FLAGD_FIELDS.iter().any(|name| fields.contains_key(*name))
         && fields.values().all(Value::is_object)
 }
 
@@ -130,7 +130,7 @@ impl OldFile {
         }
         for (name, data) in service_data {
             if data.settings != Settings::default() {
-                let set = contents.of(&name);
+                let set = contents.environment_mut(&name);
                 set.settings = data.settings;
                 let (environment, exemptions) = (name.clone(), set.exemptions(&name));
                 if exemptions != Exemptions::default() {

@@ -35,7 +35,7 @@ impl EmbeddedStore {
         }
         let flags = inner.data.flags(name).into_iter().map(|(key, record)| {
             let ramps = state.and_then(|state| state.ramps.get(&key));
-            let open = ramps.into_iter().flatten().filter_map(StoredRamp::readable);
+            let mut readable = ramps.into_iter().flatten().filter_map(StoredRamp::readable);
             let schedule = schedules.get(&key);
             FlagOverview {
                 overrides: inner.data.override_count(name, &key),
@@ -45,7 +45,7 @@ impl EmbeddedStore {
                     let counts = recent.iter().map(|one| one.count);
                     counts.fold(0, u64::saturating_add)
                 },
-                ramp: open.into_iter().find(|ramp| ramp.is_open()).cloned(),
+                ramp: readable.find(|ramp| ramp.is_open()).cloned(),
                 next_schedule: schedule.map(|it| (it.scheduled_at, it.updates.clone())),
                 key,
                 record,

@@ -33,7 +33,7 @@ pub(super) enum Record {
         key: FlagKey,
         archived: Option<Box<Archived>>,
     },
-    /// A flag was deleted, with everything about it except its audit and its counts.
+    /// A flag was deleted, with everything about it except its audit, its counts and its ramps.
     Deleted { environment: String, key: FlagKey },
     /// The new details of an override, or its removal (`None`).
     Override {
@@ -435,7 +435,7 @@ impl History {
                         count,
                     } = one;
                     self.counts.add(environment, day, flag, variant, count);
-                    // Sums of many hours have no time.
+                    // Compaction writes sums of many hours, with the epoch as their time.
                     if until != SystemTime::UNIX_EPOCH {
                         self.hours.add(one, until);
                     }

@@ -151,7 +151,11 @@ impl Transaction {
         };
         let was_archived = self.data.state.archived(&environment, key).is_some();
         if archived {
-            self.data.contents.of(&environment).flags.remove(key);
+            self.data
+                .contents
+                .environment_mut(&environment)
+                .flags
+                .remove(key);
             let now = SystemTime::now();
             let archived_at = before.archived_at.or(Some(now));
             let details = self.data.state.details(&environment, key).cloned();
@@ -352,7 +356,10 @@ impl Transaction {
         &mut self,
         settings: &Settings,
     ) -> Result<SettingsRecord, Error> {
-        let set = self.data.contents.of(self.environment.as_str());
+        let set = self
+            .data
+            .contents
+            .environment_mut(self.environment.as_str());
         set.settings.clone_from(settings);
         self.settings()
     }
@@ -452,7 +459,7 @@ impl Transaction {
             bucketing: flag.bucketing.filter(|_| is_typed),
             ..details.clone()
         };
-        let flags = &mut self.data.contents.of(&environment).flags;
+        let flags = &mut self.data.contents.environment_mut(&environment).flags;
         flags.insert(key.clone(), flag);
         let key = key.clone();
         self.apply(Record::Flag {
