@@ -120,8 +120,8 @@ impl Store {
         }
     }
 
-    /// Whether an entry of the cache with this revision is known to be out of date without a query. That is so for files,
-    /// because people edit them, which invalidates no cache.
+    /// Whether an entry of the cache with this revision is out of date, if the store knows that without a query. Only
+    /// the file store does; an edit of the file invalidates no cache.
     #[must_use]
     pub fn contradicts(&self, environment: &Environment, cached: Revision) -> bool {
         match self {
@@ -351,7 +351,7 @@ impl Store {
         }
     }
 
-    /// Whether the last read failed and none has succeeded since.
+    /// Whether the store was unavailable for a read, and since then no read was answered and no transaction has begun.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         match self {

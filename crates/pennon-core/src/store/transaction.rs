@@ -279,7 +279,7 @@ impl Transaction {
         dispatch!(self, open => open.write_ramp(key, ramp))
     }
 
-    /// All webhooks. They are locked until the transaction ends.
+    /// Locks and reads the webhooks of the environment. Unreadable ones are logged and left out.
     pub async fn webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
         dispatch!(self, open => open.webhooks())
     }

@@ -75,14 +75,14 @@ const ADD_HOURS: &str = "
     on conflict (environment, flag_key, variant, hour) do update
       set count = known.count + excluded.count";
 
-/// Limit on the lost entries that the log names.
+/// Limit on the lost entries that the log names, separately for those that [`is_countable`] and the database reject.
 const MAX_NAMED: usize = 5;
 
 /// The longest name of a variant that is counted, in characters.
 const MAX_VARIANT_LENGTH: usize = 255;
 
-/// Whether the day and the variant can be stored. PostgreSQL would also accept days such as `infinity`, and years that
-/// no report can contain.
+/// Whether the day has the form of a date and the variant is not too long. PostgreSQL checks the date itself, but would
+/// also accept `infinity`, and years that no report can contain.
 fn is_countable(one: &Count<'_>) -> bool {
     let is_date = one.day.len() == 10
         && one

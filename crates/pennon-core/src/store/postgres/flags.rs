@@ -343,7 +343,7 @@ pub(super) enum StatementError {
 
 /// Parses a flag, without its overrides and the fields that only the admin API returns.
 ///
-/// If its table has no constraints, a flag may have other values. An existing service treats them in this way: a
+/// If its table has no constraints, a flag may have invalid values. They mean what they mean to an existing service: a
 /// percentage above 100 is 100, below 0 or NULL is 0, and NULL for `enabled` is off.
 pub(super) fn flag_of(row: &Row) -> Flag {
     let percentage = row.get::<_, Option<i32>>("rollout_percentage").unwrap_or(0);

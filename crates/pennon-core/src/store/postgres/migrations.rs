@@ -53,9 +53,9 @@ const STEPS: [(i32, &str, &str); 12] = [
     ),
 ];
 
-/// The step that creates the tables of definitions, settings and API keys.
+/// The step that adds definitions, settings and API keys.
 pub(super) const MANAGEMENT: i32 = 3;
-/// The step that stores the evaluation defaults of the installation.
+/// The step that records that the evaluation defaults of the installation are stored.
 pub(super) const INSTALLATION: i32 = 6;
 /// The step that adds the bucketing of a flag.
 pub(super) const FLAG_BUCKETING: i32 = 12;

@@ -1,8 +1,8 @@
 //! The outbox: change events that are committed and not yet delivered.
 //!
 //! [`with_events`] writes one row per event and destination, in the statement that writes the audit entry. The
-//! destinations are [`BUS`], if one is configured, and the ids of the webhooks of the environment, also of disabled
-//! ones. Without a destination a change writes no row and counts no sequence number.
+//! destinations are [`BUS`], if an event bus is configured, and the ids of the environment's webhooks, disabled ones
+//! included. Without a destination a change writes no row and counts no sequence number.
 
 use std::time::{Duration, SystemTime};
 

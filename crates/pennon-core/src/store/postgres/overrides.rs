@@ -222,18 +222,17 @@ impl Transaction {
         // The oldest of the newest `limit` changes determines the wait: the limit is reached until that change leaves
         // the window.
         let statement = "
-            select (extract(epoch from at - clock_timestamp()) + $5)::double precision as wait
+            select (extract(epoch from at - clock_timestamp()) + $4)::double precision as wait
             from pennon_audit
             where environment = $1 and flag_key = $2
               and action in ('override.set', 'overrides.set')
-              and at > clock_timestamp() - make_interval(secs => $5)
+              and at > clock_timestamp() - make_interval(secs => $4)
             order by id desc
-            limit 1 offset $3 - $4";
-        let parameters: [Parameter<'_>; 5] = [
+            limit 1 offset $3 - 1";
+        let parameters: [Parameter<'_>; 4] = [
             (&self.environment(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
             (&i64::from(limit), Type::INT8),
-            (&1_i64, Type::INT8),
             (&window.as_secs_f64(), Type::FLOAT8),
         ];
         let rows = self.rows(statement, &parameters).await?;

@@ -73,7 +73,7 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        hour: SystemTime,
+        time: SystemTime,
     ) -> Result<u64, Error> {
         let statement = "
             select least(coalesce(sum(count), 0), 9223372036854775807)::bigint as count
@@ -82,7 +82,7 @@ impl PostgresStore {
         let parameters: [super::Parameter<'_>; 3] = [
             (&environment.as_str(), Type::TEXT),
             (&key.as_str(), Type::TEXT),
-            (&hour, Type::TIMESTAMPTZ),
+            (&time, Type::TIMESTAMPTZ),
         ];
         let rows = self.rows(statement, &parameters).await?;
         Ok(rows.first().map_or(0, |row| count(row, "count")))

@@ -19,6 +19,7 @@ pub struct Transaction {
     client: Option<Box<Connection>>,
     environment: Environment,
     actor: String,
+    /// Limit on the time of a statement.
     within: Duration,
     /// Whether changes write events into the outbox.
     has_bus: bool,

@@ -106,7 +106,7 @@ impl DatabaseUrl {
         let config: Config = url
             .as_str()
             .parse()
-            .map_err(|_| InvalidDatabaseUrl("a part of it is not understood"))?;
+            .map_err(|_| InvalidDatabaseUrl("a part of it cannot be parsed"))?;
         if config.get_hosts().is_empty() {
             return Err(InvalidDatabaseUrl("the host is missing"));
         }
@@ -188,7 +188,7 @@ impl DatabaseUrl {
             });
             return Ok(document.to_string());
         }
-        let invalid = InvalidDatabaseUrl("a part of it is not understood");
+        let invalid = InvalidDatabaseUrl("a part of it cannot be parsed");
         let mut url = url::Url::parse(text).map_err(|_| invalid.clone())?;
         let changed = url
             .set_username(user)

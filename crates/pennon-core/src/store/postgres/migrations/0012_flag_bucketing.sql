@@ -1,5 +1,5 @@
--- The hash that orders the users of one simple flag. NULL selects that of the environment, so no flag moves a user. An
--- existing service and the previous version do not change it.
+-- The hash that orders the users of one simple flag. NULL selects that of the environment, so this step changes the
+-- value of no flag for any user. An existing service and the previous version do not change the column.
 
 -- Other statements queue behind a waiting lock, so the timeout is short; `migrate` retries.
 set local lock_timeout = '2s';

@@ -56,33 +56,33 @@ impl Run<'_> {
             // The lock excludes other runs between the check and the change.
             begin(self.client).await.map_err(refused)?;
             self.execute(TABLE).await?;
-            let known = self.known(role).await?;
+            let last_write = self.last_write(role).await?;
             // The database may have moved to another host, or a proxy may stand before it.
             let is_current = match (&stored, &named) {
                 (Some(stored), Some(login)) => self.has_current_address(stored, login)?,
                 (Some(_), None) | (None, _) => false,
             };
-            let is_named = is_current
-                && known
+            let is_up_to_date = is_current
+                && last_write
                     .as_ref()
-                    .is_some_and(|known| Some(&known.digest) == digest.as_ref());
-            let is_recent = known.as_ref().is_some_and(|known| known.is_recent);
+                    .is_some_and(|write| Some(&write.digest) == digest.as_ref());
+            let is_recent = last_write.as_ref().is_some_and(|write| write.is_recent);
             let exists = match &named {
                 Some(login) => self.exists(login).await?,
                 None => false,
             };
-            if !is_named && is_recent && started.elapsed() < WRITE_LIMIT {
+            if !is_up_to_date && is_recent && started.elapsed() < WRITE_LIMIT {
                 self.execute("rollback").await?;
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            if is_named && exists && (!rotate || is_recent) {
+            if is_up_to_date && exists && (!rotate || is_recent) {
                 self.ensure_settings(role).await?;
                 self.execute("commit").await?;
                 return Ok(Outcome::Kept);
             }
             // The administrator has not run the printed statements yet.
-            if is_named
+            if is_up_to_date
                 && !exists
                 && !self.facts.may_create
                 && let (Some(login), Some(stored)) = (&named, &stored)
@@ -182,7 +182,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn known(&self, role: Role) -> Result<Option<LastWrite>, Error> {
+    async fn last_write(&self, role: Role) -> Result<Option<LastWrite>, Error> {
         let query =
             "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent
             from pennon_role_secrets where role = $1";
