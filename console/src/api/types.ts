@@ -917,7 +917,7 @@ export interface components {
             key: string;
             enabled?: boolean;
             rolloutPercentage?: number;
-            /** @description null removes it */
+            /** @description null for none */
             description?: string | null;
             salt?: string | null;
             bucketing?: components["schemas"]["OwnBucketing"];
@@ -1579,7 +1579,7 @@ export interface components {
             createdBy: string;
             /** @description When it last accepted events */
             deliveredAt: components["schemas"]["TimeOrNull"];
-            /** @description Present while requests fail; since when, and the last failure */
+            /** @description null while requests succeed; otherwise since when they fail, and the last failure */
             outage: {
                 since: components["schemas"]["Time"];
                 attempts: number;
@@ -1587,7 +1587,7 @@ export interface components {
                 error: string;
                 nextAttemptAt: components["schemas"]["Time"];
             } | null;
-            /** @description Why and since when no events are sent to it */
+            /** @description null while events are sent to it; otherwise why and since when none are */
             disabled: {
                 at: components["schemas"]["Time"];
                 reason: string;
@@ -1854,7 +1854,7 @@ export interface components {
         webhookId: string;
         /** @description The key of a flag that cannot be part of a path, such as one with a `/`; the path then has `-` in its place. Any other key in the path is 400 */
         flagKeyInQuery: string;
-        /** @description Days without an evaluation or a change */
+        /** @description The report covers this many days */
         days: number;
         page: number;
         /** @description From 1 to 1000; any other value is ignored, and 50 applies */
@@ -2095,7 +2095,7 @@ export interface operations {
                 page?: components["parameters"]["page"];
                 /** @description From 1 to 1000; any other value is ignored, and 50 applies */
                 pageSize?: components["parameters"]["pageSize"];
-                /** @description Days without an evaluation or a change */
+                /** @description The report covers this many days */
                 days?: components["parameters"]["days"];
             };
             header?: never;
@@ -2516,7 +2516,7 @@ export interface operations {
                 flagKey?: components["parameters"]["flagKeyInQuery"];
                 /** @description The default is production */
                 environment?: components["parameters"]["environment"];
-                /** @description Days without an evaluation or a change */
+                /** @description The report covers this many days */
                 days?: components["parameters"]["days"];
             };
             header?: never;
