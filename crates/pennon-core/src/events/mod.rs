@@ -1,10 +1,11 @@
 //! Change events: messages about committed changes, for other systems.
 //!
-//! The transaction of a change writes a row per event and destination into the outbox. The request sends waiting
-//! events after its commit, within a small time limit, and `reconcile` sends the remaining ones every minute. A row is
-//! deleted in the transaction that claimed it, after the destination accepted the event: if the process ends in
-//! between, the event is sent again. So delivery is at least once, and in order per flag, because only the first
-//! undelivered event of a flag can be claimed.
+//! The transaction of a change writes a row per event and destination into the outbox: for the event bus and for each
+//! webhook. `service/deliver` sends those of webhooks. For the event bus, the request sends waiting events after its
+//! commit, within a small time limit, and `reconcile` sends the remaining ones every minute. A row is deleted in the
+//! transaction that claimed it, after the bus accepted the event: if the process ends in between, the event is sent
+//! again. So delivery is at least once, and in order per flag, because only the first undelivered event of a flag can be
+//! claimed.
 
 mod bus;
 

@@ -26,8 +26,8 @@ use crate::environment::Environment;
 pub struct Ramp {
     /// Its id.
     pub id: String,
-    /// Rises with every change of the ramp; the API's `ETag`. A new ramp begins with a random number; earlier versions
-    /// of Pennon began with 1 or with the time in milliseconds.
+    /// Rises with every transition after its creation, and with no other write; the API's `ETag`. A new ramp begins with
+    /// a random number; earlier versions of Pennon began with 1 or with the time in milliseconds.
     pub version: i64,
     /// The plan, as the editor requested it.
     pub plan: Plan,
@@ -272,7 +272,8 @@ pub struct Transition {
     pub step: usize,
     /// The percentage from then on.
     pub percent: u8,
-    /// The actor: an editor's `sub`, `ramp:<id>` for the engine, `alarm:<name>`.
+    /// The actor: an editor's `sub`, `ramp:<id>` for `reconcile`, or `alarm:<name>` for `guard`. Of a superseded ramp,
+    /// whoever changed the flag.
     pub actor: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_is_lower_only_when_nobody_gets_a_variant_by_it() {
+    fn a_change_to_a_lower_share_only_takes_users_from_the_growing_variant() {
         let weights = || vec(0_u32..5, 3);
         let orders = || Just(["a", "b", "c"].to_vec()).prop_shuffle();
         let inputs = (settings(), weights(), orders(), weights(), orders());

@@ -39,8 +39,8 @@ pub struct WebhooksRun {
 }
 
 impl FlagService {
-    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`; a round takes
-    /// 15 seconds at most.
+    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`. The requests
+    /// of a round take up to 14 seconds, and the transactions before and after them more.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not answer or `send-webhooks` cannot be invoked. The events are sent

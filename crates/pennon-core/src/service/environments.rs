@@ -134,8 +134,8 @@ impl FlagService {
         Ok(environments.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Counts the unreadable rows of those of these environments that can be read until the deadline. The next call
-    /// finds them in memory and continues with the others.
+    /// Counts unreadable rows in as many of these environments as can be read until the deadline. The next call finds
+    /// those in memory and continues with the others.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither Redis nor the store answers.

@@ -59,7 +59,7 @@ use snapshot_slot::SnapshotSlot;
 /// Where a snapshot was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The memory of this instance, confirmed to be current.
+    /// The memory of this instance, confirmed to be current now or less than `SNAPSHOT_MAX_AGE_MS` ago.
     Memory,
     /// The entry in Redis.
     Redis,

@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_exclusion_and_the_end_of_an_inclusion_give_no_simple_flag_to_a_user() {
+    fn a_change_of_an_override_may_give_a_simple_flag_unless_it_excludes_or_ends_an_inclusion() {
         let variant = Override::Variant("on".to_owned());
         let states = [
             None,

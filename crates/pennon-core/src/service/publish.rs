@@ -1,4 +1,4 @@
-//! Delivery of change events from the outbox.
+//! Delivery of change events from the outbox to EventBridge.
 
 use std::time::{Duration, Instant};
 

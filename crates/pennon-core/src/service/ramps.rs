@@ -1,8 +1,8 @@
-//! Ramps: creating them, the actions of editors on them, and the engine that `reconcile` runs every minute.
+//! Ramps: creating them, the actions of editors on them, and the engine, which `reconcile` and `guard` run.
 //!
 //! A ramp changes its flag by the same path as an editor: the flag's row is locked, then the ramp's; the actor in
-//! the audit is `ramp:<id>`. The ramp stores the revision that its own last change gave the flag. Another revision
-//! means that someone else has changed the flag, and then the ramp never writes again.
+//! the audit is the editor, `ramp:<id>` or `alarm:<name>`. The ramp stores the revision that its own last change gave
+//! the flag. Another revision means that someone else has changed the flag, and then the ramp never writes again.
 
 mod actions;
 mod create;
@@ -56,9 +56,9 @@ impl FlagService {
         Ok(ramps)
     }
 
-    /// The beginning of this step, if it begins at this time, which must be before its guards are checked: otherwise an
-    /// alarm that fires after the check would have an earlier time, and would be ignored. The counter of evaluations is
-    /// read only for a step with a minimum.
+    /// The beginning of this step, if it begins at this time. For a ramp that is not watched yet, the time must be before
+    /// its guards are checked: otherwise an alarm that fires after the check would have an earlier time, and would be
+    /// ignored. The counter of evaluations is read only for a step with a minimum.
     async fn step_start(
         &self,
         step: Option<&Step>,

@@ -291,7 +291,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Cancels all pending schedules of flags that become archived.
+/// Cancels all pending schedules of flags that are archived or restored.
 pub(super) async fn cancel_schedules(
     transaction: &mut Transaction,
     keys: &[&FlagKey],

@@ -105,8 +105,8 @@ pub(super) fn guard_states(
         let described = match source {
             AlarmSource::Event(alarm) if guard.is(alarm.name, alarm.arn) => {
                 return GuardState::Alarm {
-                    // An earlier version has created the ramp, and `reconcile` has not run since. A window that is
-                    // too long only rolls back more ramps.
+                    // Unknown if an earlier version has created the ramp and `reconcile` has not run since. A window
+                    // that is too long only rolls back more ramps.
                     window: ramp.alarm_window(guard).unwrap_or(MAX_WINDOW),
                     shared: shared(),
                 };

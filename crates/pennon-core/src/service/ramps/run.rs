@@ -128,8 +128,8 @@ impl FlagService {
     /// idempotent, because CloudWatch may repeat an event. It never raises a share or switches a flag on.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store does not answer, or a flag could not be rolled back. Lambda then repeats
-    /// the event.
+    /// [`Error::Unavailable`] if the store does not answer; the error of a ramp that could not be checked, after the
+    /// others were. Lambda then repeats the event.
     pub async fn handle_alarm(
         &self,
         alarm: AlarmEvent<'_>,
@@ -169,22 +169,22 @@ impl FlagService {
         let context = RequestContext::begin(budget);
         let (environment, key) = (&place.environment, &place.key);
         context.trace.flag_key(key.as_str());
-        let (actor, is_engine) = match source {
+        let (actor, by_reconcile) = match source {
             AlarmSource::Described(_) => (format!("ramp:{}", place.ramp.id), true),
             AlarmSource::Event(alarm) => (format!("alarm:{}", alarm.name), false),
         };
-        let counted = if is_engine {
+        let counted = if by_reconcile {
             self.evaluations_of_step(place).await?
         } else {
             0
         };
-        let next = place.ramp.next_step().filter(|_| is_engine);
+        let next = place.ramp.next_step().filter(|_| by_reconcile);
         let check = Check {
             place,
             all,
             source,
             actor: &actor,
-            is_engine,
+            by_reconcile,
             counted,
             next_start: self
                 .step_start(next, environment, key, SystemTime::now())
@@ -233,7 +233,7 @@ struct Check<'a> {
     source: &'a AlarmSource<'a>,
     actor: &'a str,
     /// Whether `reconcile` checks it, and not `guard`.
-    is_engine: bool,
+    by_reconcile: bool,
     /// Evaluations since the start of the hour in which the current step began.
     counted: u64,
     /// The start of the next step.
@@ -259,7 +259,7 @@ impl Check<'_> {
             all,
             source,
             actor,
-            is_engine,
+            by_reconcile,
             counted,
             next_start,
         } = self;
@@ -278,7 +278,7 @@ impl Check<'_> {
             return Ok(None);
         }
         // Another run has begun a step. The counts above belong to the step before.
-        if is_engine && ramp.version != place.ramp.version {
+        if by_reconcile && ramp.version != place.ramp.version {
             return Ok(None);
         }
         if supersede_if_changed(transaction, key, &mut ramp, found.as_ref()).await? {
@@ -298,7 +298,7 @@ impl Check<'_> {
             Observed {
                 now: match source {
                     AlarmSource::Described(_) => now,
-                    // Lambda may repeat the event for hours.
+                    // Lambda may repeat the event for minutes.
                     AlarmSource::Event(alarm) => alarm.at,
                 },
                 guards: &guard_states(&ramp, all, source),
@@ -307,7 +307,7 @@ impl Check<'_> {
         ));
         // An event of an alarm never begins a step.
         let stops_ramp = matches!(decision, Decision::RollBack(..) | Decision::Pause(_));
-        if !is_engine && !stops_ramp {
+        if !by_reconcile && !stops_ramp {
             return Ok(None);
         }
         let is_change = ramp.is_changed_by(&decision);
