@@ -5,7 +5,9 @@ use pennon_eval::{Definition, Flag, FlagKey};
 use serde_json::{Value, json};
 
 use super::FlagService;
-use super::change::{Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of};
+use super::change::{
+    Changed, Expected, OVERRIDES, from_audit, prefer_validation_error, state_of, to_json,
+};
 use super::overrides::{
     accepts_override, check_revert_to, delete_override, override_in, override_state,
     revert_overrides, write_override,
@@ -420,9 +422,7 @@ async fn validate_stored(
         return Ok(());
     }
     let settings = transaction.settings().await?.settings;
-    let text =
-        serde_json::to_value(definition).map_err(|error| Error::Internal(error.to_string()))?;
-    Definition::validate(&text, &settings)
+    Definition::validate(&to_json(definition)?, &settings)
         .map(|_valid| ())
         .map_err(in_definition)
 }

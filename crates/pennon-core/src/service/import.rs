@@ -208,11 +208,8 @@ fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
         let message = format!("Must have at most {MAX_FLAGS} flags (got {count})");
         errors.add("/flags", message);
     }
-    if errors.is_empty() {
-        Ok(file)
-    } else {
-        Err(Error::Invalid(errors))
-    }
+    errors.into_result()?;
+    Ok(file)
 }
 
 /// A comparison of an environment and a file.
@@ -437,12 +434,9 @@ fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> 
             }
         }
     }
-    if errors.is_empty() {
-        file.warnings.append(&mut warnings);
-        Ok(())
-    } else {
-        Err(Error::Invalid(errors))
-    }
+    errors.into_result()?;
+    file.warnings.append(&mut warnings);
+    Ok(())
 }
 
 /// Writes the differences and their audit entries.

@@ -56,11 +56,8 @@ impl FlagService {
         transaction
             .add_audit_entry(None, Action::CreateKey, None, Some(state_of(&record)))
             .await?;
-        let invalidated = self.commit(transaction, environment, context).await?;
-        Ok(Changed {
-            value: NewKey { record, text },
-            invalidated,
-        })
+        let new = NewKey { record, text };
+        self.finish(transaction, environment, new, context).await
     }
 
     /// Revokes a key permanently.
@@ -79,11 +76,7 @@ impl FlagService {
         transaction
             .add_audit_entry(None, Action::RevokeKey, Some(state_of(&record)), None)
             .await?;
-        let invalidated = self.commit(transaction, environment, context).await?;
-        Ok(Changed {
-            value: record,
-            invalidated,
-        })
+        self.finish(transaction, environment, record, context).await
     }
 }
 

@@ -66,11 +66,7 @@ impl FlagService {
             created_at: None,
         };
         let after = write_override(&mut transaction, key, &record.flag, &wanted).await?;
-        let invalidated = self.commit(transaction, environment, context).await?;
-        Ok(Changed {
-            value: after,
-            invalidated,
-        })
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Removes a user's override.
@@ -91,11 +87,7 @@ impl FlagService {
         if !delete_override(&mut transaction, key, &record.flag, user).await? {
             return Err(Error::NotFound(format!("Override for user '{user}'")));
         }
-        let invalidated = self.commit(transaction, environment, context).await?;
-        Ok(Changed {
-            value: (),
-            invalidated,
-        })
+        self.finish(transaction, environment, (), context).await
     }
 }
 
@@ -350,11 +342,7 @@ fn check_variants(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
             errors.add(&field, NO_SUCH_VARIANT);
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(errors))
-    }
+    errors.into_result()
 }
 
 /// The JSON of an override for clients and the audit. `variant` is omitted unless the override names one.

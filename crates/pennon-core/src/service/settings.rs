@@ -302,11 +302,7 @@ fn reject_breaking_settings(
     for (key, found) in broken.errors.into_iter().chain(broken.warnings) {
         errors.add(&format!("flags/{key}{}", found.pointer), found.message);
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(errors))
-    }
+    errors.into_result()
 }
 
 #[cfg(test)]

@@ -105,11 +105,7 @@ impl FlagService {
         transaction
             .add_audit_entry(Some(key), Action::UpdateFlag, Some(from), Some(to))
             .await?;
-        let invalidated = self.commit(transaction, environment, context).await?;
-        Ok(Changed {
-            value: after,
-            invalidated,
-        })
+        self.finish(transaction, environment, after, context).await
     }
 
     /// Counts the users for whom a change of a simple flag changes its value. Nothing is changed.
@@ -242,9 +238,5 @@ pub(super) fn reject_ineffective_fields(change: &Change, after: &Flag) -> Result
             errors.add("bucketing", NO_EFFECT);
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(errors))
-    }
+    errors.into_result()
 }

@@ -115,11 +115,7 @@ impl FlagService {
         }
         advance(&mut transaction, key, &mut ramp, &before, start, &actor.id).await?;
         transaction.write_ramp(key, &ramp).await?;
-        let invalidated = self.commit(transaction, environment, context).await?;
-        Ok(Changed {
-            value: ramp,
-            invalidated,
-        })
+        self.finish(transaction, environment, ramp, context).await
     }
 }
 
