@@ -52,9 +52,10 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         return Err(Error::OtherEnvironment);
     }
     let snapshot = &reading.snapshot;
-    let (format, name, content_type) = match format_of(&request) {
-        Format::Flagd => (Format::Flagd, "flagd", "application/json"),
-        Format::Native => (Format::Native, "native", Document::CONTENT_TYPE),
+    let format = format_of(&request);
+    let (name, content_type) = match format {
+        Format::Flagd => ("flagd", "application/json"),
+        Format::Native => ("native", Document::CONTENT_TYPE),
     };
     let tag = ETag::of_document(snapshot.revision, &environment, snapshot.defaults, name);
     let common = |response: Response| {
@@ -109,10 +110,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
     Ok(http::with_cache_headers(response, &reading))
 }
 
-/// The format that `Accept` requests: the native one if it is named, in any of several headers.
+/// The format that `Accept` requests: the native one if any `Accept` header names it.
 fn format_of(request: &Request) -> Format {
-    let is_native = request.accepts(Document::CONTENT_TYPE);
-    if is_native {
+    if request.accepts(Document::CONTENT_TYPE) {
         Format::Native
     } else {
         Format::Flagd

@@ -224,7 +224,15 @@ mod fuzz {
                 assert!(why.starts_with("awslogs.data"), "{why}");
             }
         });
-        let bomb = packed(&vec![b' '; 200 * 1024 * 1024]);
-        assert!(Delivery::read(&event(&bomb)).is_err());
+    }
+
+    #[test]
+    fn a_delivery_above_the_limit_on_its_size_is_rejected() {
+        let data = br#"{"messageType": "CONTROL_MESSAGE"}"#;
+        let valid = event(&packed(data));
+        assert!(Delivery::read(&valid).is_ok());
+        let mut bomb = vec![b' '; usize::try_from(MAX_SIZE).expect("a size")];
+        bomb.extend_from_slice(data);
+        assert!(Delivery::read(&event(&packed(&bomb))).is_err());
     }
 }
