@@ -398,9 +398,9 @@ impl Ramp {
     }
 }
 
-/// A ramp with its flag.
+/// A ramp that the engine checks, with its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RampPlace {
+pub struct WatchedRamp {
     /// The environment of its flag.
     pub environment: Environment,
     /// Its flag.

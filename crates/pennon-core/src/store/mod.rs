@@ -28,7 +28,7 @@ use crate::counts::Counts;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::key_uses::LastUses;
-use crate::ramp::{Ramp, RampPlace};
+use crate::ramp::{Ramp, WatchedRamp};
 use crate::snapshot::{Revision, Snapshot};
 use crate::webhooks::Webhook;
 
@@ -263,7 +263,7 @@ impl Store {
     }
 
     /// Ramps that are baking or holding, those first whose last check is oldest.
-    pub async fn watched_ramps(&self, limit: u32) -> Result<Vec<RampPlace>, Error> {
+    pub async fn watched_ramps(&self, limit: u32) -> Result<Vec<WatchedRamp>, Error> {
         dispatch!(self, store => store.watched_ramps(limit))
     }
 
@@ -273,7 +273,7 @@ impl Store {
     }
 
     /// All watched ramps with a guard of this name. The guard's ARN may belong to another alarm with the same name.
-    pub async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<RampPlace>, Error> {
+    pub async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<WatchedRamp>, Error> {
         dispatch!(self, store => store.ramps_guarded_by(alarm))
     }
 

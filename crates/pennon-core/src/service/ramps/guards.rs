@@ -8,7 +8,7 @@ use tracing::warn;
 use super::AlarmEvent;
 use crate::alarms::{Alarm, AlarmState, Alarms, Described, MAX_WINDOW};
 use crate::error::Error;
-use crate::ramp::{Guard, GuardState, OnMissing, Ramp, RampPlace};
+use crate::ramp::{Guard, GuardState, OnMissing, Ramp, WatchedRamp};
 
 /// Limit on the time to read the alarms of a ramp for a response. CloudWatch answers within a tenth of it.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ impl AlarmSource<'_> {
 /// The states of a ramp's guards, in their order.
 pub(super) fn guard_states(
     ramp: &Ramp,
-    all: &[RampPlace],
+    all: &[WatchedRamp],
     source: &AlarmSource<'_>,
 ) -> Vec<GuardState> {
     let state_of = |guard: &Guard| {

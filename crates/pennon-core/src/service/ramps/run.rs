@@ -8,7 +8,7 @@ use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
 use super::guards::{AlarmSource, guard_states};
 use crate::alarms::{Alarms, Described};
 use crate::error::Error;
-use crate::ramp::{Decision, Guard, GuardState, Observed, Ramp, RampPlace, StepStart, decide};
+use crate::ramp::{Decision, Guard, GuardState, Observed, Ramp, StepStart, WatchedRamp, decide};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::update::require_in_use;
@@ -50,15 +50,15 @@ pub struct AlarmEvent<'a> {
 }
 
 impl FlagService {
-    /// Checks all ramps that are baking or holding. Concurrent runs never change the same ramp.
+    /// Checks the ramps that are baking or holding, at most 500. Concurrent runs never change the same ramp.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not list the ramps.
     pub async fn run_ramps(&self, alarms: &Alarms, budget: Duration) -> Result<RampsRun, Error> {
         let mut run = RampsRun::default();
         let started = Instant::now();
-        let places = self.store.watched_ramps(MAX_PER_RUN).await?;
-        let guards = places.iter().flat_map(|place| &place.ramp.plan.guards);
+        let ramps = self.store.watched_ramps(MAX_PER_RUN).await?;
+        let guards = ramps.iter().flat_map(|watched| &watched.ramp.plan.guards);
         let mut names: Vec<&str> = guards.map(Guard::name).collect();
         names.sort_unstable();
         names.dedup();
@@ -84,19 +84,19 @@ impl FlagService {
             );
         }
         // A rollback must not wait until all other ramps have been checked.
-        let is_in_alarm = |place: &&RampPlace| {
-            let states = guard_states(&place.ramp, &[], &source);
+        let is_in_alarm = |watched: &&WatchedRamp| {
+            let states = guard_states(&watched.ramp, &[], &source);
             let mut states = states.iter();
             states.any(|state| matches!(state, GuardState::Alarm { .. }))
         };
-        let (urgent, others): (Vec<_>, Vec<_>) = places.iter().partition(is_in_alarm);
-        for place in urgent.into_iter().chain(others) {
+        let (urgent, others): (Vec<_>, Vec<_>) = ramps.iter().partition(is_in_alarm);
+        for watched in urgent.into_iter().chain(others) {
             if started.elapsed() > MAX_RUN {
                 run.left += 1;
                 continue;
             }
             run.checked += 1;
-            match self.check_ramp(place, &places, &source, budget).await {
+            match self.check_ramp(watched, &ramps, &source, budget).await {
                 Ok(Some(Decision::Advance)) => run.advanced += 1,
                 Ok(Some(Decision::RollBack(..))) => run.rolled_back += 1,
                 Ok(
@@ -110,7 +110,7 @@ impl FlagService {
                 ) => {}
                 Err(why) => {
                     run.failed += 1;
-                    report_failure(place, &why);
+                    report_failure(watched, &why);
                 }
             }
         }
@@ -135,22 +135,22 @@ impl FlagService {
         alarm: AlarmEvent<'_>,
         budget: Duration,
     ) -> Result<usize, Error> {
-        let mut places = self.store.ramps_guarded_by(alarm.name).await?;
-        places.retain(|place| {
-            let mut guards = place.ramp.plan.guards.iter();
+        let mut ramps = self.store.ramps_guarded_by(alarm.name).await?;
+        ramps.retain(|watched| {
+            let mut guards = watched.ramp.plan.guards.iter();
             guards.any(|guard| guard.is(alarm.name, alarm.arn))
         });
-        let guarded = places.iter().filter(|it| it.ramp.was_watched_at(alarm.at));
+        let guarded = ramps.iter().filter(|it| it.ramp.was_watched_at(alarm.at));
         let (mut rolled_back, mut failure) = (0, None);
-        for place in guarded {
+        for watched in guarded {
             let source = AlarmSource::Event(alarm);
-            match self.check_ramp(place, &places, &source, budget).await {
+            match self.check_ramp(watched, &ramps, &source, budget).await {
                 Ok(decision) => {
                     let is_rollback = matches!(decision, Some(Decision::RollBack(..)));
                     rolled_back += usize::from(is_rollback);
                 }
                 Err(why) => {
-                    report_failure(place, &why);
+                    report_failure(watched, &why);
                     failure = Some(why);
                 }
             }
@@ -161,26 +161,26 @@ impl FlagService {
     /// Checks one ramp. Returns the decision that has changed it, if any.
     async fn check_ramp(
         &self,
-        place: &RampPlace,
-        all: &[RampPlace],
+        watched: &WatchedRamp,
+        all: &[WatchedRamp],
         source: &AlarmSource<'_>,
         budget: Duration,
     ) -> Result<Option<Decision>, Error> {
         let context = RequestContext::begin(budget);
-        let (environment, key) = (&place.environment, &place.key);
+        let (environment, key) = (&watched.environment, &watched.key);
         context.trace.flag_key(key.as_str());
         let (actor, by_reconcile) = match source {
-            AlarmSource::Described(_) => (format!("ramp:{}", place.ramp.id), true),
+            AlarmSource::Described(_) => (format!("ramp:{}", watched.ramp.id), true),
             AlarmSource::Event(alarm) => (format!("alarm:{}", alarm.name), false),
         };
         let counted = if by_reconcile {
-            self.evaluations_of_step(place).await?
+            self.evaluations_of_step(watched).await?
         } else {
             0
         };
-        let next = place.ramp.next_step().filter(|_| by_reconcile);
+        let next = watched.ramp.next_step().filter(|_| by_reconcile);
         let check = Check {
-            place,
+            watched,
             all,
             source,
             actor: &actor,
@@ -204,17 +204,17 @@ impl FlagService {
         let Some((decision, ramp)) = written.decision else {
             return Ok(None);
         };
-        report_change(place, &ramp);
+        report_change(watched, &ramp);
         Ok(Some(decision))
     }
 
     /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
-    async fn evaluations_of_step(&self, place: &RampPlace) -> Result<u64, Error> {
-        let RampPlace {
+    async fn evaluations_of_step(&self, watched: &WatchedRamp) -> Result<u64, Error> {
+        let WatchedRamp {
             environment,
             key,
             ramp,
-        } = place;
+        } = watched;
         let step = ramp.current_step();
         if step.is_none_or(|step| step.min_evaluations.is_none()) {
             return Ok(0);
@@ -228,8 +228,8 @@ impl FlagService {
 
 /// A check of one ramp.
 struct Check<'a> {
-    place: &'a RampPlace,
-    all: &'a [RampPlace],
+    watched: &'a WatchedRamp,
+    all: &'a [WatchedRamp],
     source: &'a AlarmSource<'a>,
     actor: &'a str,
     /// Whether `reconcile` checks it, and not `guard`.
@@ -255,7 +255,7 @@ impl Check<'_> {
         transaction: &mut Transaction,
     ) -> Result<Option<Written>, Error> {
         let Self {
-            place,
+            watched,
             all,
             source,
             actor,
@@ -263,9 +263,9 @@ impl Check<'_> {
             counted,
             next_start,
         } = self;
-        let key = &place.key;
+        let key = &watched.key;
         let found = transaction.flag(key).await?;
-        let locked = transaction.try_lock_ramp(key, &place.ramp.id).await?;
+        let locked = transaction.try_lock_ramp(key, &watched.ramp.id).await?;
         // Another run has locked it, or an editor has paused or ended it.
         let Some(mut ramp) = locked.filter(|ramp| ramp.state.is_watched()) else {
             return Ok(None);
@@ -278,7 +278,7 @@ impl Check<'_> {
             return Ok(None);
         }
         // Another run has begun a step. The counts above belong to the step before.
-        if by_reconcile && ramp.version != place.ramp.version {
+        if by_reconcile && ramp.version != watched.ramp.version {
             return Ok(None);
         }
         if supersede_if_changed(transaction, key, &mut ramp, found.as_ref()).await? {
@@ -351,11 +351,11 @@ impl Check<'_> {
     }
 }
 
-fn report_change(place: &RampPlace, ramp: &Ramp) {
+fn report_change(watched: &WatchedRamp, ramp: &Ramp) {
     info!(
         domain = "config",
-        environment = place.environment.as_str(),
-        flag_key = place.key.as_str(),
+        environment = watched.environment.as_str(),
+        flag_key = watched.key.as_str(),
         ramp = ramp.id,
         state = %ramp.state,
         percent = ramp.percent,
@@ -364,12 +364,12 @@ fn report_change(place: &RampPlace, ramp: &Ramp) {
     );
 }
 
-fn report_failure(place: &RampPlace, why: &Error) {
+fn report_failure(watched: &WatchedRamp, why: &Error) {
     error!(
         domain = "config",
-        environment = place.environment.as_str(),
-        flag_key = place.key.as_str(),
-        ramp = place.ramp.id,
+        environment = watched.environment.as_str(),
+        flag_key = watched.key.as_str(),
+        ramp = watched.ramp.id,
         error = %why,
         "a ramp could not be checked"
     );

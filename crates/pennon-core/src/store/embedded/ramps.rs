@@ -8,12 +8,12 @@ use super::EmbeddedStore;
 use super::state::StoredRamp;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{Ramp, RampPlace};
+use crate::ramp::{Ramp, WatchedRamp};
 
 impl EmbeddedStore {
-    pub(in crate::store) fn watched_ramps(&self, limit: u32) -> Result<Vec<RampPlace>, Error> {
+    pub(in crate::store) fn watched_ramps(&self, limit: u32) -> Result<Vec<WatchedRamp>, Error> {
         let inner = self.lock_current()?;
-        let mut places: Vec<RampPlace> = Vec::new();
+        let mut all: Vec<WatchedRamp> = Vec::new();
         for (name, state) in inner.data.state.iter() {
             let Ok(environment) = Environment::parse(name) else {
                 continue;
@@ -21,25 +21,28 @@ impl EmbeddedStore {
             for (key, ramps) in &state.ramps {
                 let readable = ramps.iter().filter_map(StoredRamp::readable);
                 let watched = readable.filter(|ramp| ramp.state.is_watched());
-                places.extend(watched.map(|ramp| RampPlace {
+                all.extend(watched.map(|ramp| WatchedRamp {
                     environment: environment.clone(),
                     key: key.clone(),
                     ramp: ramp.clone(),
                 }));
             }
         }
-        places.sort_by_key(|place| place.ramp.checked_at);
-        places.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(places)
+        all.sort_by_key(|watched| watched.ramp.checked_at);
+        all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(all)
     }
 
-    pub(in crate::store) fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<RampPlace>, Error> {
-        let mut places = self.watched_ramps(u32::MAX)?;
-        places.retain(|place| {
-            let mut guards = place.ramp.plan.guards.iter();
+    pub(in crate::store) fn ramps_guarded_by(
+        &self,
+        alarm: &str,
+    ) -> Result<Vec<WatchedRamp>, Error> {
+        let mut all = self.watched_ramps(u32::MAX)?;
+        all.retain(|watched| {
+            let mut guards = watched.ramp.plan.guards.iter();
             guards.any(|guard| guard.name() == alarm)
         });
-        Ok(places)
+        Ok(all)
     }
 
     pub(in crate::store) fn list_ramps(
