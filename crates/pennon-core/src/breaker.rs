@@ -1,7 +1,7 @@
 //! A circuit breaker: after a failure it rejects calls for a while, so that requests do not wait for a server that
 //! is down.
 //!
-//! Redis reads, Redis writes and database reads have separate breakers.
+//! Redis reads, Redis writes, database reads and calls of EventBridge have separate breakers.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

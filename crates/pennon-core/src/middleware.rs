@@ -171,7 +171,8 @@ async fn respond(
 }
 
 /// Replaces a response that exceeds Lambda's limit, which would count as an error of the function. Handlers
-/// shorten lists and large values themselves; only rows written by SQL can still be too large.
+/// shorten lists and large values themselves; rows written by SQL, and the settings in the response to an import, can
+/// still be too large.
 fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
     let Some(size) = size_above_limit(&response) else {
         return Ok(response);

@@ -32,7 +32,7 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
     let mut flags: Vec<Value> = found
         .items
         .iter()
-        .map(|(key, record)| view::definition(key, record))
+        .map(|(key, record)| view::flag(key, record))
         .collect();
     // If the page is too large for a response, large fields are omitted. A smaller page, or the route of the single
     // flag, returns them.

@@ -8,7 +8,7 @@ use pennon_core::store::FlagRecord;
 use serde_json::{Value, json};
 
 /// The body.
-pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
+pub(crate) fn flag(key: &FlagKey, record: &FlagRecord) -> Value {
     let flag = &record.flag;
     let unreadable = flag
         .definition
@@ -36,7 +36,7 @@ pub(crate) fn definition(key: &FlagKey, record: &FlagRecord) -> Value {
 
 /// The response, with the revision as its `ETag`.
 pub(crate) fn answer(status: StatusCode, key: &FlagKey, record: &FlagRecord) -> Response {
-    let mut body = [definition(key, record)];
+    let mut body = [flag(key, record)];
     // Only SQL can store a definition that is larger than a response.
     http::omit_large_fields(&mut body, &["definition", "broken"]);
     let [body] = body;

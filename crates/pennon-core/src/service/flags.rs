@@ -15,7 +15,7 @@ use super::overrides::{
 use super::ramps::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
 use super::schedules::cancel_schedules;
 use super::update::{
-    Change, definition_in, in_definition, reject_ineffective_fields, require_in_use,
+    Change, checked_definition, definition_errors, reject_ineffective_fields, require_in_use,
 };
 use super::validate::{
     check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
@@ -62,7 +62,7 @@ impl FlagService {
         let mut transaction =
             started.map_err(|error| prefer_validation_error(error, || wanted.check_alone()))?;
         let found = transaction.flag(key).await?;
-        let definition = definition_in(&mut transaction, wanted, None).await?;
+        let definition = checked_definition(&mut transaction, wanted, None).await?;
         let mut flag = Flag::default();
         wanted.apply(&mut flag, definition);
         reject_ineffective_fields(wanted, &flag)?;
@@ -424,5 +424,5 @@ async fn validate_stored(
     let settings = transaction.settings().await?.settings;
     Definition::validate(&to_json(definition)?, &settings)
         .map(|_valid| ())
-        .map_err(in_definition)
+        .map_err(definition_errors)
 }

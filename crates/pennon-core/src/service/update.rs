@@ -54,7 +54,7 @@ impl Change {
             None | Some(None) => Ok(()),
             Some(Some(text)) => Definition::validate(text, &settings_for(text))
                 .map(|_valid| ())
-                .map_err(in_definition),
+                .map_err(definition_errors),
         }
     }
 
@@ -165,7 +165,7 @@ impl FlagService {
         // over a missing flag.
         let found = transaction.flag(key).await?;
         let known = found.as_ref().map(|record| &record.flag);
-        let definition = definition_in(&mut transaction, change, known).await?;
+        let definition = checked_definition(&mut transaction, change, known).await?;
         let before = require_in_use(found, key)?;
         expected.check(before.revision)?;
         let mut flag = before.flag.clone();
@@ -192,7 +192,7 @@ pub(super) fn require_in_use(
 
 /// The definition of a change, validated against the settings of its environment and the limits. Values that the
 /// flag already has may exceed the limits.
-pub(super) async fn definition_in(
+pub(super) async fn checked_definition(
     transaction: &mut Transaction,
     change: &Change,
     before: Option<&Flag>,
@@ -201,19 +201,19 @@ pub(super) async fn definition_in(
         return Ok(None);
     };
     let settings = transaction.settings().await?.settings;
-    let definition = Definition::validate(text, &settings).map_err(in_definition)?;
+    let definition = Definition::validate(text, &settings).map_err(definition_errors)?;
     let known = before.and_then(|flag| flag.definition.as_ref());
     let mut problems = check_definition(&definition, known);
     problems.extend(definition.lint(&settings));
     if problems.is_empty() {
         Ok(Some(definition))
     } else {
-        Err(in_definition(problems))
+        Err(definition_errors(problems))
     }
 }
 
 /// Violations of a definition as errors of the field `definition`.
-pub(super) fn in_definition(problems: Vec<Violation>) -> Error {
+pub(super) fn definition_errors(problems: Vec<Violation>) -> Error {
     let mut errors = FieldErrors::default();
     for found in problems {
         errors.add(&format!("definition{}", found.pointer), found.message);
