@@ -22,7 +22,8 @@ const HEALTH_CHECK: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Migrates, waits until the version is healthy, and reports `Succeeded` or `Failed`. Each of the first two steps is
-/// retried for at most `PRE_TRAFFIC_RETRY_LIMIT_MS`; a permanent error of `migrate` is not retried.
+/// retried for at most `PRE_TRAFFIC_RETRY_LIMIT_MS`. `migrate` is not retried if it has run and failed, or if the
+/// permission to invoke it is missing.
 ///
 /// # Errors
 /// If the event is not from CodeDeploy, or the report to CodeDeploy fails: CodeDeploy then cancels the deployment
