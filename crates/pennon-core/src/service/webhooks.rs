@@ -134,8 +134,7 @@ impl FlagService {
     }
 }
 
-/// The webhook with this id. Locks the environment first: audit ids of an environment must be assigned in the
-/// order of the commits.
+/// The webhook with this id. Locks the environment before the webhooks, the same order as their creation.
 pub(super) async fn find_webhook(
     transaction: &mut Transaction,
     id: &str,
