@@ -16,8 +16,8 @@ const PUBLISH_BUDGET: Duration = Duration::from_secs(1);
 /// Rolls back the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for any other event; [`Error::Unavailable`] if the store does not answer; the error of a ramp that
-/// could not be checked.
+/// [`Error::Invalid`] for any other event; [`Error::Unavailable`] if the store does not answer; the error of a ramp
+/// that could not be checked.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let (Some(name), Some(state)) = (text("/alarmData/alarmName"), text("/alarmData/state/value"))

@@ -4,8 +4,8 @@
 //! webhook. `service/deliver` sends those of webhooks. For the event bus, the request sends waiting events after its
 //! commit, within a small time limit, and `reconcile` sends the remaining ones every minute. A row is deleted in the
 //! transaction that claimed it, after the bus accepted the event: if the process ends in between, the event is sent
-//! again. So delivery is at least once, and in order per flag, because only the first undelivered event of a flag can be
-//! claimed.
+//! again. So delivery is at least once, and in order per flag, because only the first undelivered event of a flag can
+//! be claimed.
 
 mod bus;
 

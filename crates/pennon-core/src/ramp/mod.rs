@@ -26,8 +26,8 @@ use crate::environment::Environment;
 pub struct Ramp {
     /// Its id.
     pub id: String,
-    /// Rises with every transition after its creation, and with no other write; the API's `ETag`. A new ramp begins with
-    /// a random number; earlier versions of Pennon began with 1 or with the time in milliseconds.
+    /// Rises with every transition after its creation, and with no other write; the API's `ETag`. A new ramp begins
+    /// with a random number; earlier versions of Pennon began with 1 or with the time in milliseconds.
     pub version: i64,
     /// The plan, as the editor requested it.
     pub plan: Plan,

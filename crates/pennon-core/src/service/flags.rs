@@ -185,9 +185,9 @@ impl FlagService {
     /// # Errors
     /// [`Error::NotFound`] for an unknown entry; [`Error::Conflict`] if the entry holds no usable state, if a present
     /// override names a variant that the flag did not have, if the override in the entry names one that it no longer
-    /// has, if the definition in the entry has metadata that is reserved for files, if a schedule would lose its effect,
-    /// or if a ramp has rolled the flag back; [`Error::PreconditionFailed`]; [`Error::Invalid`] if the definition refers
-    /// to a removed evaluator or a limit would be exceeded; [`Error::RateLimited`] for an override.
+    /// has, if the definition in the entry has metadata that is reserved for files, if a schedule would lose its
+    /// effect, or if a ramp has rolled the flag back; [`Error::PreconditionFailed`]; [`Error::Invalid`] if the
+    /// definition refers to a removed evaluator or a limit would be exceeded; [`Error::RateLimited`] for an override.
     pub async fn revert_flag(
         &self,
         environment: &Environment,

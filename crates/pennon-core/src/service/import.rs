@@ -181,8 +181,8 @@ impl FlagService {
 /// Parses a file for an environment with these settings.
 fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = read_file(import, current)?;
-    // Reserved names are not checked: no file can set one as metadata, and in a merge one that an earlier version stored
-    // has to stay.
+    // Reserved names are not checked: no file can set one as metadata, and in a merge one that an earlier version
+    // stored has to stay.
     if let Some(found) = check_metadata(&file.settings.metadata, &[])
         && file.settings.metadata != current.metadata
     {

@@ -56,9 +56,9 @@ impl FlagService {
         Ok(ramps)
     }
 
-    /// The beginning of this step, if it begins at this time. For a ramp that is not watched yet, the time must be before
-    /// its guards are checked: otherwise an alarm that fires after the check would have an earlier time, and would be
-    /// ignored. The counter of evaluations is read only for a step with a minimum.
+    /// The beginning of this step, if it begins at this time. For a ramp that is not watched yet, the time must be
+    /// before its guards are checked: otherwise an alarm that fires after the check would have an earlier time, and
+    /// would be ignored. The counter of evaluations is read only for a step with a minimum.
     async fn step_start(
         &self,
         step: Option<&Step>,
