@@ -12,14 +12,13 @@ use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::hex::hex;
-use crate::id::random_bytes;
+use crate::id::unguessable_text;
 use crate::key_kind::KeyKind;
 use crate::snapshot::{ApiKey, Snapshot};
 
 const PREFIX: &str = "pennon_";
 /// 32 bytes in base64url, without padding.
 const RANDOM_LENGTH: usize = 43;
-const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// A well-formed key, which need not exist: see [`KeyText::find_in`].
 #[derive(Debug)]
@@ -64,12 +63,10 @@ impl KeyText {
     /// # Errors
     /// [`Error::Internal`] if the operating system provides no random numbers.
     pub fn generate(kind: KeyKind, environment: &Environment) -> Result<Self, Error> {
-        let mut bytes = [0; 32];
-        random_bytes(&mut bytes)?;
         let text = format!(
             "{PREFIX}{}_{environment}_{}",
             kind_name(kind),
-            base64url(&bytes)
+            unguessable_text()?
         );
         Ok(Self {
             environment: environment.clone(),
@@ -133,20 +130,6 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     let pairs = one.iter().zip(other);
     let difference = pairs.fold(0, |seen, (a, b)| black_box(seen | (a ^ b)));
     one.len() == other.len() && difference == 0
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        // n bytes become n + 1 letters.
-        for letter in 0..=group.len() {
-            let index = (bits >> (18 - 6 * letter)) & 63;
-            text.push(char::from(BASE64URL[index as usize]));
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -216,14 +199,6 @@ mod tests {
         text.push(last);
         let other = KeyText::parse(&text).expect("well-formed");
         assert!(other.find_in(&snapshot).is_none());
-    }
-
-    #[test]
-    fn base64url_matches_rfc_4648() {
-        for (text, expected) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64url(text.as_bytes()), expected);
-        }
-        assert_eq!(base64url(&[0xff, 0xef]), "_-8");
     }
 }
 
