@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pennon_core::counts::{Counts, Tally};
-use pennon_core::http::unique_id;
 use pennon_core::https::Https;
+use pennon_core::id::unique_id;
 use pennon_core::key_kind::KeyKind;
 use pennon_core::moment::Moment;
 use pennon_core::ofrep::ApiClient;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use pennon_core::api_key::KeyText;
 use pennon_core::config::Secret;
 use pennon_core::environment::Environment;
-use pennon_core::http::{unguessable_id, unique_id};
+use pennon_core::id::{unguessable_id, unique_id};
 use pennon_core::key_kind::KeyKind;
 
 use crate::settings::{Settings, parse_api_key};

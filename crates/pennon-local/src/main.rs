@@ -26,7 +26,7 @@ use pennon_core::auth::Role;
 use pennon_core::config::{Config, ConfigWarning, SecretSource, process_arguments};
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
-use pennon_core::http;
+use pennon_core::id::unique_id;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
 use pennon_core::service::FlagService;
@@ -328,7 +328,7 @@ async fn count(app: &App) {
     if counts.is_empty() {
         return;
     }
-    let batch = http::unique_id();
+    let batch = unique_id();
     let counted = store.count(&batch, &counts, SystemTime::now());
     if let Err(error) = counted.await {
         tracing::warn!(%error, "evaluations could not be counted");

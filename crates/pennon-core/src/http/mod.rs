@@ -39,7 +39,6 @@ pub use route::{
 };
 pub use settings::{fractional, parse_settings, parse_settings_with_users};
 
-pub use crate::id::{unguessable_id, unique_id};
 use lambda_http::http::StatusCode;
 
 use crate::service::{Reading, Source};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pennon_core::config::{Secret, process_environment};
-use pennon_core::http::unique_id;
+use pennon_core::id::unique_id;
 use serde_json::{Value, json};
 
 use super::notify;
