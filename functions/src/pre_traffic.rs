@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pennon_core::app::App;
-use pennon_core::aws::{Aws, CallError, FunctionVersion};
+use pennon_core::aws::{Aws, CallError, QualifiedFunction};
 use pennon_core::error::Error;
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
     let Some(arn) = &app.config.pre_traffic.migrate_function else {
         return Ok(());
     };
-    let version = FunctionVersion::parse(arn)
+    let version = QualifiedFunction::parse_version(arn)
         .ok_or("MIGRATE_FUNCTION_ARN is not the ARN of a function's version")?;
     let attempt = || async {
         let done = aws.invoke(&version, &json!({}), MIGRATION).await?;
@@ -74,7 +74,7 @@ async fn migrate(app: &App, aws: &Aws) -> Result<(), String> {
 async fn wait_until_healthy(app: &App, aws: &Aws) -> Result<(), String> {
     let arn = app.config.pre_traffic.health_function.as_deref();
     let version = arn
-        .and_then(FunctionVersion::parse)
+        .and_then(QualifiedFunction::parse_version)
         .ok_or("HEALTH_FUNCTION_ARN is not the ARN of a function's version")?;
     let attempt = || async {
         let response = aws.invoke(&version, &health_event(), HEALTH_CHECK).await;

@@ -63,9 +63,10 @@ pub struct Aws {
 
 /// A published version or an alias of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionVersion {
+pub struct QualifiedFunction {
     name: String,
-    version: String,
+    /// The number of the version, or the name of the alias.
+    qualifier: String,
 }
 
 /// Why a call failed. The text is for the log.
@@ -114,27 +115,27 @@ pub(crate) fn error_code(body: &[u8]) -> String {
     code.rsplit('#').next().unwrap_or(code).to_owned()
 }
 
-impl FunctionVersion {
+impl QualifiedFunction {
     /// Parses `arn:…:lambda:<region>:<account>:function:<name>:<version>`. An ARN without a version is rejected: it
     /// would invoke the newest code, which need not be the version that the deployment shifts traffic to.
     #[must_use]
-    pub fn parse(arn: &str) -> Option<Self> {
-        let found = Self::parse_qualified(arn)?;
-        let is_number = found.version.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then_some(found)
+    pub fn parse_version(arn: &str) -> Option<Self> {
+        Self::parse(arn).filter(Self::is_version)
     }
 
     /// Parses `arn:…:lambda:<region>:<account>:function:<name>:<alias>`.
     #[must_use]
     pub fn parse_alias(arn: &str) -> Option<Self> {
-        let found = Self::parse_qualified(arn)?;
-        let is_number = found.version.bytes().all(|byte| byte.is_ascii_digit());
-        (!is_number).then_some(found)
+        Self::parse(arn).filter(|found| !found.is_version())
     }
 
-    fn parse_qualified(arn: &str) -> Option<Self> {
+    fn is_version(&self) -> bool {
+        self.qualifier.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
+    fn parse(arn: &str) -> Option<Self> {
         let parts: Vec<&str> = arn.split(':').collect();
-        let ["arn", _, "lambda", _, _, "function", name, version] = parts.as_slice() else {
+        let ["arn", _, "lambda", _, _, "function", name, qualifier] = parts.as_slice() else {
             return None;
         };
         let is_plain = |text: &str| {
@@ -142,9 +143,9 @@ impl FunctionVersion {
             !text.is_empty()
                 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
-        (is_plain(name) && is_plain(version)).then(|| Self {
+        (is_plain(name) && is_plain(qualifier)).then(|| Self {
             name: (*name).to_owned(),
-            version: (*version).to_owned(),
+            qualifier: (*qualifier).to_owned(),
         })
     }
 }
@@ -187,19 +188,19 @@ impl Aws {
             .await
     }
 
-    /// Invokes a version with an event and returns its result.
+    /// Invokes a version or an alias of a function with an event, and returns its result.
     ///
     /// # Errors
     /// If the invocation or the function fails, or takes longer than `within`.
     pub async fn invoke(
         &self,
-        function: &FunctionVersion,
+        function: &QualifiedFunction,
         event: &Value,
         within: Duration,
     ) -> Result<Value, CallError> {
         let path = format!(
             "/2015-03-31/functions/{}/invocations?Qualifier={}",
-            function.name, function.version
+            function.name, function.qualifier
         );
         let headers = [("x-amz-invocation-type", "RequestResponse")];
         let url = format!("{}{path}", self.endpoint(&LAMBDA));
@@ -454,9 +455,9 @@ mod tests {
     #[test]
     fn an_arn_without_a_published_version_is_rejected() {
         let arn = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:7";
-        let found = FunctionVersion::parse(arn);
+        let found = QualifiedFunction::parse_version(arn);
         assert_eq!(
-            found.map(|it| (it.name, it.version)),
+            found.map(|it| (it.name, it.qualifier)),
             Some(("pennon-health".to_owned(), "7".to_owned()))
         );
         for wrong in [
@@ -468,10 +469,10 @@ mod tests {
             "arn:aws:lambda:us-east-1:123456789012:function:a/b:7",
             "arn:aws:s3:us-east-1:123456789012:function:pennon-health:7",
         ] {
-            assert_eq!(FunctionVersion::parse(wrong), None, "{wrong}");
+            assert_eq!(QualifiedFunction::parse_version(wrong), None, "{wrong}");
         }
         let alias = "arn:aws:lambda:us-east-1:123456789012:function:pennon-health:live";
-        assert!(FunctionVersion::parse_alias(alias).is_some());
-        assert_eq!(FunctionVersion::parse_alias(arn), None);
+        assert!(QualifiedFunction::parse_alias(alias).is_some());
+        assert_eq!(QualifiedFunction::parse_alias(arn), None);
     }
 }

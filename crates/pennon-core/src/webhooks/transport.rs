@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Failure, Message, Reach, Sender};
-use crate::aws::{Aws, FunctionVersion};
+use crate::aws::{Aws, QualifiedFunction};
 
 /// The time limit of one request to a webhook. All requests of an invocation are sent at the same time.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub enum Transport {
         /// Signs the invocations.
         aws: Box<Aws>,
         /// The alias of the function.
-        function: FunctionVersion,
+        function: QualifiedFunction,
     },
     /// Not at all, for this reason.
     Absent(String),
@@ -49,7 +49,7 @@ impl Transport {
                     .to_owned(),
             );
         }
-        let Some(function) = FunctionVersion::parse_alias(arn) else {
+        let Some(function) = QualifiedFunction::parse_alias(arn) else {
             return Self::Absent(
                 "SEND_WEBHOOKS_FUNCTION_ARN is not the ARN of a function's alias".to_owned(),
             );
