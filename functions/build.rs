@@ -12,7 +12,7 @@ use zopfli::{Format, Options};
 const FROM: &str = "../console/dist";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let to = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let to = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set; run this script with cargo")?;
     let to = Path::new(&to);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(FROM)? {

@@ -1,4 +1,4 @@
-//! Compresses the certificates of RDS, half of whose bytes every function would otherwise load for nothing.
+//! Compresses the certificates of RDS to less than half their size, because every function loads them with its program.
 
 use std::error::Error;
 use std::fs::File;
@@ -10,7 +10,7 @@ use zopfli::{Format, Options};
 const RDS_AUTHORITIES: &str = "certs/rds.pem";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let to = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let to = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set; run this script with cargo")?;
     let compressed = File::create(Path::new(&to).join("rds.pem.gz"))?;
     let plain = File::open(RDS_AUTHORITIES)?;
     zopfli::compress(Options::default(), Format::Gzip, plain, compressed)?;

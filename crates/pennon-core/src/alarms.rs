@@ -21,9 +21,9 @@ const NAMES_PER_CALL: usize = 100;
 pub const MAX_NAME: usize = 255;
 /// The rule of a composite alarm may name composite alarms. This many levels below an alarm are looked up.
 const MAX_NESTING: usize = 3;
-/// The minimum for the evaluation of an alarm: metrics arrive minutes late.
+/// A shorter evaluation interval counts as this long, because metrics arrive minutes late.
 const MIN_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// The longest evaluation that CloudWatch supports: a week.
+/// The longest evaluation interval that CloudWatch supports: a week.
 pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The source of the states of alarms.
@@ -237,7 +237,7 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
 }
 
 /// The names in the rule of a composite alarm, such as `ALARM("errors") AND NOT OK(latency)`. Other words of the rule
-/// may be among them, which matters only if an alarm has that name: its evaluation then counts as well.
+/// may be among them, which matters only if an alarm has that name: its evaluation interval then counts too.
 fn names_in(rule: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut piece = String::new();
@@ -260,7 +260,7 @@ fn names_in(rule: &str) -> BTreeSet<String> {
     names
 }
 
-/// Gives each composite alarm the longest evaluation of the alarms in its rule.
+/// Gives each composite alarm the longest evaluation interval of the alarms in its rule.
 fn widen(alarms: &mut BTreeMap<String, Alarm>) {
     for _level in 0..MAX_NESTING {
         let windows = alarms.iter().map(|(name, it)| (name.clone(), it.window));

@@ -19,8 +19,8 @@ use crate::snapshot::fragments::{Choice, Fragments};
 const ENTRIES_PER_LINE: usize = 2;
 /// More entries are written only if the last line with counts is at least this old.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// Limit on the bytes of keys and variants in one line. With their escapes and the counts, a line stays below
-/// 128 KiB; CloudWatch accepts events of 1 MB.
+/// Limit on the bytes of keys and variants in one line. With usual names, the line stays below 128 KiB. CloudWatch
+/// accepts events of 1 MB, which leaves room for the JSON of very short names and for escapes.
 const MAX_BYTES: usize = 50_000;
 /// Limit on the entries that an instance keeps: twenty thousand flags with five variants each. Further
 /// variants are not counted.

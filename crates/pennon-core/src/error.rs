@@ -71,7 +71,8 @@ pub enum Error {
         /// The methods of the path, as in the header `Allow`.
         allow: String,
     },
-    /// Neither the cache nor the database answers, and the instance has no snapshot. A retry may succeed.
+    /// The store, or a service of AWS that the request needs, is unavailable, and no snapshot can replace it. A retry
+    /// may succeed.
     #[error("flags cannot be read or changed right now: {0}")]
     Unavailable(String),
     /// The file of the local store cannot be read or written. The text says where and why; callers of the local

@@ -1,4 +1,4 @@
-//! HTTPS clients: for the issuer of tokens, for calls to AWS, and for webhooks. Only this module
+//! HTTPS clients: for the issuer of tokens, for calls to AWS, for webhooks, and for the extension. Only this module
 //! uses the clients of hyper.
 
 mod guarded;
@@ -20,7 +20,7 @@ use crate::tls::{self, Authorities};
 pub use guarded::Reach;
 pub(crate) use guarded::{Guarded, PostError};
 
-/// The default limit of a response. Key sets and reports have a few kilobytes.
+/// The default limit of a response. Key sets, discovery documents and tokens have a few kilobytes.
 const MAX_RESPONSE_SIZE: usize = 256 * 1024;
 
 /// A client that verifies certificates and does not follow redirects.
@@ -107,7 +107,7 @@ impl Https {
     ///
     /// # Errors
     /// A message for the log: no connection, a timeout, or a response that is too large.
-    pub(crate) async fn send(
+    async fn send(
         &self,
         request: Request<Full<Bytes>>,
         within: Duration,

@@ -1,6 +1,6 @@
 //! Code that all functions of Pennon share.
 //!
-//! [`App::cold_start`](app::App::cold_start) reads the configuration and secrets and creates the Redis pool and the
+//! [`App::cold_start`](app::App::cold_start) reads the configuration and secrets and opens the cache and the
 //! store, once per instance. [`service`] reads and changes flags in [`cache`] and [`store`], [`http`] parses requests
 //! and writes responses, and [`lambda`] runs a handler on AWS Lambda. `pennon-eval` evaluates flags.
 //!

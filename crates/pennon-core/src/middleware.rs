@@ -251,7 +251,11 @@ fn report(error: &Error, context: &RequestContext) {
         Error::RouteNotFound => "route_not_found",
         Error::MethodNotAllowed { .. } => "method_not_allowed",
         Error::Unavailable(why) | Error::StoreFile(why) => {
-            tracing::error!(domain = "config", error = %why, "the request failed because the store is unavailable");
+            tracing::error!(
+                domain = "config",
+                error = %why,
+                "the request failed because the store or a service is unavailable"
+            );
             "unavailable"
         }
         Error::TooLarge { .. } | Error::ResponseTooLarge(_) => "too_large",

@@ -1,7 +1,7 @@
 //! The context of a request: its arrival, its budget and its trace.
 //!
-//! Depends only on these, so that both the cache and the service can use it. The trace is for the log line; no
-//! decision depends on it.
+//! It imports no other module, so that both the cache and the service can use it. The trace is for the log line
+//! and for `X-Unknown-Environment`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

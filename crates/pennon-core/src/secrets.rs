@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 2;
 /// The pause before another attempt.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Reads and writes secrets. The client is created when the first secret is read.
+/// Reads and writes secrets. The client is created with the first call.
 #[derive(Default)]
 pub struct Secrets {
     aws: OnceLock<Result<Aws, String>>,

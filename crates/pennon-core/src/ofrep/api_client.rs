@@ -1,4 +1,5 @@
-//! Authentication by API key. Closed by default: a request without a key is rejected.
+//! Authentication by API key. A request without a key is rejected, except on the public config routes while
+//! `PUBLIC_CONFIG_ROUTES` is `open`.
 
 use std::time::SystemTime;
 

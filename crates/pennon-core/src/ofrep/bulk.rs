@@ -187,7 +187,7 @@ impl ApiClient {
     }
 
     /// Evaluates and counts, unless the caller has the response. If a rule reads the time, only the response shows
-    /// whether the caller has it. `evaluate` gets whether to make the body as a JSON string.
+    /// whether the caller has it. The argument of `evaluate` says whether to write the body as a JSON string.
     fn answer<'a>(
         &self,
         incoming: &Incoming,

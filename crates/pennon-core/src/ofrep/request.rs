@@ -72,7 +72,7 @@ fn invalid(details: impl Into<String>) -> Failure {
     Failure::new(Code::InvalidContext, details)
 }
 
-/// Hashes a value in an unambiguous form: a letter for its type, lengths before strings and lists, fields sorted by
+/// Hashes a value in an unambiguous form: a character for its type, lengths before strings and lists, fields sorted by
 /// name.
 fn digest(value: &Value, hasher: &mut Sha256) {
     let mut text = |letter: &str, text: &str| {

@@ -21,7 +21,7 @@ pub enum Metric {
     DatabaseLoads,
     /// Responses with flags that neither Redis nor PostgreSQL could confirm.
     StaleAnswers,
-    /// Fills that Redis rejected because the entry had been invalidated.
+    /// Fills that Redis rejected because their lease had expired, or a change or another fill had deleted it.
     FillsRefused,
     /// Unreadable flags, overrides, settings and API keys of the environment. Only written if there are any, so that
     /// the metric costs nothing otherwise.

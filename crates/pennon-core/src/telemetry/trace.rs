@@ -137,7 +137,7 @@ impl Trace {
         self.lock().database_loads += 1;
     }
 
-    /// Counts a fill that Redis rejected because the entry had been invalidated.
+    /// Counts a fill that Redis rejected because its lease had expired, or a change or another fill had deleted it.
     pub fn fill_refused(&self) {
         self.lock().fills_refused += 1;
     }
