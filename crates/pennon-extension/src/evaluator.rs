@@ -40,7 +40,7 @@ struct State {
     flags: Option<Flags>,
     /// When the request was sent whose response confirmed the flags. None for flags of a file.
     checked: Option<Moment>,
-    /// When the last check began, if it failed.
+    /// When the last check began, if it failed or the service could not confirm the flags.
     failed: Option<Moment>,
     key_rejected: bool,
     check: Option<Check>,

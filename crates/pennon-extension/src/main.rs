@@ -189,7 +189,9 @@ async fn start(
     let evaluator = Arc::new(Evaluator::new(settings, client));
     let address = address.unwrap_or_else(|| format!("{}:{}", Ipv4Addr::LOCALHOST, settings.port));
     let listener = TcpListener::bind(&address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}; PENNON_PORT chooses another port")
+        format!(
+            "cannot listen on {address}: {error}; PENNON_PORT or --listen chooses another address"
+        )
     })?;
     tokio::spawn(server::serve(listener, evaluator.clone()));
     Ok(evaluator)

@@ -42,7 +42,8 @@ pub(crate) struct Flags {
     pub(crate) etag: String,
 }
 
-/// The answer to a request for flags. `confirmed` is false if the service answered from memory, without its database.
+/// The answer to a request for flags. `confirmed` is false if the response is marked `stale`: neither the cache nor the
+/// database of the service could confirm the flags.
 pub(crate) enum Fetched {
     /// The flags still have the tag of the request.
     Unchanged { confirmed: bool },

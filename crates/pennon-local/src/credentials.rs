@@ -179,7 +179,7 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(plain)
 }
 
-/// Generates the missing credentials and writes the file. If another server has written the file in the
+/// Generates the missing credentials and writes the file. If there was none and another server has created it in the
 /// meantime, that file is used.
 fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, String> {
     let explain =

@@ -110,7 +110,7 @@ async fn run() -> Result<(), String> {
     for ConfigWarning(text) in warnings {
         tracing::warn!("{text}");
     }
-    // All callers are on this machine, so they may evaluate flags for any user.
+    // This server is for one person's machine, so its callers may evaluate flags for any user.
     config.auth.trust_user_id_parameter = true;
     "local".clone_into(&mut config.stage);
 

@@ -1,4 +1,4 @@
-//! `pennon-local token`: tokens of viewers and editors, to try their roles on this machine.
+//! `pennon-local token`: tokens with one role, to try what each role may do on this machine.
 //!
 //! A token is a role and a MAC of it by the admin token, such as `editor:staging.X2bq…`. So the server stores none, and
 //! all of them end with the admin token.

@@ -24,7 +24,8 @@ use crate::throttle::Throttle;
 /// How many bytes of a body above the limit are read before the response.
 const MAX_DISCARDED_SIZE: usize = 10 * http::MAX_BODY_SIZE;
 
-/// What API Gateway checks on AWS: tokens, keys and rates.
+/// What the checks before a handler need: those of API Gateway (tokens and rates), and those of this server alone
+/// (browsers and its own API key).
 pub(crate) struct Gateway {
     /// The address of this server, as configured.
     pub(crate) listen: String,

@@ -12,7 +12,7 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// A full bucket for `rate` requests per second. The burst is the number of tokens of one second.
+    /// A full bucket for `rate` requests per second. The burst is the number of tokens of one second, at least one.
     pub(crate) fn new(rate: f64) -> Self {
         let burst = rate.max(1.0);
         Self {
@@ -22,7 +22,7 @@ impl Throttle {
         }
     }
 
-    /// Takes a token. Without one, returns the seconds until the next, rounded up.
+    /// Takes a token. Without one, returns a number of whole seconds after which there is one.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, since) = *state;

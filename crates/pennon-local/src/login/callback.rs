@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 /// The time limit for delivering the last page to the browser.
 const LAST_PAGE: Duration = Duration::from_secs(2);
 
-/// A bound port.
+/// The bound port to which the issuer redirects the browser.
 pub(super) struct Callback {
     listener: TcpListener,
     address: SocketAddr,
@@ -29,7 +29,7 @@ struct Expected {
 }
 
 impl Callback {
-    /// Listens on the first free port of the loopback interface.
+    /// Listens on the first of these ports that is free on the loopback interface.
     pub(super) async fn listen(ports: &[u16]) -> Result<Self, String> {
         for port in ports {
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).await {
@@ -43,7 +43,7 @@ impl Callback {
     }
 
     /// The redirect URI.
-    pub(super) fn address(&self) -> String {
+    pub(super) fn redirect_uri(&self) -> String {
         format!("http://{}/callback", self.address)
     }
 

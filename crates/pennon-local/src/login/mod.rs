@@ -79,7 +79,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
 
 async fn sign_in(issuer: &Issuer, options: &Options) -> Result<Session, String> {
     let callback = Callback::listen(&options.ports).await?;
-    let attempt = issuer.begin(callback.address())?;
+    let attempt = issuer.begin(callback.redirect_uri())?;
     notify(&format!("Sign in at\n\n  {}\n", attempt.url));
     if options.open_browser {
         open(attempt.url.as_str());
