@@ -30,11 +30,11 @@ const duration = __ENV.DURATION || '30s';
 const pause = Number(__ENV.PAUSE || 0);
 const latency = Number(__ENV.LATENCY || 50);
 const apiKey = __ENV.KEY || '';
-// That of the key, pennon_<kind>_<environment>_<43 characters>.
+// The environment in the key, pennon_<kind>_<environment>_<43 characters>.
 const environment = apiKey.slice(0, -44).replace(/^pennon_[a-z]+_/, '') || 'production';
 const admin = { Authorization: `Bearer ${__ENV.TOKEN}`, 'Content-Type': 'application/json' };
 
-// What the cache answered, among the reads.
+// The share of reads that the cache answered.
 const hits = new Rate('cache_hits');
 
 export const options = {
