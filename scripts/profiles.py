@@ -101,7 +101,8 @@ def profiles():
     while missing:
         profile = {}
         for name in names:
-            # The value that covers most missing pairs with those chosen before, then the one that most pairs lack.
+            # The value that forms most missing pairs with those chosen before, and among equals the one in most missing
+            # pairs of all.
             profile[name] = max(
                 CHOICES[name],
                 key=lambda value: (
@@ -271,7 +272,7 @@ def findings_of(document):
 def all_forms(documents):
     """A document with every form that a resource or an output has in some profile.
 
-    cfn-lint checks each form by itself, so it need not check those that profiles share again for each profile.
+    cfn-lint checks each form by itself, so it checks a form that several profiles share only once.
     """
     whole = {**documents[0], "Resources": {}, "Outputs": {}}
     for section in ("Resources", "Outputs"):

@@ -79,7 +79,7 @@ Settings are environment variables:
   PENNON_FLAGS_FILE              the file with the flags (flags.json)
   PENNON_ADMIN_TOKEN             the admin's bearer token (generated, and stored in flags.json.secrets)
   PENNON_API_KEY                 the API key for OpenFeature SDKs (generated and stored in the same way)
-  PENNON_EVALUATIONS_PER_SECOND  the rate limit of OpenFeature requests; others get 429 (no limit)
+  PENNON_EVALUATIONS_PER_SECOND  the rate above which OpenFeature requests get 429 (no limit)
   PENNON_WEBHOOKS                anywhere accepts webhook URLs of any address, over HTTP too (public)
   DATABASE_URL                   a PostgreSQL database for the flags, instead of the file
   REDIS_URL                      a Redis that caches the flags

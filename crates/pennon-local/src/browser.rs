@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use pennon_core::error::Error;
 use url::{Host, Url};
 
-/// Whether a request says that it is from a script of a page. A page may omit these headers in a `GET` under DNS
-/// rebinding, but it has no token to send.
+/// Whether a request says that it is from a script of a page. Under DNS rebinding, a browser may omit these headers in
+/// a `GET`, but the page has no token to send.
 pub(crate) fn is_from_script(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }

@@ -199,7 +199,7 @@ impl ApiClient {
         if !depends_on_time && incoming.has_current(tag) {
             return not_modified(tag);
         }
-        // The tag then contains a hash of the body, which must be the same however it is sent.
+        // If a rule reads the time, the tag contains a hash of the body, which must be the same however it is sent.
         let as_json_string = !depends_on_time && incoming.takes_json_string();
         let (response, served) = evaluate(as_json_string);
         let response = with_etag(response, tag, depends_on_time, |tag| {

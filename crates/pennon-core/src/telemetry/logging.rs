@@ -64,7 +64,7 @@ pub fn start_logging(style: LogStyle) {
 }
 
 /// Libraries whose events this crate logs too, with more context. At TRACE, the Lambda runtime logs whole events, with
-/// tokens and API keys. So no directive applies to them.
+/// tokens and API keys. So directives for these libraries are ignored.
 const SILENCED: [(&str, LevelFilter); 2] = [
     ("fred", LevelFilter::OFF),
     ("lambda_runtime", LevelFilter::ERROR),

@@ -23,7 +23,7 @@ pub(super) struct Session {
     pub(super) access_token: Secret,
     pub(super) id_token: Secret,
     pub(super) refresh_token: Option<Secret>,
-    /// When the access token and the id token expire, in seconds since 1970.
+    /// When the access token expires, in seconds since 1970. The id token is assumed to expire at the same time.
     pub(super) expires_at: u64,
 }
 
