@@ -55,7 +55,7 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let printed = match arguments::parse(&process_arguments()) {
-        Ok(Command::Login(options)) => return sign_in(*options).await,
+        Ok(Command::Login(options)) => return print_outcome(login::run(*options).await),
         Ok(Command::Token(role)) => return print_outcome(token_of(&role).map(Some)),
         Ok(Command::Help(text)) => Some(text),
         Ok(Command::Version) => Some(arguments::VERSION),
@@ -77,10 +77,6 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-async fn sign_in(options: login::Options) -> ExitCode {
-    print_outcome(login::run(options).await)
 }
 
 /// The token of a role at the server with the same settings.
