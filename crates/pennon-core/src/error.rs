@@ -56,7 +56,7 @@ pub enum Error {
     /// The caller must name the state that it wants to replace (`If-Match`).
     #[error("If-Match is missing")]
     PreconditionRequired,
-    /// Too many changes; the caller can retry later.
+    /// Too many changes, or on the local server too many evaluations; the caller can retry later.
     #[error("too many changes; try again in {retry_after} s")]
     RateLimited {
         /// Whole seconds, at least one.
