@@ -75,7 +75,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::Context;
+    use crate::{Context, UserId};
 
     fn example() -> Value {
         json!({
@@ -174,5 +174,11 @@ mod tests {
         let context = Context::parse(context).expect("a context");
         let evaluation = rules.evaluate("typed", &context, 0).expect("a value");
         assert_eq!(evaluation.value, Some(&json!(0.1)));
+        // Only by SHA-256 with the salt is this user in a bucket below 25.
+        let user = UserId::parse("user-1");
+        let is_on = |user: Option<&UserId>| rules.is_on("simple", &Context::of(user), 0);
+        assert_eq!(is_on(user.as_ref()), Some(true));
+        // With the defaults `existing`, it would be on without a user.
+        assert_eq!(is_on(None), Some(false));
     }
 }

@@ -101,11 +101,12 @@ fn an_exported_or_local_file_is_read_as_the_same_flags() {
         ]
         .into();
     }
+    let again = write(&flags, &settings, Form::Export);
+    assert_eq!(again, exported, "an export has no overrides");
     let local = write(&flags, &settings, Form::Local);
     assert!(local["flags"]["simple-30"].get("variants").is_none());
     let read = read_new(&local).expect("a local file");
     assert_eq!((read.flags, read.settings), (flags, settings));
-    assert!(!exported.to_string().contains("alice"), "names of people");
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn the_bucketing_of_a_flag_is_validated() {
     ] {
         let found = violations(&file);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].to_lowercase().contains(expected), "{found:?}");
+        assert!(found[0].starts_with(expected), "{found:?}");
     }
 }
 
