@@ -89,10 +89,7 @@ impl Failure {
             ),
             EvaluationError::Parse(why) => Self::new(
                 Code::ParseError,
-                with_details(
-                    format!("The definition of flag '{key}' cannot be used"),
-                    why,
-                ),
+                with_details(format!("Data that flag '{key}' needs cannot be used"), why),
             ),
             EvaluationError::General(why) => Self::new(
                 Code::General,

@@ -50,10 +50,11 @@ pub enum EvaluationError {
     /// The flag buckets callers by their targeting key, and the context has none.
     #[error("the flag buckets callers by targetingKey, and the context has none")]
     TargetingKeyMissing,
-    /// The definition of the flag is invalid.
-    #[error("the definition is invalid: {0}")]
+    /// Stored data that the value depends on is invalid: the definition, an override, the settings of the environment
+    /// or the defaults of the installation.
+    #[error("stored data is invalid: {0}")]
     Parse(String),
-    /// The rule failed, or selected a variant that does not exist.
+    /// The rule failed, the selected variant does not exist, or the request has no steps left.
     #[error("{0}")]
     General(String),
 }
