@@ -87,7 +87,7 @@ impl Context {
 
     /// Whether the context has no attributes.
     pub(crate) fn is_empty(&self) -> bool {
-        self.attributes.is_empty() && self.user.is_none()
+        self.attributes.is_empty()
     }
 
     pub(crate) fn attributes(&self) -> &Map<String, Value> {

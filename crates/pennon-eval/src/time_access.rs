@@ -12,7 +12,7 @@ pub(crate) fn may_read_time(rule: &Value) -> bool {
         Value::String(text) => text.contains(TIME),
         Value::Array(items) => items.iter().any(may_read_time),
         Value::Object(fields) => fields.iter().any(|(name, value)| {
-            let is_computed_path = ["var", "val"].contains(&name.as_str()) && is_computed(value);
+            let is_computed_path = name == "var" && is_computed(value);
             is_computed_path || may_read_time(value)
         }),
     }
