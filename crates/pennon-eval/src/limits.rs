@@ -19,8 +19,8 @@ pub(crate) const DATA_DEPTH: usize = 32;
 /// The maximum number of values of a context.
 pub(crate) const CONTEXT_NODES: usize = 10_000;
 
-/// The maximum number of steps of one evaluation. Each evaluated operator, each visited item of a list and each
-/// [`BYTES_PER_STEP`] bytes of text count as one step. All steps together take about two milliseconds.
+/// The maximum number of steps of one evaluation. Each evaluated operator or constant, each visited item of a list and
+/// each [`BYTES_PER_STEP`] bytes of text count as one step. All steps together take about two milliseconds.
 pub(crate) const STEPS: u32 = 100_000;
 
 /// The number of bytes of text that count as one step.
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_states_every_limit() {
+    fn the_documentation_states_the_limits_of_rules_contexts_and_steps() {
         let manual = include_str!("../../../docs/targeting.md");
         assert_eq!(
             (RULE_NODES, CONTEXT_NODES, STEPS),
             (50_000, 10_000, 100_000)
         );
         for limit in [
-            format!("| {RULE_DEPTH} operations |"),
+            format!("| {RULE_DEPTH} levels |"),
             format!("| {DATA_DEPTH} |"),
             format!("{BYTES_PER_STEP} bytes of text"),
             "| 50,000 values |".to_owned(),
