@@ -141,7 +141,7 @@ pub(crate) fn anonymous_rollout(value: &Value, problems: &mut Violations) -> Opt
     anonymous
 }
 
-/// Parses the setting `bucketing`.
+/// Parses `bucketing`, of settings or of a flag.
 pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Bucketing> {
     let bucketing = value.as_str().and_then(Bucketing::named);
     if bucketing.is_none() {
@@ -152,7 +152,7 @@ pub(crate) fn bucketing(value: &Value, problems: &mut Violations) -> Option<Buck
 
 impl Settings {
     /// Returns every `fractional` whose weights select no variant, with a JSON pointer into `evaluators`.
-    /// Empty for an evaluator that does not compile.
+    /// Evaluators that do not compile are left out.
     #[must_use]
     pub fn lint(&self) -> Vec<Violation> {
         let mut problems = Violations::default();

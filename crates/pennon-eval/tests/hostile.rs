@@ -257,7 +257,7 @@ fn the_deepest_rule_that_compiles_runs_on_a_small_stack() {
         rule = json!({"!": [rule]});
     }
     let definition = json!({"variants": {"a": 1}, "targeting": rule});
-    Definition::validate(&definition, &Settings::default()).expect("within the bounds");
+    Definition::validate(&definition, &Settings::default()).expect("within the limits");
     let rules = compile(&flag(rule), &Settings::default());
     let small = std::thread::Builder::new().stack_size(512 * 1024);
     let run = move || rules.evaluate("flag", &Context::default(), 0).is_err();

@@ -1,9 +1,9 @@
 //! Writes an environment as a document that flagd's engines evaluate as Pennon does.
 //!
-//! An export keeps everything for an import, but flagd does not know overrides and SHA-256, and returns the default of
+//! An export keeps everything for an import, but flagd knows neither overrides nor SHA-256, and returns the default of
 //! the application for a disabled flag. This document is for evaluation only: overrides are part of the rules, and
-//! flags that an engine would evaluate differently are left out and named in the metadata. Fields that evaluation does
-//! not need are left out too: the Python engine rejects the whole document for an unknown field of one flag.
+//! flags that an engine would evaluate differently are left out and named in the metadata. Fields of a flag that
+//! evaluation does not need are left out too: the Python engine rejects the whole document for an unknown one.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

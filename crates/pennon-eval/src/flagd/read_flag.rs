@@ -65,7 +65,7 @@ pub(super) fn read_flag(
     flag.description = merge(DESCRIPTION, description, own.description, problems);
     let in_metadata = own.rollout.is_some();
     let rollout = merge(ROLLOUT, rollout, own.rollout, problems);
-    let ineffective = [(SALT, salt.is_some()), (BUCKETING, bucketing.is_some())];
+    let simple_only = [(SALT, salt.is_some()), (BUCKETING, bucketing.is_some())];
     flag.salt = merge(SALT, salt, own.salt, problems);
     flag.bucketing = merge(BUCKETING, bucketing, own.bucketing, problems);
     if let Some(rollout) = rollout {
@@ -91,7 +91,7 @@ pub(super) fn read_flag(
             let why = "is required, or rolloutPercentage for a simple flag";
             problems.add_at("/variants", why);
         }
-        for (name, _) in ineffective.into_iter().filter(|(_, is_set)| *is_set) {
+        for (name, _) in simple_only.into_iter().filter(|(_, is_set)| *is_set) {
             let why = "has no effect on a flag with variants, only with rolloutPercentage";
             problems.add_at(&format!("/{name}"), why);
         }

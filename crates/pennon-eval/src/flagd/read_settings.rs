@@ -16,7 +16,7 @@ pub(super) fn put(into: &mut Map<String, Value>, new: Map<String, Value>, mode: 
 }
 
 /// Parses the metadata of a file. `pennon.fractional`, `pennon.anonymousRollout` and `pennon.bucketing` are settings;
-/// if there are no other fields, the metadata of the environment does not change. Other fields that begin with
+/// metadata with only these fields does not change the metadata of the environment. Other fields that begin with
 /// `pennon.` are metadata without a meaning in Pennon: `keep` records their JSON pointers for `File::kept`.
 pub(super) fn read_file_metadata(
     value: &Value,

@@ -231,7 +231,8 @@ mod fuzz {
     #[test]
     fn the_encoding_equals_that_of_another_encoder() {
         let examples = [
-            // The smallest and the largest subnormal number of half precision, and their neighbours.
+            // The smallest and the largest subnormal number of half precision, their neighbours, and a number above
+            // the largest one of half precision.
             json!([
                 2f64.powi(-24),
                 1023.0 * 2f64.powi(-24),

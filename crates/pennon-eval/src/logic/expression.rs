@@ -74,7 +74,7 @@ pub(super) enum Expression {
     },
     Merge(Vec<Expression>),
     In(Box<Expression>, Box<Expression>),
-    /// `in` over many fixed texts.
+    /// `in` a list of fixed texts.
     InTexts(Box<Expression>, Arc<Texts>),
     Cat(Vec<Expression>),
     Substr {

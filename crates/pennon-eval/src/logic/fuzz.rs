@@ -10,7 +10,7 @@ use super::{Choice, Input, Run, compile};
 use crate::trace::{Step, Trace};
 use crate::{Context, Settings};
 
-/// Random rules with every operator, over constants, evaluators, the targeting key and items of lists.
+/// Random rules with most operators, over constants, evaluators, the targeting key and items of lists.
 struct Rules(fastrand::Rng);
 
 impl Rules {

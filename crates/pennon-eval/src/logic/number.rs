@@ -139,7 +139,7 @@ impl Num {
         }
     }
 
-    /// Parses a whole text. White space is 0; any other text is not-a-number.
+    /// Parses a whole text. White space alone is 0, and a text that is not entirely a number is not-a-number.
     pub(super) fn parse(text: &str) -> Self {
         let text = trim(text);
         if text.is_empty() {

@@ -13,7 +13,7 @@ use crate::limits::EvalError;
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(super) expression: Expression,
-    /// The maximal steps of an evaluation for a caller without attributes.
+    /// The maximal steps of an evaluation for a context with only a targeting key.
     pub(crate) cost: u64,
 }
 

@@ -217,8 +217,8 @@ fn rules_beyond_the_limits_fail() {
         assert!(stopped.contains(expected), "{rule}: {stopped}");
     }
 
-    let squares = json!({"map": [{"var": "items"}, {"in": [2, {"var": "x"}]}]});
-    assert!(choose(&squares, items.clone()).is_ok());
+    let within = json!({"map": [{"var": "items"}, {"in": [2, {"var": "x"}]}]});
+    assert!(choose(&within, items.clone()).is_ok());
 }
 
 #[test]
