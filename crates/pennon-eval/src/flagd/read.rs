@@ -114,8 +114,8 @@ impl Reader {
         file_evaluators
     }
 
-    /// Parses the list of parts that the export omitted because they were unreadable. Adds a warning for each part
-    /// that the file still lacks.
+    /// Parses the list of parts that the export omitted because they were unreadable. Adds a warning for the settings,
+    /// and for each flag that the file still lacks.
     fn unreadable(&mut self, listed: &Value, read: &mut File, warnings: &mut Violations) {
         self.problems.inside(UNREADABLE, |problems| {
             for (name, value) in problems.object(listed).into_iter().flatten() {

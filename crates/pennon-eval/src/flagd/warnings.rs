@@ -35,7 +35,7 @@ pub(super) fn of(
             warnings.push(Violation {
                 pointer: "/flags".to_owned(),
                 message:
-                    "The remaining flags were not checked, because there are too many warnings"
+                    "the remaining flags were not checked, because there are too many warnings"
                         .to_owned(),
             });
             break;
