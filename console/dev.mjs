@@ -3,8 +3,8 @@
 //   cargo run                     (in one shell)
 //   npm run dev                   (in another; prints the link)
 //
-// PORT and PENNON_URL choose other addresses. The responses have the headers of the function `console`, so that a
-// violation of the Content-Security-Policy shows up while developing.
+// PORT and PENNON_URL choose other addresses. The responses have the Content-Security-Policy of the function `console`,
+// so that a violation shows up while developing.
 import { context } from 'esbuild';
 import { readFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
@@ -27,12 +27,10 @@ const out = `${root}.dev`;
 const watcher = await context({ ...options, outdir: out });
 await watcher.watch();
 
-/** index.html names its files relative to the page, so that the console works under any base path. */
-async function index(path) {
-  const depth = path.replace(/^\/console\/?/, '').split('/').length - 1;
+/** The page, which names its files by absolute paths, as that of the function `console` does. */
+async function index() {
   const html = await readFile(`${root}static/index.html`, 'utf8');
-  const prefix = path === '/console' ? 'console/' : './' + '../'.repeat(depth);
-  return html.replaceAll('="./', `="${prefix}`);
+  return html.replaceAll('="./', '="/console/');
 }
 
 function proxy(incoming, response) {
@@ -61,7 +59,7 @@ createServer(async (incoming, response) => {
   try {
     const body = extension
       ? await readFile(`${extension === 'js' || extension === 'css' ? out : `${root}static`}/${name}`)
-      : await index(pathname);
+      : await index();
     response.writeHead(200, { ...headers, 'content-type': types[extension ?? 'html'] });
     response.end(body);
   } catch {

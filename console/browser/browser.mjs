@@ -23,7 +23,7 @@ export async function startBrowser() {
   return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage'] });
 }
 
-/** Serves scripts and styles from a folder instead of from the binary, to try a change without building Rust. */
+/** Serves the built files of `CONSOLE_DIST` instead of those in the binary, to try a change without building Rust. */
 async function serveFromDisk(context) {
   const folder = process.env.CONSOLE_DIST;
   if (!folder) return;
@@ -96,7 +96,7 @@ export class Person {
     await this.page.locator('h1').waitFor();
   }
 
-  /** The element with this role and name; `name` may be a part of it. */
+  /** The element with this role whose accessible name contains `name`, or equals it with `exact`. */
   by(role, name, options = {}) {
     return this.page.getByRole(role, { ...(name !== undefined && { name }), ...options });
   }

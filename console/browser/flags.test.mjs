@@ -13,7 +13,7 @@ describe('flags', { concurrency: 2 }, () => {
   const installation = new Installation();
   const open = useConsole(installation);
 
-  it('sends exactly the Content-Security-Policy that forbids everything else', async () => {
+  it('sends exactly the documented Content-Security-Policy, which the browser enforces', async () => {
     const response = await fetch(`${installation.url}/console`);
     assert.equal(
       response.headers.get('content-security-policy'),
@@ -51,12 +51,12 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('asks for the token without a link, and says when it is wrong', async () => {
+  it('asks for the token if the address has none, and says when it is wrong', async () => {
     const person = await open('/production/settings', { token: null, expected: [/^401 GET /] });
     const token = person.page.getByLabel('Admin token');
     await token.fill('another-token');
     await person.assertAccessible('the sign-in');
-    // The second answer about this token arrives after the sign-in with the right one, which it must not end.
+    // One response of 401 to the wrong token arrives after the sign-in with the right token, which it must not end.
     const late = new Promise((resolve) => {
       void person.page.route('**/api/admin/environments', async (route) => {
         const response = await route.fetch();
@@ -300,7 +300,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('moves the focus and the window to what comes next, on a narrow screen too', async () => {
+  it('moves the focus and the window to what comes next on a narrow screen', async () => {
     const env = await installation.environment('focus');
     await installation.createFlag(env, { key: 'next', enabled: true, rolloutPercentage: 1 });
     const person = await open(`/${env}/flags/next?tab=ramp`, { viewport: { width: 360, height: 700 } });

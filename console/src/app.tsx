@@ -20,7 +20,7 @@ export function App() {
   useEffect(() => {
     if (state !== 'in') return;
     void loadSession();
-    // It may be somebody else.
+    // Another person may have signed in.
     void reloadAll();
   }, [state]);
   if (state === 'out') {

@@ -9,7 +9,7 @@ test('a search finds all its words in any order and case', () => {
   assert.ok(wordsOf('')('anything'));
 });
 
-test('what is no number is left for the API to reject', () => {
+test('a text that is not a number is left for the API to reject', () => {
   assert.deepEqual(['5', ' 0.5 ', '', ' ', 'five'].map(numberOf), [5, 0.5, '', ' ', 'five']);
 });
 

@@ -1,4 +1,4 @@
-// What forms have in common: numbers as texts, and lists that are edited item by item.
+// What forms and lists share: numbers as texts, lists that are edited item by item, and the search for words.
 
 /** A text that is not a number is sent unchanged: the message of the API says what it expects. */
 export function numberOf(text: string): number | string {

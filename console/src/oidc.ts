@@ -1,7 +1,6 @@
 // The parts of the authorization code flow that need no page: PKCE and the checks of an id token.
 import { texts } from './strings.ts';
 
-
 function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }

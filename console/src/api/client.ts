@@ -43,7 +43,7 @@ export interface Reply<T> {
   status: number;
   data: T;
   etag: string | undefined;
-  /** Whether Redis confirmed that every instance sees the change; null without Redis. */
+  /** Whether Redis confirmed that every instance sees the change; null without Redis, and if a ramp changes but its flag does not. */
   invalidated: boolean | null;
   headers: Headers;
 }
@@ -87,7 +87,8 @@ export async function send<M extends Method, P extends PathOf<M>>(
   // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
   const error = response.status === 304 || response.ok ? null : errorOf(response.status, body);
-  // Every other response shows that the service works: without that, /health would start the same requests again.
+  // Every other response shows that the service works. If it did not end the trouble, each check of /health would start
+  // the same requests again.
   if (error?.transient) connectionFailed(error);
   else connectionWorks();
   if (error) throw error;
@@ -126,7 +127,7 @@ async function attempt(method: Method, url: string, options: RequestOptions): Pr
   }
 }
 
-/** For `catch`: any other error is a defect of the console, and shown like one. */
+/** For `catch`: any other error is a defect of the console, and is shown in the same way. */
 export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   return new ApiError(0, error instanceof Error ? error.message : String(error));

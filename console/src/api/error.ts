@@ -20,7 +20,7 @@ export class ApiError extends Error {
     return this.status === 412;
   }
 
-  /** Whether a form shows everything that it says at the place of a field. */
+  /** Whether a form shows all messages about fields at the places of these fields. */
   get isAtFields(): boolean {
     return this.shown.size > 0 && Object.keys(this.fields).every((field) => this.shown.has(field));
   }

@@ -40,7 +40,7 @@ interface Props {
   /** Why the form cannot be sent. */
   why: string | undefined;
   curl: () => string;
-  /** What resolves a conflict; without it, a sentence says that the data was loaded again. */
+  /** What resolves a conflict; without it, a sentence asks to check what is shown. */
   conflict?: ComponentChildren;
   class?: string;
   /** More buttons. */

@@ -1,4 +1,4 @@
-// What an import changes, or would change.
+// What an import or a copy would change.
 import type { Schemas } from '../api/client.ts';
 import { differenceKinds, environmentTexts as t } from '../strings.ts';
 import { Diff } from './Diff.tsx';

@@ -23,7 +23,7 @@ function pathOf(page: PageName, env: string): string {
   return page === 'compare' || page === 'cleanup' ? `/${page}` : pagePath(env, page);
 }
 
-/** The same page of another environment; from a page about several, its flags. */
+/** Opens the same page of another environment, or from a page about several environments, the flags of that one. */
 export function switchEnvironment(to: string): void {
   const { path, query } = address.value;
   const from = environmentInAddress.value;

@@ -100,14 +100,14 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
       const failure = asApiError(cause);
       await reloadAll();
       // Without a change that this page can show, the message of the API has to explain it.
-      if (failure.conflict && rows.some((row) => isNew(row))) setClash(rows);
+      if (failure.conflict && rows.some((row) => targetChanged(row))) setClash(rows);
       else setError(failure);
       return null;
     } finally {
       setBusy(false);
     }
   };
-  const isNew = (row: Row) => right.data.peek()?.get(row.key)?.revision !== row.to?.revision;
+  const targetChanged = (row: Row) => right.data.peek()?.get(row.key)?.revision !== row.to?.revision;
   const copy = async (rows: Row[]) => {
     const reply = await attempt(rows);
     if (!reply) return;
@@ -138,7 +138,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
             const chosen = copyable.filter((row) => selected.has(row.key));
             const state = (flag: Flag | undefined) => (flag ? stateSentence(flagSummary(flag)) : t.missing);
             const why = whyNotEdit(to);
-            const changed = clash?.filter(isNew) ?? [];
+            const changed = clash?.filter(targetChanged) ?? [];
             const difference = (row: Row, before: Flag | undefined, after: Flag | undefined) => (
               <><code>{row.key}</code><Diff before={shown(before)} after={shown(after)} label={`${t.columns.diff}: ${row.key}`} /></>
             );

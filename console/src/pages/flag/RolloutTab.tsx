@@ -107,7 +107,7 @@ interface Known {
   bucket: number;
 }
 
-/** Computed here, with the server's hashes: no request, and pasted ids never leave the browser. */
+/** The buckets are computed here, with the server's hashes, so that pasted ids never leave the browser. */
 function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: number } & Pick<TabProps, 'flag'> & Pick<TabProps['flag'], 'salt' | 'bucketing'>) {
   const [text, setText] = useState(localStorage.getItem(IDS) ?? '');
   const [known, setKnown] = useState<Known[]>([]);

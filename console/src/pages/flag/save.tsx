@@ -47,7 +47,7 @@ export function withReport<R extends Done>({ send, curl }: { send: () => Promise
   };
 }
 
-/** Runs a change and says how it ended; an error is a message that stays. Null after an error. */
+/** Runs a change. An error becomes a message that stays, and the result is null. */
 export async function attempt<T>(run: () => Promise<T>): Promise<T | null> {
   try {
     return await run();
@@ -162,4 +162,3 @@ function difference(before: Flag, after: Flag): ComponentChildren[] {
   if (JSON.stringify(before.definition) === JSON.stringify(after.definition)) return [];
   return [<Diff key="definition" label={flagTexts.definition} before={before.definition} after={after.definition} />];
 }
-

@@ -18,7 +18,7 @@ pub struct Changed<T> {
     /// The new state.
     pub value: T,
     /// Whether Redis confirmed the invalidation. `None` without Redis, where every instance reads the revision
-    /// from the database.
+    /// from the database, and if a ramp changes but its flag does not.
     pub invalidated: Option<bool>,
 }
 
