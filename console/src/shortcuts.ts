@@ -3,10 +3,10 @@ import { signal } from '@preact/signals-core';
 import { useEffect } from 'preact/hooks';
 
 export interface Command {
-  /** Unique. A later command with the same id replaces the earlier one while its page is open. */
+  /** A later command with the same id replaces the earlier one while its page is open. */
   id: string;
   title: string;
-  /** `j`, `Enter`, `?`, or `mod+k` for Ctrl or ⌘. */
+  /** `j`, `?`, or `mod+k` for Ctrl or ⌘. */
   keys?: string;
   /** More words that find it in the palette. */
   keywords?: string;
@@ -27,11 +27,6 @@ export function useCommands(list: Command[], dependencies: readonly unknown[] = 
   }, dependencies);
 }
 
-/** The last offered command that matches. */
-export function findCommand(matches: (command: Command) => boolean): Command | undefined {
-  return commands.peek().findLast(matches);
-}
-
 /** `mod+k` as the person's keyboard shows it. */
 export function shownKeys(keys: string): string {
   const mac = navigator.platform.startsWith('Mac');
@@ -47,11 +42,9 @@ export function startShortcuts(): void {
     if (event.defaultPrevented || event.isComposing || event.altKey) return;
     const mod = event.ctrlKey || event.metaKey;
     const keys = mod ? `mod+${event.key.toLowerCase()}` : event.key;
-    const command = findCommand((candidate) => candidate.keys === keys);
+    const command = commands.peek().findLast((candidate) => candidate.keys === keys);
     // In a field, letters are text; behind an open dialog, nothing happens.
     if (!command || (!mod && isTyping(event.target)) || document.querySelector('dialog[open]')) return;
-    // Enter belongs to the link or button that has the focus.
-    if (event.key === 'Enter' && event.target !== document.body) return;
     event.preventDefault();
     command.run();
   });

@@ -48,7 +48,7 @@ export const texts = {
   login: {
     title: 'Sign in',
     ended: 'Your session has ended',
-    endedText: 'Sign in again to go on. What you have typed stays here.',
+    endedText: 'Sign in again to go on. Unsaved rules are kept.',
     button: 'Sign in',
     rejected: 'The server did not accept this sign-in.',
     token: 'Admin token',
@@ -76,7 +76,6 @@ export const texts = {
   saved: {
     confirmed: 'Every instance sees the change.',
     unconfirmed: 'Redis did not confirm the change: other instances may see it up to five minutes later.',
-    withoutRedis: 'Other instances see the change within seconds.',
   },
   undone: 'Undone.',
   never: 'never',
@@ -236,7 +235,7 @@ export const rulesTexts = {
   segment: 'Segment',
   not: 'not',
   outcome: 'Result',
-  outcomes: { default: 'the default variant', split: 'a percentage split', variant: (name: string) => name, json: 'other JSON' },
+  outcomes: { default: 'the default variant', split: 'a percentage split', json: 'other JSON' },
   by: 'Split by',
   byUser: 'the user',
   byHint: 'An attribute such as company.id gives all its users the same variant. Empty: the user.',

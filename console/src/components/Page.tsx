@@ -5,11 +5,11 @@ import { texts } from '../strings.ts';
 
 let first = true;
 
-export function Page({ title, actions, children, name = title }: { title: ComponentChildren; name?: ComponentChildren; actions?: ComponentChildren; children: ComponentChildren }) {
+export function Page({ title, actions, children }: { title: string; actions?: ComponentChildren; children: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    document.title = `${typeof name === 'string' ? name : ''} · ${texts.product}`;
-  }, [name]);
+    document.title = `${title} · ${texts.product}`;
+  }, [title]);
   useEffect(() => {
     // The browser announces the first page itself.
     if (!first) heading.current?.focus({ preventScroll: true });

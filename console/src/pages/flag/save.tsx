@@ -27,8 +27,7 @@ type Done = Pick<Reply<unknown>, 'invalidated'>;
 
 /** What was saved, and whether every instance sees it. */
 export function savedText(what: string, { invalidated }: Done): string {
-  const reach = invalidated === null ? texts.saved.withoutRedis : invalidated ? texts.saved.confirmed : texts.saved.unconfirmed;
-  return `${what} ${reach}`;
+  return `${what} ${invalidated === false ? texts.saved.unconfirmed : texts.saved.confirmed}`;
 }
 
 /** The message after a change. `undo` makes the change that takes it back. */
