@@ -9,7 +9,7 @@ import { texts } from './strings.ts';
 
 const LOGIN = 'pennon.login';
 const REFRESH = 'pennon.refresh';
-const LOCAL = 'pennon.token';
+const TOKEN = 'pennon.token';
 
 /** `out`: nobody has signed in. `ended`: the token has expired and cannot be renewed; the page keeps its contents. */
 export type Session = 'in' | 'out' | 'ended';
@@ -32,8 +32,8 @@ export async function startSession(): Promise<void> {
   // Nothing may read the token from the address bar or the history, even if it is not used.
   if (given !== null) history.replaceState(null, '', location.pathname + location.search);
   if (config.mode === 'token') {
-    const known = given ?? sessionStorage.getItem(LOCAL);
-    if (known) useLocalToken(known);
+    const known = given ?? sessionStorage.getItem(TOKEN);
+    if (known) signInWithToken(known);
     return;
   }
   if (location.pathname === redirectPath()) await finishLogin(config);
@@ -41,11 +41,11 @@ export async function startSession(): Promise<void> {
   if (token !== null) session.value = 'in';
 }
 
-/** Signs in with the admin token of a local server. */
-export function useLocalToken(value: string): void {
+/** Signs in with a token that was entered or is in the address, such as the admin token of a local server. */
+export function signInWithToken(value: string): void {
   token = value;
   loginError.value = null;
-  sessionStorage.setItem(LOCAL, value);
+  sessionStorage.setItem(TOKEN, value);
   session.value = 'in';
 }
 
@@ -63,7 +63,7 @@ export function sessionEnded(rejected: string | null): void {
   if (!accepted) loginError.value = texts.login.rejected;
   if (session.value === 'in') session.value = accepted ? 'ended' : 'out';
   token = null;
-  sessionStorage.removeItem(LOCAL);
+  sessionStorage.removeItem(TOKEN);
 }
 
 function redirectPath(): string {
@@ -169,7 +169,7 @@ async function renew(): Promise<boolean> {
 }
 
 export function logout(): void {
-  for (const name of [LOCAL, REFRESH, LOGIN]) sessionStorage.removeItem(name);
+  for (const name of [TOKEN, REFRESH, LOGIN]) sessionStorage.removeItem(name);
   token = null;
   accepted = false;
   session.value = 'out';

@@ -2,7 +2,7 @@
 // response is on its way, and when that fails.
 import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals-core';
 import { useEffect, useMemo } from 'preact/hooks';
-import { asApiError, curlOf, send, urlOf, type Answer, type Method, type Params, type PathOf, type RequestOptions } from './api/client.ts';
+import { asApiError, curlOf, send, urlOf, type Method, type Params, type PathOf, type RequestOptions, type ResponseBody } from './api/client.ts';
 import { ApiError } from './api/error.ts';
 import { onRecovery } from './connection.ts';
 
@@ -96,7 +96,7 @@ export function useResource<P extends PathOf<'get'>>(
   pattern: P,
   params?: Params,
   every?: number,
-): Resource<Answer<P, 'get'>> {
+): Resource<ResponseBody<P, 'get'>> {
   return useLoader(urlOf(pattern, params), (options) => send('get', pattern, params, options), every);
 }
 

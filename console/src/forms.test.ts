@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { numberOf, withItem, wordsOf } from './forms.ts';
+import { numberOf, withItem, matcherOf } from './forms.ts';
 
 test('a search finds all its words in any order and case', () => {
-  const matches = wordsOf('  New checkout ');
+  const matches = matcherOf('  New checkout ');
   assert.ok(matches('The checkout, renewed'));
   assert.ok(!matches('The checkout'));
-  assert.ok(wordsOf('')('anything'));
+  assert.ok(matcherOf('')('anything'));
 });
 
 test('a text that is not a number is left for the API to reject', () => {

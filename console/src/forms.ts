@@ -11,7 +11,7 @@ export function withItem<T>(list: readonly T[], index: number, item: T | undefin
 }
 
 /** A filter for lists: whether a text contains each word of a query. */
-export function wordsOf(query: string): (text: string) => boolean {
+export function matcherOf(query: string): (text: string) => boolean {
   const words = query.toLowerCase().split(/\s+/);
   return (text) => words.every((word) => text.toLowerCase().includes(word));
 }

@@ -19,7 +19,7 @@ export type PathOf<M extends Method> = { [P in keyof Paths]: Paths[P] extends { 
 type Operation<P extends keyof Paths, M extends Method> = M extends keyof Paths[P] ? NonNullable<Paths[P][M]> : never;
 
 /** The body of a successful response. */
-export type Answer<P extends keyof Paths, M extends Method> =
+export type ResponseBody<P extends keyof Paths, M extends Method> =
   Operation<P, M> extends { responses: infer R }
     ? R extends { 200: infer A }
       ? Json<A>
@@ -79,7 +79,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   pattern: P,
   params: Params = {},
   options: RequestOptions = {},
-): Promise<Reply<Answer<P, M>>> {
+): Promise<Reply<ResponseBody<P, M>>> {
   const url = urlOf(pattern, params);
   let [response, text, token] = await attempt(method, url, options);
   if (response.status === 401 && (await renewToken())) [response, text, token] = await attempt(method, url, options);
@@ -96,7 +96,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   const invalidated = response.headers.get('x-cache-invalidated');
   return {
     status: response.status,
-    data: body as Answer<P, M>,
+    data: body as ResponseBody<P, M>,
     etag: response.headers.get('etag') ?? undefined,
     invalidated: invalidated === null ? null : invalidated === 'true',
     headers: response.headers,

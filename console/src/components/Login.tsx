@@ -1,6 +1,6 @@
-// The sign-in: a button that leads to the identity provider, or the token of a local server.
+// The sign-in: a button that leads to the identity provider, or a field for a token.
 import { useState } from 'preact/hooks';
-import { login, loginError, useLocalToken } from '../auth.ts';
+import { login, loginError, signInWithToken } from '../auth.ts';
 import { config } from '../config.ts';
 import { texts } from '../strings.ts';
 import { Button, TextField } from './controls.tsx';
@@ -22,7 +22,7 @@ export function Login() {
       class="stack"
       onSubmit={(event) => {
         event.preventDefault();
-        if (token.trim() !== '') useLocalToken(token.trim());
+        if (token.trim() !== '') signInWithToken(token.trim());
       }}
     >
       {error}

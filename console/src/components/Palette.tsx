@@ -1,7 +1,7 @@
 // The command palette (Ctrl/⌘ K) and the list of shortcuts (?).
 import { signal } from '@preact/signals-core';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import { wordsOf } from '../forms.ts';
+import { matcherOf } from '../forms.ts';
 import { useFlagRows } from '../pages/flagRows.ts';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
@@ -42,7 +42,7 @@ function CommandList() {
   const [chosen, setChosen] = useState(0);
   const id = useId();
   const list = useRef<HTMLUListElement>(null);
-  const matches = wordsOf(query);
+  const matches = matcherOf(query);
   const found: Command[] = offered(commands.value).filter(({ hidden, title, keywords }) => hidden !== true && matches(`${title} ${keywords ?? ''}`));
   if (query.trim() !== '') {
     for (const { key, description, archived } of flags) {

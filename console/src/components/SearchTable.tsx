@@ -1,7 +1,7 @@
 // A table with a search field, to which `/` moves. The words are in the address.
 import type { ComponentChildren } from 'preact';
 import { useMemo, useRef } from 'preact/hooks';
-import { wordsOf } from '../forms.ts';
+import { matcherOf } from '../forms.ts';
 import { queryValue, setQuery } from '../router.ts';
 import { useCommands } from '../shortcuts.ts';
 import { Empty } from './feedback.tsx';
@@ -26,7 +26,7 @@ export function SearchTable<T>({ name, search, textOf, countOf, filters, noMatch
   useCommands([{ id: 'search', title: search, keys: '/', run: () => input.current?.focus() }]);
   const query = queryValue(name);
   const shown = useMemo(() => {
-    const matches = wordsOf(query);
+    const matches = matcherOf(query);
     return rows.filter((row) => matches(textOf(row)));
   }, [rows, query]);
   return (

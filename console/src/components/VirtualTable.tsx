@@ -81,13 +81,13 @@ export function VirtualTable<T>({ label, rows, columns, keyOf }: TableProps<T>) 
           if (row) current.current = Number(row.getAttribute('data-row'));
         }}
       >
-        {start > 0 && <tr class="spacer" aria-hidden="true" style={{ height: `${start * ROW_HEIGHT}px` }} />}
+        {start > 0 && <tr aria-hidden="true" style={{ height: `${start * ROW_HEIGHT}px` }} />}
         {rows.slice(start, end).map((row, index) => (
           <tr key={keyOf(row)} data-row={start + index} aria-rowindex={start + index + 2}>
             {columns.map((column) => <td key={column.title} class={column.class}><div class="cell">{column.cell(row)}</div></td>)}
           </tr>
         ))}
-        {end < rows.length && <tr class="spacer" aria-hidden="true" style={{ height: `${(rows.length - end) * ROW_HEIGHT}px` }} />}
+        {end < rows.length && <tr aria-hidden="true" style={{ height: `${(rows.length - end) * ROW_HEIGHT}px` }} />}
       </tbody>
     </table>
   );

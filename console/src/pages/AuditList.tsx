@@ -1,6 +1,6 @@
 // Audit entries, newest first: what changed, in sentences and as a difference, and how to revert it.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { asApiError, send, type Answer } from '../api/client.ts';
+import { asApiError, send, type ResponseBody } from '../api/client.ts';
 import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
 import { Button } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
@@ -15,7 +15,7 @@ import { whyNotEdit } from '../session.ts';
 import { historyTexts } from '../strings.ts';
 import { attempt, FLAG, flagParams, withReport } from './flag/save.tsx';
 
-type Page = Answer<'/api/admin/environments/{environment}/audit', 'get'>;
+type Page = ResponseBody<'/api/admin/environments/{environment}/audit', 'get'>;
 
 export const pageOptions = () => ({ page: queryValue('page') || undefined, pageSize: 50 });
 

@@ -48,7 +48,6 @@ function columns(env: string): Column<FlagRow>[] {
     },
     {
       title: listTexts.columns.state,
-      class: 'state-column',
       cell: (row) => (
         <>
           {row.type === 'unreadable' ? <Tag tone="bad">{listTexts.unreadable}</Tag> : stateSentence(summaryOf(row))}{' '}
@@ -58,7 +57,7 @@ function columns(env: string): Column<FlagRow>[] {
     },
     {
       title: listTexts.columns.planned,
-      class: 'wide planned-column',
+      class: 'wide',
       cell: (row) => row.ramp
         ? <Tag tone={row.ramp.state === 'baking' ? 'accent' : 'warn'} title={row.ramp.reason ?? ''}>{listTexts.ramp(rampStates[row.ramp.state], row.ramp.percent)}</Tag>
         : row.nextSchedule && <>{listTexts.scheduled} <Time at={row.nextSchedule.at} /></>,
