@@ -160,7 +160,7 @@ async fn main() -> ExitCode {
     let mut with_tls = encrypted.environment(&manager).await;
     record_secrets(&manager, [&mut with_secrets, &mut with_tls]).await;
     let scenarios = [
-        ("hello-world", "hello-world", Vec::new()),
+        (HELLO_WORLD, HELLO_WORLD, Vec::new()),
         ("get-flag, URLs, Redis up", "get-flag", plain(redis)),
         (
             "get-flag, URLs, Redis refused",
@@ -212,7 +212,7 @@ async fn main() -> ExitCode {
             asked / base_asked,
             answered / base_answered
         );
-        if *function != "hello-world" {
+        if *function != HELLO_WORLD {
             verdict.limit(COLD_START, last_asked, title);
             verdict.limit(COLD_RESPONSE, last_answered, title);
         }

@@ -491,7 +491,7 @@ fn draw(
     started: Instant,
     length: Duration,
     marks: Vec<(Duration, String)>,
-    failed: f64,
+    failed_share: f64,
 ) {
     let bins = 240_u32;
     let width = length / bins;
@@ -516,7 +516,7 @@ fn draw(
             record.readers.len(),
             record.samples.len(),
             record.errors(),
-            100.0 * failed
+            100.0 * failed_share
         ),
         length,
         line,

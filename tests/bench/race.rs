@@ -53,13 +53,9 @@ enum Faults {
     LeaseUnchecked,
 }
 
-/// The newest value of one flag that readers must see.
-#[derive(Default)]
-struct NewestValue {
-    /// Its update was answered with `X-Cache-Invalidated: true`, or at least its barrier had been set before the
-    /// commit.
-    value: AtomicU64,
-}
+/// The newest value of each flag that readers must see. Its update was answered with `X-Cache-Invalidated: true`, or at
+/// least its barrier had been set before the commit.
+type NewestValues = Vec<AtomicU64>;
 
 #[derive(Default)]
 struct Tally {
@@ -123,8 +119,7 @@ async fn run(title: &str, reads: u64, seed: u64, faults: Faults) -> Found {
     for writer in 0..WRITERS {
         stack.database.add_flag(&flag(writer), true, 100).await;
     }
-    let newest: Rc<Vec<NewestValue>> =
-        Rc::new((0..WRITERS).map(|_| NewestValue::default()).collect());
+    let newest: Rc<NewestValues> = Rc::new((0..WRITERS).map(|_| AtomicU64::new(0)).collect());
     let tally = Rc::new(Tally::default());
     let started = Instant::now();
     let local = tokio::task::LocalSet::new();
@@ -189,7 +184,7 @@ async fn function(stack: &Stack, name: &str) -> (Function, Wire, Wire) {
 async fn write(
     stack: Rc<Stack>,
     writer: usize,
-    newest: Rc<Vec<NewestValue>>,
+    newest: Rc<NewestValues>,
     tally: Rc<Tally>,
     rng: Rng,
     faults: Faults,
@@ -248,7 +243,7 @@ async fn write(
             tally.unconfirmed.fetch_add(1, Ordering::Relaxed);
         }
         if is_confirmed || faults == Faults::InvalidationsLost {
-            newest[writer].value.store(value, Ordering::Relaxed);
+            newest[writer].store(value, Ordering::Relaxed);
         }
         tokio::time::sleep(rng.pause(Duration::from_millis(60))).await;
     }
@@ -258,7 +253,7 @@ async fn write(
 async fn read(
     stack: Rc<Stack>,
     reads: u64,
-    newest: Rc<Vec<NewestValue>>,
+    newest: Rc<NewestValues>,
     tally: Rc<Tally>,
     rng: Rng,
     without_lease_check: bool,
@@ -279,7 +274,7 @@ async fn read(
                 .set(Mode::Delay(rng.pause(Duration::from_millis(40))))
                 .await;
         }
-        let acknowledged = newest[writer].value.load(Ordering::Relaxed);
+        let acknowledged = newest[writer].load(Ordering::Relaxed);
         let call = get.call(&event);
         let answer = if has_fault && rng.roll(3) == 0 {
             let freeze = async {

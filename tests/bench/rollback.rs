@@ -43,7 +43,7 @@ const ALARM: &str = "errors";
 
 /// The reads of all readers.
 struct Seen {
-    /// When the last read ended that returned a percentage.
+    /// By percentage: when the last read that returned it ended.
     last: RefCell<Vec<Option<Instant>>>,
     reads: Cell<usize>,
     failures: Cell<usize>,

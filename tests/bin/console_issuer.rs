@@ -9,12 +9,11 @@
 //! | `subject`, `groups` | who signs in from now on; the default is `admin-1` in the group `admins` |
 //! | `tokenSeconds` | for how long new access tokens are accepted |
 //! | `endSessions` | `true` revokes all refresh tokens |
-//! | `fault` | `failing`: metadata and token requests get 500; `denied`: the user denies a sign-in; `null`: none |
 
 use std::io::Write;
 
-use pennon_tests::issuer::{Fault, Issuer};
-use pennon_tests::sign_in::{Behaviour, SignIn};
+use pennon_tests::issuer::Issuer;
+use pennon_tests::sign_in::SignIn;
 use serde_json::{Map, Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -56,16 +55,6 @@ fn apply(issuer: &Issuer, command: &Map<String, Value>) -> Result<(), String> {
             }
             ("endSessions", Value::Bool(true)) => {
                 issuer.sign_in(SignIn::end_sessions);
-            }
-            ("fault", fault) => {
-                let (fault, behaviour) = match fault.as_str() {
-                    Some("failing") => (Some(Fault::Failing), Behaviour::Failing),
-                    Some("denied") => (None, Behaviour::Denied),
-                    None if fault.is_null() => (None, Behaviour::Correct),
-                    Some(_) | None => return Err(invalid()),
-                };
-                issuer.set_fault(fault);
-                issuer.sign_in(|it| it.behaviour = behaviour);
             }
             _ => return Err(invalid()),
         }

@@ -174,7 +174,7 @@ fn benches(criterion: &mut Criterion) {
         });
     }
 
-    // Its fastest API: the data is parsed once, and the arena of results is reused.
+    // The fastest API of datalogic-rs: the data is parsed once, and the arena of results is reused.
     let engine = datalogic_rs::Engine::new();
     let compiled = engine.compile(&rule().to_string()).expect("a rule");
     let data = attributes(123).to_string();
