@@ -201,12 +201,16 @@ async fn measure_imports(verdict: &mut Verdict) {
         let status = answer.status;
         println!("{what:36} {size:6} {status:8} {time:9.1} {peak:17.1}");
         verdict.limit(MEMORY, peak, &format!("{what}, imported"));
-        let expected = if case.may_be_written { 200 } else { 400 };
-        // A body above the limit is rejected, whatever it contains.
-        let is_right = status == expected || file.len() > pennon_core::http::MAX_BODY_SIZE;
+        let expected = if file.len() > pennon_core::http::MAX_BODY_SIZE {
+            413
+        } else if case.may_be_written {
+            200
+        } else {
+            400
+        };
         verdict.require(
-            is_right,
-            &format!("the import of {what} was answered {status}"),
+            status == expected,
+            &format!("the import of {what} was answered with {status}, not {expected}"),
         );
     }
 }
