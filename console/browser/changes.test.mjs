@@ -205,7 +205,7 @@ describe('changes', { concurrency: 2 }, () => {
       }
       return variant;
     };
-    // The form asks for what the rule reads, also through the segment.
+    // The form asks for what the rule itself reads; what the segment reads is added.
     const value = (index) => person.page.locator('.form-row').nth(index).getByLabel('Value');
     await value(0).fill('alice');
     assert.equal(await person.by('textbox', 'Attribute').nth(1).inputValue(), 'age');

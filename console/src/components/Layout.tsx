@@ -1,4 +1,4 @@
-// The frame of every page: environment, navigation, who is signed in, and what does not work.
+// What surrounds every page: environment, navigation, who is signed in, and what does not work.
 import type { ComponentChildren } from 'preact';
 import { useRef } from 'preact/hooks';
 import { logout, session } from '../auth.ts';

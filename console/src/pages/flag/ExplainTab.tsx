@@ -29,7 +29,7 @@ function recentContexts(): string[] {
 const rowsOf = (context: object): Rows => Object.entries(context).map(([name, value]) => [name, textOf(value)]);
 const contextOf = (rows: Rows) => Object.fromEntries(rows.filter(([name, text]) => name !== '' && text !== '').map(([name, text]) => [name, valueOf(text)]));
 
-/** The user, and the attributes that the rules read. */
+/** The user, and the attributes that the rules of the flag read, without those that only segments read. */
 function suggested(definition: unknown): Rows {
   const read = [...JSON.stringify(definition ?? {}).matchAll(/"var":\[?"([^".]+)/g)].map(([, name = '']) => name);
   return [...new Set(['targetingKey', ...read])].filter((name) => !name.startsWith('$')).map((name) => [name, '']);
