@@ -6,8 +6,8 @@ import { asApiError, curlOf, send, urlOf, type Method, type Params, type PathOf,
 import { ApiError } from './api/error.ts';
 import { onRecovery } from './connection.ts';
 
-/** No spinner before this many milliseconds. */
-const SPINNER_DELAY = 150;
+/** A page shows that it is loading only after this many milliseconds. */
+const LOADING_DELAY = 150;
 /** Data that is younger is not requested again when another page shows it. */
 const FRESH = 1_000;
 /** Above this number, the oldest entries that no page uses are removed. */
@@ -18,7 +18,7 @@ export interface Resource<T> {
   etag: ReadonlySignal<string | undefined>;
   /** Of the last attempt. */
   error: ReadonlySignal<ApiError | undefined>;
-  /** There is no data, and a request takes longer than `SPINNER_DELAY`: the page shows that it is loading. */
+  /** There is no data, and a request takes longer than `LOADING_DELAY`: the page shows that it is loading. */
   slow: ReadonlySignal<boolean>;
   reload(): Promise<void>;
 }
@@ -49,7 +49,7 @@ export class Entry<T> implements Resource<T> {
     const { signal } = this.running;
     const timer = setTimeout(() => {
       this.slow.value = this.data.value === undefined;
-    }, SPINNER_DELAY);
+    }, LOADING_DELAY);
     const result = await this.read({ signal, ifNoneMatch: this.etag.value }).catch(asApiError);
     clearTimeout(timer);
     if (signal.aborted) return;

@@ -103,7 +103,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   };
 }
 
-/** Sends a request once. Returns the token that it had, too. */
+/** Sends a request once. Returns the response, its text, and the token with which the request was sent. */
 async function attempt(method: Method, url: string, options: RequestOptions): Promise<[Response, string, string | null]> {
   const headers: Record<string, string> = {};
   const token = accessToken();

@@ -15,8 +15,9 @@ interface Props<T> extends TableProps<T> {
   textOf: (row: T) => string;
   /** How many rows are shown, in words. */
   countOf: (shown: number) => string;
-  /** More filters, and what to do if no row is left. */
+  /** More filters. */
   filters?: ComponentChildren;
+  /** What is shown if no row matches: a sentence, and a button that clears the filters. */
   noMatch: string;
   clear?: ComponentChildren;
 }
