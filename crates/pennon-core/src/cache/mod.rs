@@ -39,7 +39,7 @@ pub use url::{InvalidRedisUrl, RedisUrl};
 
 use authentic::{VerifiedHeader, in_milliseconds, now};
 use client::{Command, Names, Reply, Script};
-use cluster::Replicas;
+use cluster::ReplicaReads;
 use entry::{Header, Signer, Unusable};
 use executor::Executor;
 use protocol::{BARRIER_LATE, FILL_GRACE_PERIOD, LEASE};
@@ -69,8 +69,8 @@ type Decode<T> = fn(&[(&str, &str)], &Signer<'_>, u64) -> Result<(T, Header), Un
 /// The cache of this process: one Redis, single node or cluster, and during a migration its mirrors.
 pub struct Cache {
     source: Arc<TargetSource>,
-    replicas: Replicas,
-    reads_replicas: bool,
+    replica_reads: ReplicaReads,
+    may_read_replicas: bool,
     ttl: Duration,
     key_prefix: String,
     installation: Arc<Installation>,
@@ -95,8 +95,8 @@ impl Cache {
         let source = TargetSource::open(config.clone(), secrets.clone(), default_key, within).await;
         Some(Self {
             source,
-            replicas: Replicas::default(),
-            reads_replicas: config.replica_reads,
+            replica_reads: ReplicaReads::default(),
+            may_read_replicas: config.replica_reads,
             ttl: config.ttl,
             key_prefix: config.key_prefix.clone(),
             installation: installation.clone(),
@@ -106,7 +106,7 @@ impl Cache {
     }
 
     /// Reads the header of an environment's entry, which is all that most requests need. With
-    /// `REDIS_REPLICA_READS` a replica may answer: see `Replicas`.
+    /// `REDIS_REPLICA_READS` a replica may answer: see `ReplicaReads`.
     pub async fn revision(
         &self,
         environment: &Environment,
@@ -114,8 +114,8 @@ impl Cache {
     ) -> Lookup<EntryInfo> {
         let now = Moment::now();
         self.source.renew(now, &context.budget).await;
-        if self.reads_replicas
-            && let Some(least) = self.replicas.least_revision(environment, now)
+        if self.may_read_replicas
+            && let Some(least) = self.replica_reads.least_revision(environment, now)
             && let Some(target) = self.source.readable()
         {
             let key = self.key(environment);
@@ -165,11 +165,11 @@ impl Cache {
         let found = self.header_in(reply, environment);
         match &found {
             Lookup::Hit(info) => {
-                self.replicas
+                self.replica_reads
                     .record_primary(environment, info.revision, asked);
             }
             Lookup::Miss | Lookup::Unusable | Lookup::Unavailable => {
-                self.replicas.forget_primary(environment);
+                self.replica_reads.forget_primary(environment);
             }
         }
         found
@@ -321,7 +321,7 @@ impl Cache {
             .put(environment, lease, self.ttl, encode, context)
             .await;
         if filled == Fill::Stored {
-            self.replicas
+            self.replica_reads
                 .record_primary(environment, snapshot.revision, asked);
         }
         filled
@@ -438,12 +438,12 @@ impl Cache {
         };
         let arguments = [barrier.id, done_for.as_millis().to_string()];
         self.source.wait_until_current(&context.budget).await;
-        // Checked before the invalidation, which uses the target of now even if the secret arrives meanwhile.
+        // Checked before the invalidation, which uses the present target even if the secret arrives meanwhile.
         let reaches_all_readers = self.source.is_current(Moment::now());
         let invalidation = self
             .invalidate_all(Script::EndWrite, environment, &arguments, context)
             .await;
-        self.replicas.record_change(environment, Moment::now());
+        self.replica_reads.record_change(environment, Moment::now());
         invalidation.confirmed && reaches_all_readers
     }
 
@@ -456,7 +456,7 @@ impl Cache {
     ) -> bool {
         let key = self.key(environment);
         let confirmed = self.drop_entry(&key, &wrong.to_string(), context).await;
-        self.replicas.record_change(environment, Moment::now());
+        self.replica_reads.record_change(environment, Moment::now());
         confirmed
     }
 

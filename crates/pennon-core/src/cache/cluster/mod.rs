@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub(super) use primaries::Primaries;
-pub(super) use replica_reads::Replicas;
+pub(super) use replica_reads::ReplicaReads;
 pub(super) use slots::slot;
 
 use super::address::Address;

@@ -17,9 +17,9 @@ use crate::snapshot::Revision;
 /// lag that raises an alarm; under load, one in hundreds of reads is sent to the primary.
 const MAX_AGE: Duration = Duration::from_millis(500);
 
-/// The last replies of primaries, by environment.
+/// Decides about reads from replicas, by the last replies of primaries, by environment.
 #[derive(Default)]
-pub(in crate::cache) struct Replicas {
+pub(in crate::cache) struct ReplicaReads {
     primaries: Mutex<HashMap<Environment, PrimaryState>>,
 }
 
@@ -31,7 +31,7 @@ struct PrimaryState {
     changed: Option<Moment>,
 }
 
-impl Replicas {
+impl ReplicaReads {
     /// The least revision that a replica must have. `None` if only the primary may answer.
     pub(in crate::cache) fn least_revision(
         &self,
@@ -59,7 +59,7 @@ impl Replicas {
         }
     }
 
-    /// Records that the primary has no entry, or did not answer.
+    /// Records that the primary has no usable entry.
     pub(in crate::cache) fn forget_primary(&self, environment: &Environment) {
         if let Some(known) = self.lock().get_mut(environment) {
             known.revision = None;
@@ -88,37 +88,37 @@ mod tests {
 
     #[test]
     fn a_replica_is_asked_only_shortly_after_its_primary() {
-        let replicas = Replicas::default();
+        let reads = ReplicaReads::default();
         let production = Environment::production();
         let start = Moment::now();
-        assert_eq!(replicas.least_revision(&production, start), None);
-        replicas.record_primary(&production, Revision(7), start);
+        assert_eq!(reads.least_revision(&production, start), None);
+        reads.record_primary(&production, Revision(7), start);
         let after = |ms| start.after(ms, ms);
-        let least_revision = |ms| replicas.least_revision(&production, after(ms));
+        let least_revision = |ms| reads.least_revision(&production, after(ms));
         assert_eq!(least_revision(499), Some(Revision(7)));
         assert_eq!(least_revision(500), None);
         // Frozen for ten seconds, in which the monotonic clock stood still.
         let thawed = start.after(1, 10_001);
-        assert_eq!(replicas.least_revision(&production, thawed), None);
-        replicas.forget_primary(&production);
+        assert_eq!(reads.least_revision(&production, thawed), None);
+        reads.forget_primary(&production);
         assert_eq!(least_revision(1), None);
     }
 
     #[test]
     fn replies_to_requests_before_an_own_change_are_ignored() {
-        let replicas = Replicas::default();
+        let reads = ReplicaReads::default();
         let production = Environment::production();
         let start = Moment::now();
         let after = |ms| start.after(ms, ms);
-        replicas.record_primary(&production, Revision(7), start);
-        replicas.record_change(&production, after(10));
-        assert_eq!(replicas.least_revision(&production, after(11)), None);
+        reads.record_primary(&production, Revision(7), start);
+        reads.record_change(&production, after(10));
+        assert_eq!(reads.least_revision(&production, after(11)), None);
         // A late reply to a request that was sent before the change.
-        replicas.record_primary(&production, Revision(7), after(9));
-        assert_eq!(replicas.least_revision(&production, after(11)), None);
-        replicas.record_primary(&production, Revision(8), after(12));
+        reads.record_primary(&production, Revision(7), after(9));
+        assert_eq!(reads.least_revision(&production, after(11)), None);
+        reads.record_primary(&production, Revision(8), after(12));
         assert_eq!(
-            replicas.least_revision(&production, after(13)),
+            reads.least_revision(&production, after(13)),
             Some(Revision(8))
         );
     }
