@@ -56,7 +56,7 @@ impl Address {
     /// does not answer would use up the whole time.
     ///
     /// # Errors
-    /// If the name has no address; [`io::ErrorKind::TimedOut`] if no address accepts in time.
+    /// If the name has no address or all refuse; [`io::ErrorKind::TimedOut`] if none accepts in time.
     pub(super) async fn reach(&self, deadline: Instant) -> io::Result<IpAddr> {
         let found = timeout_at(deadline.into(), lookup_host((self.host(), self.port)));
         let found: Vec<SocketAddr> = found.await??.collect();

@@ -13,7 +13,7 @@ use crate::environment::Environment;
 use crate::snapshot::Revision;
 
 /// An entry that expired less than this ago is not reported: clocks differ a little, and Redis counts the TTL
-/// from the arrival of the fill. An entry that expired earlier was replayed by somebody.
+/// from the arrival of the fill. An entry that expired earlier counts as replayed.
 const EXPIRY_TOLERANCE: Duration = Duration::from_secs(10);
 
 /// The facts in the header of an authentic entry.
@@ -27,8 +27,8 @@ pub struct EntryInfo {
     pub ttl: Duration,
 }
 
-/// The last header that was verified. Most requests find the same one, and to compare it takes a fraction of the time of
-/// an HMAC.
+/// The last header that was verified. Most requests find the same one, and to compare it takes a fraction of the time
+/// of an HMAC.
 #[derive(Debug)]
 pub(super) struct VerifiedHeader {
     keys: Arc<MacKeys>,
@@ -161,8 +161,8 @@ impl Cache {
         );
     }
 
-    /// Counts an entry that is not authentic, for the metric with the alarm. Not part of the trace of a request, because
-    /// `reconcile` finds forged entries too, without a request.
+    /// Counts an entry that is not authentic, for the metric with the alarm. Not part of the trace of a request,
+    /// because `reconcile` finds forged entries too, without a request.
     pub(crate) fn count_forged_entry(&self) {
         self.forged_entries.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! The connections to one Redis server. No other file uses fred.
 //!
-//! It sends one command once to one server and returns the reply or the failure. Retries, breakers and
-//! reconnecting belong to `executor`. `topology` chooses the server of a cluster, because fred's own cluster client
+//! [`Connections::send`] sends one command once and returns the reply or the failure. Retries, breakers and
+//! reconnecting belong to `executor`. `cluster` chooses the server of a cluster, because fred's own cluster client
 //! stops every shard when one primary dies, and stops permanently at the first ASK.
 
 use std::sync::{Mutex, PoisonError};
@@ -227,7 +227,7 @@ pub(super) enum Failure {
     TimedOut,
     /// There is no connection.
     NotConnected(String),
-    /// An error reply: OOM, LOADING, READONLY, NOAUTH, ….
+    /// An error reply (OOM, LOADING, READONLY, NOAUTH, …), or a setting with which no connection is possible.
     Refused(String),
     /// Another node of the cluster serves this key.
     Moved(Address),

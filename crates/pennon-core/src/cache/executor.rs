@@ -99,12 +99,8 @@ impl Executor {
         }
         let opened = match executor.owner(executor.default_slot) {
             Some(owner) => (owner.connect(deadline).await.map(drop), owner),
-            // The failure of the seed node explains why there is no slot map.
             None => (
-                match executor.seed.connect(deadline).await {
-                    Ok(_) => Err(no_slots()),
-                    Err(failure) => Err(failure),
-                },
+                Err(executor.no_owner_failure(deadline).await),
                 executor.seed.clone(),
             ),
         };
@@ -201,8 +197,8 @@ impl Executor {
         Outcome { reply, failures }
     }
 
-    /// Asks a replica once; it may lag behind the primary. Returns `None` if it fails, if there is no replica, and
-    /// for [`REPLICA_COOL_DOWN`] after a failure.
+    /// Asks a replica, which may lag behind the primary, once. Returns `None` if the replica fails, if there is none,
+    /// and for [`REPLICA_COOL_DOWN`] after a failure.
     pub(super) async fn ask_replica(
         &self,
         command: &Command<'_>,
@@ -273,7 +269,8 @@ impl Executor {
     }
 
     /// The number of events that may have lost an invalidation: a failed connection at the start, a failed command, a
-    /// replaced connection, or a new primary. When it changes, a reader compares its entry with the store before it uses the entry.
+    /// replaced connection, or a new primary. When it changes, a reader compares its entry with the store before it
+    /// uses the entry.
     pub(super) fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
@@ -493,7 +490,7 @@ impl Executor {
         }
     }
 
-    /// Notices that a node has another connection, and notices and logs once that a slot has a new primary.
+    /// Counts and logs, once each, that the connection of a node was replaced and that a slot has a new primary.
     fn answered(&self, node: &Node, slot: u16) {
         if node.has_reconnected() {
             // A restarted server may have loaded an older snapshot, and the same name may lead to another server.

@@ -18,7 +18,7 @@ pub(super) struct Invalidation {
 
 impl Cache {
     /// Runs a script on every Redis concurrently. The result is confirmed if the script has run on each, and, after
-    /// a commit, a replica of each cluster has acknowledged it.
+    /// a commit, a replica of each cluster has acknowledged it, unless the primary has none.
     pub(super) async fn invalidate_all(
         &self,
         script: Script,

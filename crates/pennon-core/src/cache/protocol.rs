@@ -14,8 +14,8 @@ pub(super) const FILL_GRACE_PERIOD: Duration = Duration::from_millis(150);
 /// [`crate::store::COMMIT_TIMEOUT`].
 pub const BARRIER: Duration = Duration::from_secs(15);
 /// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that hung,
-/// and its writer has given up. A clock skew above this limit also prevents the barrier; reads stay correct, and
-/// the response reports that the invalidation is unconfirmed.
+/// and its writer has given up. A writer whose clock is behind that of Redis by more than this cannot set a barrier
+/// either; reads are correct if [`super::Cache::end_write`] is confirmed.
 pub(super) const BARRIER_LATE: Duration = Duration::from_secs(2);
 const _: () = assert!(crate::store::COMMIT_TIMEOUT.as_millis() * 2 < BARRIER.as_millis());
 

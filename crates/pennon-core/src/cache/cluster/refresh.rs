@@ -36,9 +36,9 @@ struct Answer {
 }
 
 impl Topology {
-    /// Refreshes the slot map before a request to `owner` if the map is too old. Other nodes are asked first,
-    /// because a partitioned primary does not know that it was replaced; only right after a redirection is the
-    /// owner asked itself. For a command that a replica must confirm, a map without replicas is refreshed at once.
+    /// Refreshes the slot map before a request to `owner` if the map is too old. `owner` is asked last, because a
+    /// partitioned primary does not know that it was replaced; but like any other node if it is known from a
+    /// redirection only. For a command that a replica must confirm, a map without replicas is refreshed at once.
     pub(in crate::cache) async fn refresh_if_due(
         &self,
         owner: Option<&Arc<Node>>,
@@ -194,9 +194,9 @@ impl Topology {
         !shard.can_confirm() && !is_known
     }
 
-    /// Keeps the known replicas of a primary that itself reports that it has none. Perhaps they were removed, but perhaps
-    /// one of them has become primary and the old primary does not know it: then the old primary must not confirm an
-    /// invalidation alone. If no other node answers for [`MAX_AGE`], the replicas count as removed.
+    /// Keeps the known replicas of a primary that itself reports that it has none. Perhaps they were removed, but
+    /// perhaps one of them has become primary and the old primary does not know it: then the old primary must not
+    /// confirm an invalidation alone. If no other node answers for [`MAX_AGE`], the replicas count as removed.
     fn keep_replicas(&self, map: &mut SlotMap, replied: &Arc<Node>) {
         for (_, _, shard) in map.iter_mut() {
             // The name of the seed may lead to the primary.

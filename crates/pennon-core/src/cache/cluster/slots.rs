@@ -8,8 +8,8 @@ use crate::cache::client::Reply;
 /// The number of hash slots of a cluster.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// The slot of a key: CRC16/XMODEM modulo 16,384. Keys of Pennon have no hash tag, because names of
-/// environments cannot contain braces.
+/// The slot of a key: CRC16/XMODEM modulo 16,384. Keys of Pennon have no hash tag, because neither names of
+/// environments nor `CACHE_KEY_PREFIX` can contain braces.
 pub(in crate::cache) fn slot(key: &str) -> u16 {
     let crc = key.bytes().fold(0_u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _bit| {
