@@ -164,8 +164,8 @@ pub fn header_list(names: &[String]) -> String {
 }
 
 fn unavailable(message: &str) -> Response {
-    let body = json!({ "error": "Service unavailable", "message": message });
-    let response = json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let response = explained(status, "Service unavailable", message);
     with_header(response, "retry-after", "1")
 }
 
@@ -183,17 +183,16 @@ fn explained(status: StatusCode, error: &str, message: &str) -> Response {
 pub fn error_reply(error: &Error) -> Response {
     match error {
         Error::Invalid(errors) => json(StatusCode::BAD_REQUEST, &validation(errors)),
-        Error::Unauthenticated => json(
+        Error::Unauthenticated => explained(
             StatusCode::UNAUTHORIZED,
-            &json!({ "error": "Unauthorized", "message": "A valid token is needed" }),
+            "Unauthorized",
+            "A valid token is needed",
         ),
         Error::NoKey => with_header(
-            json(
+            explained(
                 StatusCode::UNAUTHORIZED,
-                &json!({
-                    "error": "Unauthorized",
-                    "message": "An API key is needed, in X-API-Key or as a bearer token",
-                }),
+                "Unauthorized",
+                "An API key is needed, in X-API-Key or as a bearer token",
             ),
             "www-authenticate",
             "Bearer",
@@ -218,66 +217,53 @@ pub fn error_reply(error: &Error) -> Response {
         ),
         Error::Conflict(why) => explained(StatusCode::CONFLICT, "CONFLICT", why),
         Error::InvalidState(why) => explained(StatusCode::BAD_REQUEST, "INVALID_STATE", why),
-        Error::PreconditionFailed => json(
+        Error::PreconditionFailed => explained(
             StatusCode::PRECONDITION_FAILED,
-            &json!({
-                "error": "PRECONDITION_FAILED",
-                "message": "If-Match does not match the current state: the item has changed since you read it, \
-                            or the ETag is that of another item. Read it again",
-            }),
+            "PRECONDITION_FAILED",
+            "If-Match does not match the current state: the item has changed since you read it, or the ETag is that \
+             of another item. Read it again",
         ),
         Error::ItemsChanged(why) => {
             explained(StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", why)
         }
-        Error::PreconditionRequired => json(
+        Error::PreconditionRequired => explained(
             StatusCode::PRECONDITION_REQUIRED,
-            &json!({
-                "error": "PRECONDITION_REQUIRED",
-                "message": "Send If-Match with the ETag of the state that you have read, or with * to replace any state",
-            }),
+            "PRECONDITION_REQUIRED",
+            "Send If-Match with the ETag of the state that you have read, or with * to replace any state",
         ),
         Error::RateLimited { retry_after } => with_header(
-            json(
+            explained(
                 StatusCode::TOO_MANY_REQUESTS,
-                &json!({
-                    "error": "RATE_LIMITED",
-                    "message": format!("Too many changes; try again in {retry_after} s"),
-                }),
+                "RATE_LIMITED",
+                &format!("Too many changes; try again in {retry_after} s"),
             ),
             "retry-after",
             &retry_after.to_string(),
         ),
         Error::RouteNotFound => json(StatusCode::NOT_FOUND, &json!({ "error": "Not found" })),
         Error::MethodNotAllowed { allow } => with_header(
-            json(
+            explained(
                 StatusCode::METHOD_NOT_ALLOWED,
-                &json!({
-                    "error": "Method not allowed",
-                    "message": format!("This path supports only {allow}"),
-                }),
+                "Method not allowed",
+                &format!("This path supports only {allow}"),
             ),
             "allow",
             allow,
         ),
         Error::Unavailable(_) => unavailable("Try again in a moment"),
         Error::StoreFile(why) => unavailable(why),
-        Error::TooLarge { limit } => json(
+        Error::TooLarge { limit } => explained(
             StatusCode::PAYLOAD_TOO_LARGE,
-            &json!({
-                "error": "Payload too large",
-                "message": format!("The body is larger than {limit} bytes"),
-            }),
+            "Payload too large",
+            &format!("The body is larger than {limit} bytes"),
         ),
         Error::ResponseTooLarge(why) => {
             explained(StatusCode::PAYLOAD_TOO_LARGE, "Response too large", why)
         }
-        Error::Internal(_) => {
-            let mut response = Response::new(Body::Text(
-                r#"{"error":"Internal server error"}"#.to_owned(),
-            ));
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            with_header(response, "content-type", "application/json")
-        }
+        Error::Internal(_) => json_text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            r#"{"error":"Internal server error"}"#.to_owned(),
+        ),
     }
 }
 
