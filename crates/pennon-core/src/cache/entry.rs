@@ -26,7 +26,7 @@
 //! environment, the revision, the expiry and `__sum`, which covers the names and values of all other fields.
 //! Each part is prefixed with its length, and the message begins with [`DOMAIN`]. `__rev`, `__inst`, `__exp`,
 //! `__sum` and `__mac` are the *header*: a warm read fetches and verifies only them; a cold read also compares
-//! `__sum` with the other fields. Leases, barriers and `__head` are not covered: they contain no data, and
+//! `__sum` with the other fields. `__l:`, `__b:`, `__d:` and `__head` are not covered: they contain no data, and
 //! Redis' clock decides about them.
 //!
 //! The expiry is part of the entry because the TTL in Redis is not authenticated: an entry that was recorded
@@ -87,8 +87,8 @@ const ESCAPED_FLAG: &str = "__f:";
 /// The prefix of the message that `__mac` authenticates, so that the key never signs two kinds of messages. A
 /// message in another format needs another prefix.
 const DOMAIN: &str = "pennon cache entry 1";
-/// The prefix of the message that `__imac` authenticates. Its number is [`VERSION`], because a reader of changes does not
-/// fetch `__fmt`.
+/// The prefix of the message that `__imac` authenticates. Its number is [`VERSION`], because a reader of changes does
+/// not fetch `__fmt`.
 const INDEX_DOMAIN: &str = "pennon cache index 2";
 
 /// The content of `__env`. An unknown field may change what a flag evaluates to, so an entry with one is not used.

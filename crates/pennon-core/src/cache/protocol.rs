@@ -58,7 +58,7 @@ pub enum Found<T = Snapshot> {
 pub enum Fill {
     /// The entry is stored.
     Stored,
-    /// It is not stored, because a change has revoked the lease or Redis is unavailable.
+    /// It is not stored, for example because a change has revoked the lease or Redis is unavailable.
     NotStored,
     /// It is large, and Redis has not confirmed it, usually because the budget has ended. Another attempt would then
     /// take as long.

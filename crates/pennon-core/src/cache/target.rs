@@ -8,10 +8,10 @@
 //! To keep readers correct during that time, the secret may contain several URLs: the first Redis is read, and
 //! changes invalidate all of them.
 //!
-//! That protects only instances that read the secret in each of these steps. One that was idle during all of them knows
-//! a Redis that others may neither read nor invalidate any more. So an instance that has not read the secret for a tenth
-//! longer than [`CacheConfig::secret_refresh`] does not read Redis until it has, and reports none of its changes as
-//! confirmed.
+//! That protects only instances that read the secret in each of these steps. One that was idle during all of them
+//! knows a Redis that others may neither read nor invalidate any more. So an instance that has not read the secret for
+//! a tenth longer than [`CacheConfig::secret_refresh`] does not read Redis while it reads the secret, and reports none
+//! of its changes as confirmed until it has read it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,9 +83,9 @@ pub(super) struct TargetSource {
     /// secret that may have changed.
     outages_before: AtomicU64,
     reading: tokio::sync::Mutex<SecretRead>,
-    /// When the last read started after which the target was the one that the secret named.
+    /// The start of the last successful read of the secret, which left the target as the secret named it.
     current_as_of: Mutex<Moment>,
-    /// Whether Redis is not read before the present read of the secret has ended.
+    /// Whether Redis must not be read until the running read of the secret has ended.
     awaits_secret: AtomicBool,
 }
 
@@ -138,16 +138,16 @@ impl TargetSource {
         self.current()
     }
 
-    /// Whether the target has every Redis that an instance may read. The secret may have changed since it was last read
-    /// too long ago.
+    /// Whether the target has every Redis that an instance may read. If the last successful read of the secret is too
+    /// long ago, the secret may have changed since.
     pub(super) fn is_current(&self, now: Moment) -> bool {
         let as_of = *self.lock_current_as_of();
         self.is_trusted(as_of.age_at(now))
     }
 
-    /// Whether a URL that was read this long ago is trusted. A secret is trusted for a tenth longer than its interval, so
-    /// that an instance in use has read it again before. An operator who moves the cache waits at least as long between
-    /// two steps.
+    /// Whether a URL that was read this long ago is trusted. A secret is trusted for a tenth longer than the interval
+    /// at which it is read, so that an instance in use has read it again before. An operator who moves the cache waits
+    /// at least as long between two steps.
     fn is_trusted(&self, age: Duration) -> bool {
         !is_secret(&self.config.url) || age < self.config.secret_refresh * 11 / 10
     }
@@ -222,8 +222,8 @@ impl TargetSource {
         }
     }
 
-    /// Lets entries be compared with the store once more, because the secret may name another Redis by now. The known
-    /// Redis stays in use: a failure of Secrets Manager must not stop the cache.
+    /// Makes readers compare entries with the store once more, because the secret may name another Redis by now. The
+    /// known Redis stays in use: a failure of Secrets Manager must not stop the cache.
     fn distrust_entries(&self) {
         self.outages_before.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,8 +1,9 @@
 //! The settings of a function, read once at cold start.
 //!
-//! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. An invalid setting is reported
-//! as a [`ConfigWarning`] and keeps its default, and a number outside its range becomes the nearest limit: a mistyped
-//! variable must not take the service down.
+//! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. A mistyped variable must not take
+//! the service down: an invalid setting is reported as a [`ConfigWarning`] and keeps its default, unless the default
+//! allows more than was meant (`PUBLIC_CONFIG_ROUTES`, `CORS_ORIGINS`); a number outside its range becomes the nearest
+//! limit.
 
 mod address;
 mod origins;

@@ -219,7 +219,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
             Err(_) => {
                 self.warnings.push(ConfigWarning(format!(
-                    "{name} must be an integer (got '{text}'); using {default}"
+                    "{name} must be an integer of at least 0 (got '{text}'); using {default}"
                 )));
                 default
             }

@@ -45,7 +45,7 @@ pub struct CacheConfig {
     pub ttl: Duration,
     /// `CACHE_CONNECT_TIMEOUT_MS`, at most 2,000: one attempt to connect.
     pub connect_timeout: Duration,
-    /// `CACHE_OPERATION_TIMEOUT_MS`: one attempt of one operation.
+    /// `CACHE_OPERATION_TIMEOUT_MS`: one attempt of one operation that does not transfer a whole entry.
     pub operation_timeout: Duration,
     /// `CACHE_BUDGET_MS`, at most 500: the time that one request may spend on the cache, including retries. With the
     /// default, 400, a request that falls back to PostgreSQL can still be answered within half a second.
@@ -55,9 +55,7 @@ pub struct CacheConfig {
 impl CacheConfig {
     /// The largest `CACHE_TTL_SECONDS`.
     pub const MAX_TTL: Duration = Duration::from_secs(86_400);
-}
 
-impl CacheConfig {
     /// Whether Redis is configured.
     #[must_use]
     pub fn is_configured(&self) -> bool {

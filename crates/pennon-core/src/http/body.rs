@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::limits::{check_description, check_salt};
 use crate::service::Change;
 
-/// The fields that clients of the existing service do not know. `users` is one of a dry run.
+/// The fields that clients of the existing service do not know. The last, `users`, is accepted only in a dry run.
 const NEWER: [&str; 4] = ["salt", "bucketing", "definition", "users"];
 
 /// Parses a change. Also returns the names of unknown fields, which are ignored.

@@ -35,8 +35,8 @@ pub fn audit_page(page: Page, paged: &Paged<AuditEntry>) -> Value {
     json!({ "entries": entries, "pagination": pagination(page, paged) })
 }
 
-/// Makes a list fit into a response: `{"omittedBytes": …}` replaces each of these fields that takes more than an equal
-/// share. A list that fits is not changed.
+/// Makes a list fit into a response: `{"omittedBytes": …}` replaces each of these fields that takes more than an
+/// equal share. A list that fits is not changed.
 pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
     /// An estimate for the other fields of an entry, and for the response around the list.
     const OVERHEAD: usize = 500;

@@ -1,5 +1,5 @@
-//! Parses the event of a request: from an HTTP API or a function URL (payload format 2.0), or from a REST API (format
-//! 1.0).
+//! Parses the event of a request: from an HTTP API or a function URL (payload format 2.0), or from a REST API or an
+//! HTTP API (format 1.0).
 //!
 //! `lambda_http` cannot be used for this, because it parses the path as a URI. HTTP APIs decode the path, so a `#` or
 //! `?` in it would end the URI, and other characters would cause a panic. A panic or a rejected event counts as an
@@ -323,7 +323,7 @@ impl Reader {
             .collect()
     }
 
-    /// The headers. REST APIs pass them twice: `multi` has all values of each header, `single` only the last.
+    /// The headers. Format 1.0 has them twice: `multi` has all values of each header, `single` only the last.
     fn headers(&mut self, single: Option<&RawValue>, multi: Option<&RawValue>) -> HeaderMap {
         let Fields(multi): Fields<'_, Option<Vec<Text<'_>>>> =
             self.take("multiValueHeaders", multi);
@@ -340,7 +340,7 @@ impl Reader {
                 self.add(&mut others, name, value);
             }
         }
-        // Only REST APIs pass `multi`.
+        // Only format 1.0 has `multi`.
         if headers.is_empty() {
             return others;
         }

@@ -22,7 +22,7 @@ use crate::server_only;
 pub struct Revision(pub i64);
 
 impl Revision {
-    /// The revision of an environment that has never had a flag.
+    /// The revision of an environment that nothing has changed yet, such as an unknown one.
     pub const NONE: Self = Self(0);
 }
 
