@@ -690,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn head_leads_where_get_does() {
+    fn head_has_the_route_of_get() {
         for path in ["/health", "/config/flags", "/api/admin/flags/stale"] {
             assert_eq!(find("HEAD", path), find("GET", path), "{path}");
         }
@@ -721,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_found() {
+    fn a_path_that_is_not_in_the_table_has_no_route() {
         for (method, path) in [
             ("GET", ""),
             ("GET", "/api/config/flags/"),
