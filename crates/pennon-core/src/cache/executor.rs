@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::address::Address;
+use super::authentic::in_milliseconds;
 use super::client::{
     Before, Command, CommandOptions, Connections, Failure, REPLICATION_MARGIN, Reply, Script,
 };
@@ -113,7 +114,7 @@ impl Executor {
                 };
                 info!(
                     domain = "config",
-                    duration = millis(started.elapsed()),
+                    duration = in_milliseconds(started.elapsed()),
                     node_id = %owner.address(),
                     "{message}"
                 );
@@ -392,7 +393,7 @@ impl Executor {
                     error = %failure,
                     retries = retried,
                     retries_allowed = allowed,
-                    budget_left_ms = millis(left(deadline)),
+                    budget_left_ms = in_milliseconds(left(deadline)),
                     "Redis retries stopped by the time budget"
                 );
                 return ended(node, Err(failure), failures);
@@ -579,8 +580,4 @@ fn no_slots() -> Failure {
 
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,8 +13,8 @@ const MAX_VARIANT_SIZE: usize = 256_000;
 pub(crate) const NO_EFFECT: &str =
     "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
 
-/// Checks a flag of an imported or edited file. Pointers are relative to the flag; a violation of its key
-/// has an empty pointer. Values that are equal in `before` are not checked, so that flags from before a
+/// Checks a flag that is imported, copied or read from an edited file. Pointers are relative to the flag; a violation
+/// of its key has an empty pointer. Values that are equal in `before` are not checked, so that flags from before a
 /// limit can still be changed.
 #[must_use]
 pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Violation> {

@@ -1,5 +1,5 @@
 //! Limits of names, texts and sizes. They apply to every way in which a flag is created or changed: the
-//! routes of single flags, imports and flag files. A flag that exceeded a limit before the limit existed
+//! routes of single flags, imports, copies and flag files. A flag that exceeded a limit before the limit existed
 //! keeps its values.
 
 mod flags;
