@@ -41,7 +41,7 @@ impl Cors {
     #[must_use]
     pub fn of(config: &CorsConfig, found: &Match, headers: &HeaderMap) -> Self {
         use crate::config::Origins::{Any, Named};
-        // The console is for its own origin.
+        // Only pages of the same origin may read the files of the console.
         if found.is_page() {
             return Self {
                 admin: false,
