@@ -137,3 +137,18 @@ async fn an_old_snapshot_that_a_crashed_redis_loads_is_detected() {
     .await;
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 7);
 }
+
+/// The first command fails, and is repeated over a new connection, which leads to a server with an older entry.
+#[tokio::test]
+async fn an_old_entry_behind_a_replaced_connection_is_detected() {
+    let stack = Stack::start().await.with_default_cache_timeouts();
+    let get = stack.function("get-flag").await;
+    let update = stack.function("update-flag").await;
+    get.call(&Event::get("checkout")).await;
+    stack.redis.command(&["COPY", KEY, "old"]);
+    set_percentage(&update, "checkout", 7).await;
+    stack.redis.make_half_open();
+    stack.redis.command(&["COPY", "old", KEY, "REPLACE"]);
+    assert!(stack.redis.has_entry(), "the old one");
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 7);
+}

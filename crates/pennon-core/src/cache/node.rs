@@ -1,9 +1,8 @@
 //! One Redis server: its connections, their replacement, and its breakers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use tracing::info;
 
 use super::address::Address;
 use super::client::{Command, CommandOptions, Connections, Failure, Reply};
@@ -30,6 +29,8 @@ pub(super) struct Node {
     current: Mutex<Option<Arc<Connections>>>,
     /// Serialises connecting. Holds the time when the last attempt ended, and its failure.
     connecting: tokio::sync::Mutex<Option<(Moment, Option<Failure>)>>,
+    /// Whether a later connection than the first was opened since [`Node::has_reconnected`] was last asked.
+    reopened: AtomicBool,
     /// The breaker of reads.
     pub(super) reads: Breaker,
     /// The breaker of writes.
@@ -44,6 +45,7 @@ impl Node {
             login,
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(None),
+            reopened: AtomicBool::new(false),
             reads: Breaker::default(),
             writes: Breaker::default(),
         }
@@ -82,10 +84,11 @@ impl Node {
         let is_first = last.is_none();
         *last = Some((Moment::now(), opened.as_ref().err().cloned()));
         let connections = Arc::new(opened?);
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connections.clone());
         if !is_first {
-            info!(domain = "config", node_id = %self.address, "Redis connected anew");
+            // Before a command can use the connection.
+            self.reopened.store(true, Ordering::Release);
         }
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connections.clone());
         Ok(connections)
     }
 
@@ -143,10 +146,12 @@ impl Node {
         self.open_connections().is_some()
     }
 
-    /// Whether one of its connections was replaced since the last call, without a failed command.
+    /// Whether one of its connections was replaced since the last call, by [`Node::connect`] or by the client library.
     pub(super) fn has_reconnected(&self) -> bool {
-        self.open_connections()
-            .is_some_and(|connections| connections.were_replaced())
+        let by_fred = self
+            .open_connections()
+            .is_some_and(|connections| connections.were_replaced());
+        self.reopened.swap(false, Ordering::AcqRel) || by_fred
     }
 
     /// The number of open connections.
