@@ -80,16 +80,18 @@ impl Topology {
 
     /// Every known node once, without the seed node.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
-        let mut nodes: Vec<Arc<Node>> = Vec::new();
-        for (_, _, shard) in self.map().iter() {
+        let map = self.map();
+        let of_shards = map.iter().flat_map(|(_, _, shard)| {
             let replicas = shard.replicas.iter().flatten();
-            for node in std::iter::once(&shard.primary).chain(replicas) {
-                if !nodes.iter().any(|known| known.address() == node.address()) {
-                    nodes.push(node.clone());
-                }
+            std::iter::once(&shard.primary).chain(replicas)
+        });
+        let mut nodes: Vec<Arc<Node>> = Vec::new();
+        // `moved` puts a migration target into the map, too.
+        for node in of_shards.chain(self.lock_migration_targets().iter()) {
+            if !nodes.iter().any(|known| known.address() == node.address()) {
+                nodes.push(node.clone());
             }
         }
-        nodes.extend(self.lock_migration_targets().iter().cloned());
         nodes
     }
 
