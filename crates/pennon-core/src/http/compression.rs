@@ -83,12 +83,12 @@ impl Coding {
 }
 
 /// Whether and how to compress the response to a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct AcceptedCompression {
     /// The coding that the client prefers; `None` for no compression.
     best: Option<Coding>,
-    /// The coding of a response that the client has.
-    held: Option<Coding>,
+    /// The tags of responses that the client has.
+    held: String,
     is_admin: bool,
 }
 
@@ -102,23 +102,24 @@ impl AcceptedCompression {
             let values = values.filter_map(|value| value.to_str().ok());
             values.collect::<Vec<_>>().join(",")
         };
-        let tags = texts(header::IF_NONE_MATCH);
-        let mut held = Coding::ALL.into_iter();
         Self {
             best: best_coding(&texts(header::ACCEPT_ENCODING)),
-            held: held.find(|coding| tags.contains(coding.tag_suffix())),
+            held: texts(header::IF_NONE_MATCH),
             is_admin,
         }
     }
 
     /// Compresses a response if the client accepts it and it becomes smaller.
     #[must_use]
-    pub fn apply(self, mut response: Response) -> Response {
-        if response.status() == StatusCode::NOT_MODIFIED
-            && let Some(coding) = self.held
-            && !self.is_admin
-        {
-            return with_added_vary(with_tag_of(response, coding), "Accept-Encoding");
+    pub fn apply(&self, mut response: Response) -> Response {
+        if response.status() == StatusCode::NOT_MODIFIED && !self.is_admin {
+            let mut tags = Coding::ALL
+                .iter()
+                .filter_map(|coding| tag_of(&response, *coding));
+            if let Some(tag) = tags.find(|tag| self.held.contains(tag)) {
+                response = with_header(response, "etag", &tag);
+            }
+            return with_added_vary(response, "Accept-Encoding");
         }
         let Body::Text(text) = response.body() else {
             return response;
@@ -135,20 +136,19 @@ impl AcceptedCompression {
             response
                 .headers_mut()
                 .insert(header::CONTENT_ENCODING, name);
-            response = with_tag_of(response, coding);
+            if let Some(tag) = tag_of(&response, coding) {
+                response = with_header(response, "etag", &tag);
+            }
         }
         with_added_vary(response, "Accept-Encoding")
     }
 }
 
-/// Marks the tag as that of the response in this coding.
-fn with_tag_of(response: Response, coding: Coding) -> Response {
-    let tag = response.headers().get(header::ETAG);
-    let open = tag.and_then(|tag| tag.to_str().ok()?.strip_suffix('"'));
-    match open.map(|open| format!("{open}{}", coding.tag_suffix())) {
-        Some(tag) => with_header(response, "etag", &tag),
-        None => response,
-    }
+/// The tag of a response after compression with this coding. `None` for a response without a tag.
+fn tag_of(response: &Response, coding: Coding) -> Option<String> {
+    let tag = response.headers().get(header::ETAG)?.to_str().ok()?;
+    let open = tag.strip_suffix('"')?;
+    Some(format!("{open}{}", coding.tag_suffix()))
 }
 
 fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -200,7 +200,9 @@ fn weight_of(header: &str, name: &str) -> Option<f32> {
         if !coding.trim().eq_ignore_ascii_case(name) {
             return None;
         }
-        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        let weight = weight.trim().strip_prefix(['q', 'Q']);
+        let weight = weight.and_then(|weight| weight.strip_prefix('='));
+        let weight = weight.unwrap_or("1");
         Some(weight.parse().unwrap_or(0.0))
     })
 }
@@ -292,12 +294,20 @@ mod tests {
 
     #[test]
     fn an_unchanged_response_has_the_tag_that_the_client_sent() {
-        for tag in ["\"1-7-gzip\"", "\"1-7-zstd\"", "\"1-7\""] {
-            let headers = request(&[("accept-encoding", "gzip, zstd"), ("if-none-match", tag)]);
+        for (sent, answered) in [
+            ("\"1-7-gzip\"", "\"1-7-gzip\""),
+            ("\"1-7-zstd\"", "\"1-7-zstd\""),
+            ("\"1-7\"", "\"1-7\""),
+            ("\"1-6-gzip\", \"1-7\"", "\"1-7\""),
+            ("\"1-6-zstd\", \"1-7-gzip\"", "\"1-7-gzip\""),
+        ] {
+            let headers = request(&[("accept-encoding", "gzip, zstd"), ("if-none-match", sent)]);
             let mut unchanged = response("");
             *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
             let unchanged = AcceptedCompression::of(&headers, false).apply(unchanged);
-            assert_eq!(header(&unchanged, "etag"), tag);
+            assert_eq!(header(&unchanged, "etag"), answered);
+            let vary = "Authorization, X-API-Key, Accept-Encoding";
+            assert_eq!(header(&unchanged, "vary"), vary);
         }
     }
 
@@ -317,6 +327,7 @@ mod tests {
             "br",
             "identity",
             "gzip;q=0",
+            "gzip; Q=0",
             "*, gzip;q=0.0",
             "*;q=0",
             "gzip;q=x",
