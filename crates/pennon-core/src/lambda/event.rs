@@ -347,7 +347,7 @@ impl Reader {
         for name in others.keys() {
             if !headers.contains_key(name) {
                 for value in others.get_all(name) {
-                    headers.append(name, value.clone());
+                    self.append(&mut headers, name.clone(), value.clone());
                 }
             }
         }
@@ -358,14 +358,18 @@ impl Reader {
         let name = HeaderName::from_bytes(name.as_bytes());
         let value = HeaderValue::from_bytes(value.as_bytes());
         match (name, value) {
-            (Ok(name), Ok(value)) => {
-                headers.append(name, value);
-            }
+            (Ok(name), Ok(value)) => self.append(headers, name, value),
             (Err(_), _) | (_, Err(_)) => {
                 self.malformed::<()>(
                     "A header of the event contains a character that is invalid in headers",
                 );
             }
+        }
+    }
+
+    fn append(&mut self, headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+        if headers.try_append(name, value).is_err() {
+            self.malformed::<()>("The event has too many headers");
         }
     }
 
@@ -449,6 +453,17 @@ mod tests {
             );
             assert_eq!(incoming.request_id.as_deref(), Some("invocation"));
         }
+    }
+
+    #[test]
+    fn an_event_with_more_headers_than_a_map_can_hold_is_malformed() {
+        let headers: Vec<String> = (0..30_000).map(|n| format!("\"h{n}\": \"\"")).collect();
+        let headers = headers.join(",");
+        let incoming = request(&format!(
+            r#"{{"headers": {{{headers}}}, "requestContext": {{"http": {{"method": "GET", "path": "/a"}}}}}}"#
+        ));
+        let malformed = incoming.malformed.expect("malformed");
+        assert_eq!(malformed, "The event has too many headers");
     }
 }
 
