@@ -287,6 +287,10 @@ async fn read(
         } else {
             call.await
         };
+        // Errors too: otherwise a run in which every read fails would never end.
+        if tally.reads.fetch_add(1, Ordering::Relaxed) + 1 >= reads {
+            tally.over.store(true, Ordering::Relaxed);
+        }
         if answer.status != 200 || answer.source() == "stale" {
             tally.errors.fetch_add(1, Ordering::Relaxed);
             println!("{answer:?}");
@@ -304,9 +308,6 @@ async fn read(
         }
         if answer.header("x-cache-hit") == Some("true") {
             tally.hits.fetch_add(1, Ordering::Relaxed);
-        }
-        if tally.reads.fetch_add(1, Ordering::Relaxed) + 1 >= reads {
-            tally.over.store(true, Ordering::Relaxed);
         }
         tokio::task::yield_now().await;
     }
