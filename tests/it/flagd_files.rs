@@ -714,10 +714,10 @@ fn flags_as_array(file: &Value) -> Value {
 
 #[tokio::test]
 async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
-    let seed = std::env::var("PENNON_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| std::process::id().into());
+    let seed: u64 = match std::env::var("PENNON_SEED") {
+        Ok(text) => text.parse().expect("PENNON_SEED is a number"),
+        Err(_unset) => std::process::id().into(),
+    };
     println!("PENNON_SEED={seed}");
     let generator = FileGenerator(Rng::new(seed));
     for api in Api::of_both_kinds().await {

@@ -55,8 +55,8 @@ mod counting;
 mod database_connections;
 mod database_roles;
 mod deploy_command;
-#[cfg(target_os = "linux")]
 mod duplicate_keys;
+#[cfg(target_os = "linux")]
 mod emulator;
 mod evaluation_defaults;
 mod events;

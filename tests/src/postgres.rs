@@ -93,6 +93,8 @@ impl Server {
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
             .args(["-c", "max_connections=200"])
+            // Tests compare `current_date` with the days of counts, which are those of UTC.
+            .args(["-c", "timezone=UTC"])
             // Speed over durability: these databases exist for seconds.
             .args(["-c", "fsync=off", "-c", "synchronous_commit=off"])
             // The write-ahead log grows by the size of each new database, and by default PostgreSQL keeps 1 GB of it.
