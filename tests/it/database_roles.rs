@@ -258,7 +258,7 @@ const RIGHTS: [(&str, &[&str]); 38] = [
     ("delete from pennon_key_uses", &[]),
     ("select from pennon_counted_batches", &["count"]),
     ("select from pennon_role_secrets", &[]),
-    ("select from pennon_migrations", &[]),
+    ("select from pennon_migrations", &["read", "write"]),
     (
         "insert into feature_flags (flag_key) values ('new')",
         &["write"],
@@ -321,6 +321,24 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
         has_table_privilege('pennon_flags_read', 'feature_flags', 'select')";
     let row = sql.query_one(rights, &[]).await.expect("rights");
     assert_eq!((row.get(0), row.get(1)), (false, true));
+}
+
+/// Whether a migration has not run yet is a question that the role must be able to answer.
+#[tokio::test]
+async fn a_function_with_a_role_that_is_deployed_before_a_migration_keeps_answering() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let before_last_step = "
+        insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50);
+        alter table feature_flags drop column bucketing;
+        delete from pennon_migrations where step = 12";
+    let sql = installation.sql().await;
+    sql.batch_execute(before_last_step).await.expect("undone");
+    let get = installation.function("get-flag", &[]).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(answer.status, 200, "{answer:?}; {}", get.log());
+    assert_eq!(installation.migrate().await["applied"], 1);
+    assert_eq!(get.call(&Event::get("checkout")).await.status, 200);
 }
 
 /// The default privileges of a database give others rights on a new table, and SQL may add more.

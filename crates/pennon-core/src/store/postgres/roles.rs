@@ -83,6 +83,7 @@ impl Role {
                 ("pennon_evaluation_counts", READS),
                 ("pennon_evaluation_hours", READS),
                 ("pennon_installation", READS),
+                ("pennon_migrations", READS),
             ],
             Self::Write => &[
                 ("feature_flag_schedules", CHANGES),
@@ -97,6 +98,7 @@ impl Role {
                 ("pennon_event_sequences", UPSERTS),
                 ("pennon_installation", READS),
                 ("pennon_key_uses", READS),
+                ("pennon_migrations", READS),
                 ("pennon_outbox", CHANGES),
                 ("pennon_ramps", UPSERTS),
                 ("pennon_webhook_destinations", CHANGES),
