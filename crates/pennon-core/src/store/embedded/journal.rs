@@ -128,7 +128,6 @@ impl Journal {
             }
             journal.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         }
-        files.remove_temporaries();
         if !content.ends_with(b"\n") {
             let good = usize::try_from(journal.length).unwrap_or(usize::MAX);
             let kept = files.keep_unreadable(content.get(good..).unwrap_or_default())?;
@@ -147,6 +146,8 @@ impl Journal {
             disk::truncate(&path, journal.length)
                 .map_err(|error| cannot("repair", &path, &error))?;
         }
+        // Not before the line is removed: without its temporary file, the next start would apply it.
+        files.remove_temporaries();
         if !has_id {
             // The file is of an earlier version, or it is empty, or its first line is incomplete.
             journal.compact(&state, &history)?;
@@ -372,6 +373,16 @@ mod tests {
         rest
     }
 
+    /// The replacement of the text "old" by the text "new" in this temporary file.
+    fn replacement(temporary: &Path) -> Replacement {
+        let name = temporary.file_name().expect("a name");
+        Replacement {
+            temporary: name.to_string_lossy().into_owned(),
+            replaces: disk::digest(b"old"),
+            written: disk::digest(b"new"),
+        }
+    }
+
     fn remove(files: &Files) {
         std::fs::remove_dir_all(files.flags().parent().expect("a folder")).expect("removed");
     }
@@ -420,14 +431,8 @@ mod tests {
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         journal.append(&[audit(1)]).expect("appends");
         let temporary = files.write_temporary("new").expect("writes");
-        let name = temporary.file_name().expect("a name").to_string_lossy();
-        let replacement = || Replacement {
-            temporary: name.clone().into_owned(),
-            replaces: disk::digest(b"old"),
-            written: disk::digest(b"new"),
-        };
         journal
-            .append_line(Some(replacement()), &[audit(2)], true)
+            .append_line(Some(replacement(&temporary)), &[audit(2)], true)
             .expect("appends");
         // Here the process ends.
         assert_eq!(found(&files), [1]);
@@ -437,13 +442,47 @@ mod tests {
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         std::fs::write(&temporary, "new").expect("writes");
         journal
-            .append_line(Some(replacement()), &[audit(2)], true)
+            .append_line(Some(replacement(&temporary)), &[audit(2)], true)
             .expect("appends");
         files
             .replace(&temporary, &disk::digest(b"old"))
             .expect("replaces");
         assert_eq!(found(&files), [1, 2]);
         assert_eq!((text(&files).as_str(), rest(&files)), ("new", vec![]));
+        remove(&files);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_change_that_one_start_could_not_remove_is_removed_by_the_next() {
+        use std::fs::File;
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+        let files = files("old");
+        let (mut journal, _, _) = Journal::open(&files).expect("opens");
+        let temporary = files.write_temporary("new").expect("writes");
+        journal
+            .append_line(Some(replacement(&temporary)), &[audit(1)], true)
+            .expect("appends");
+        // Here the process ends. The next one cannot truncate the state file.
+        let content = std::fs::read(files.state()).expect("a file");
+        let sealed = memfd_create("state", MemfdFlags::ALLOW_SEALING).expect("a file");
+        let mut sealed = File::from(sealed);
+        sealed.write_all(&content).expect("writes");
+        fcntl_add_seals(&sealed, SealFlags::SHRINK).expect("seals");
+        std::fs::remove_file(files.state()).expect("removes");
+        let path = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+        std::os::unix::fs::symlink(path, files.state()).expect("links");
+        let why = Journal::open(&files).expect_err("it cannot be truncated");
+        assert!(why.contains("repair"), "{why}");
+
+        std::fs::remove_file(files.state()).expect("removes");
+        std::fs::write(files.state(), content).expect("writes");
+        assert_eq!(found(&files), [0; 0]);
+        assert_eq!((text(&files).as_str(), rest(&files)), ("old", vec![]));
         remove(&files);
     }
 
