@@ -368,6 +368,29 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
 }
 
 #[tokio::test]
+async fn evaluations_and_uses_of_keys_are_counted_while_the_file_is_invalid() {
+    let (local, path) = server().await;
+    let create = r#"{"kind": "client", "name": "page"}"#;
+    let made = local.admin("POST", "/api/admin/keys", create).await.json();
+    let key = made["key"].as_str().expect("a key");
+    std::fs::write(&path, "{ \"flags\": { oops").expect("writes");
+    let evaluate = "/ofrep/v1/evaluate/flags/mine";
+    let body = r#"{"context": {"targetingKey": "alice"}}"#;
+    assert_eq!(local.evaluate(evaluate, key, body).await.status, 200);
+    eventually("both are stored", async || {
+        let state = std::fs::read_to_string(path.with_file_name("flags.json.state"));
+        let state = state.expect("a file");
+        state.contains("\"counts\"") && state.contains("\"keyUses\"")
+    })
+    .await;
+    std::fs::write(&path, good()).expect("writes");
+    let usage = local.admin("GET", &format!("{MINE}/usage"), "").await;
+    assert_eq!(usage.json()["evaluations"], 1, "{usage:?}");
+    let listed = local.admin("GET", "/api/admin/keys", "").await.json();
+    assert!(listed["keys"][0]["lastUsedOn"].is_string(), "{listed}");
+}
+
+#[tokio::test]
 async fn a_mistake_at_the_start_is_reported_and_nothing_is_written() {
     let folder = new_folder("flags");
     let path = folder.join("flags.json");

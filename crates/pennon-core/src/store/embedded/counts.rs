@@ -23,7 +23,8 @@ impl EmbeddedStore {
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        let mut inner = self.lock_current()?;
+        // `flags.json` may be invalid meanwhile: the caller's counts are only in memory.
+        let mut inner = self.lock_last_valid();
         let Inner {
             journal,
             data,

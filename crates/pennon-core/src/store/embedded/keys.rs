@@ -35,7 +35,8 @@ impl EmbeddedStore {
         let record = Record::KeyUses {
             days: days.collect(),
         };
-        let mut inner = self.lock_current()?;
+        // `flags.json` may be invalid meanwhile: the caller's uses are only in memory.
+        let mut inner = self.lock_last_valid();
         let Inner {
             journal,
             data,
