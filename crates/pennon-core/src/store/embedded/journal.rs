@@ -59,8 +59,8 @@ pub(super) struct Journal {
     id: String,
     /// The length of the valid part.
     length: u64,
-    /// The number of superseded records at the start, and of counts and uses of keys appended since. Compaction
-    /// removes them.
+    /// At most so many records are superseded: those that were at the start, and all that were appended since.
+    /// Compaction removes them.
     superseded: usize,
     /// Whether the last compaction is durable. If not, a power failure may restore the file from before it.
     is_durable: bool,
@@ -188,18 +188,22 @@ impl Journal {
         for record in records {
             history.apply(record);
         }
-        self.superseded += 1;
+        self.compact_if_needed(state, history);
+        Ok(())
+    }
+
+    /// Compacts the file if many records may be superseded. All appended records must have been applied.
+    pub(super) fn compact_if_needed(&mut self, state: &State, history: &History) {
         if self.superseded > MAX_SUPERSEDED
             && let Err(error) = self.compact(state, history)
         {
-            // The record is stored: an error here would make the caller store it again.
+            // The records are stored: an error here would make the caller store them again.
             tracing::warn!(
                 error,
                 "the state file was not compacted; this is tried again later"
             );
             self.superseded -= RETRY_AFTER;
         }
-        Ok(())
     }
 
     /// Appends a change and replaces `flags.json`, which should have the digest `replaces`, by this text. If somebody
@@ -257,6 +261,7 @@ impl Journal {
         disk::append(&path, self.length, &text, durable)
             .map_err(|error| cannot("write", &path, &error))?;
         self.length += u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.superseded += records.len();
         Ok(())
     }
 
@@ -330,9 +335,13 @@ fn unreadable(path: &Path, number: usize, error: &dyn std::fmt::Display) -> Stri
 
 #[cfg(test)]
 mod tests {
+    use pennon_eval::{Flag, FlagKey};
     use serde_json::json;
 
+    use super::super::EmbeddedStore;
     use super::*;
+    use crate::environment::Environment;
+    use crate::key_kind::KeyKind;
 
     /// A new folder with this `flags.json`.
     fn files(flags: &str) -> Files {
@@ -497,6 +506,35 @@ mod tests {
             .expect("the edit");
         assert_eq!(std::fs::read_to_string(kept).expect("a file"), "edited");
         assert_eq!((text(&files).as_str(), found(&files)), ("new", vec![1]));
+        remove(&files);
+    }
+
+    #[tokio::test]
+    async fn the_file_is_compacted_after_changes_alone() {
+        let files = files(r#"{"flags": {}}"#);
+        let store = EmbeddedStore::open(files.flags(), "").expect("opens");
+        let key = FlagKey::parse("new".to_owned()).expect("a key");
+        let is_compacted = || store.lock_last_valid().journal.superseded == 0;
+        // A change of flags.json, and one of the state alone.
+        for adds_flag in [true, false] {
+            store.lock_last_valid().journal.superseded = MAX_SUPERSEDED;
+            let mut change = store
+                .begin(&Environment::production(), "me")
+                .await
+                .expect("begins");
+            if adds_flag {
+                change.insert_flag(&key, &Flag::default()).expect("added");
+            } else {
+                let kind = KeyKind::Server;
+                change.insert_key("hash", kind, "a key").expect("added");
+            }
+            change.commit().expect("commits");
+            assert!(is_compacted(), "adds a flag: {adds_flag}");
+        }
+        drop(store);
+        let (_journal, state, _history) = Journal::open(&files).expect("opens");
+        let state = state.of("production").expect("an environment");
+        assert_eq!(state.keys.len(), 1);
         remove(&files);
     }
 

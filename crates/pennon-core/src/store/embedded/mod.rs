@@ -511,6 +511,8 @@ impl Inner {
         for record in records {
             self.history.apply(record);
         }
+        self.journal
+            .compact_if_needed(&self.data.state, &self.history);
         self.raise_revisions(changed);
         Ok(())
     }
