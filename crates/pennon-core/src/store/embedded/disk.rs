@@ -190,11 +190,13 @@ impl Files {
     /// A message with the path.
     pub(super) fn create(&self, text: &str) -> Result<(), String> {
         let temporary = self.write_temporary(text)?;
-        let created = std::fs::rename(&temporary, &self.flags).and_then(|()| self.sync_folder());
-        created.map_err(|error| {
+        std::fs::rename(&temporary, &self.flags).map_err(|error| {
             let _may_not_exist = std::fs::remove_file(&temporary);
             cannot("write", &self.flags, &error)
-        })
+        })?;
+        // It is created, even if it is not durable.
+        let _not_durable = self.sync_folder();
+        Ok(())
     }
 
     /// Replaces `flags.json`, which should have the digest `replaces`, by a file that [`Self::write_temporary`] has
@@ -221,9 +223,8 @@ impl Files {
                 if digest_of_file(&self.flags).as_deref() != Some(replaces) {
                     return Err(explain(&"it was edited in the meantime"));
                 }
-                std::fs::rename(temporary, &self.flags)
-                    .and_then(|()| self.sync_folder())
-                    .map_err(|error| explain(&error))?;
+                std::fs::rename(temporary, &self.flags).map_err(|error| explain(&error))?;
+                let _not_durable = self.sync_folder();
                 Ok(None)
             }
             Err(error) => Err(explain(&error)),
@@ -364,7 +365,11 @@ impl Files {
 
     /// Makes a rename durable, so that a power failure does not restore the replaced file.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
-        File::open(folder_of(&self.flags))?.sync_all()
+        match File::open(folder_of(&self.flags))?.sync_all() {
+            // The file system cannot sync folders.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
     }
 }
 
@@ -499,5 +504,19 @@ fn process_name(text: &str) -> String {
     match text.trim().parse::<u32>() {
         Ok(process) => format!(" (process {process})"),
         Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_that_cannot_sync_folders_does_not_make_writes_fail() {
+        use super::*;
+
+        // fsync(2) of a folder in /proc fails with EINVAL.
+        let files = Files::find(Path::new("/proc/flags.json")).expect("a path");
+        assert!(File::open("/proc").and_then(|it| it.sync_all()).is_err());
+        files.sync_folder().expect("as durable as possible");
     }
 }
