@@ -170,14 +170,18 @@ impl Files {
         })
     }
 
-    /// Writes a text to a new file beside `flags.json`, with the mode and the owner of `flags.json` if that exists.
+    /// Writes a text durably to a new file beside `flags.json`, with the mode and the owner of `flags.json` if that exists.
     ///
     /// # Errors
     /// A message with the path of `flags.json`.
     pub(super) fn write_temporary(&self, text: &str) -> Result<PathBuf, String> {
         let path = self.beside(&format!("{TEMPORARY}{}", unique_id()));
         let like = std::fs::metadata(&self.flags).ok();
-        write_new(&path, text.as_bytes(), like.as_ref()).map_err(|error| {
+        let written = write_new(&path, text.as_bytes(), like.as_ref());
+        // Its name must be durable before the journal contains it: a start that does not find the file takes it for
+        // one that has replaced `flags.json`.
+        let written = written.and_then(|()| self.sync_folder());
+        written.map_err(|error| {
             let _may_not_exist = std::fs::remove_file(&path);
             cannot("write", &self.flags, &error)
         })?;
