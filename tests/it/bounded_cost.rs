@@ -382,6 +382,35 @@ async fn the_values_of_an_environment_are_limited() {
 }
 
 #[tokio::test]
+async fn unknown_fields_of_imported_flags_count_as_values() {
+    let numbers: Vec<u32> = vec![0; 4_000];
+    let mut typed = definition(&json!({"if": [true, "on"]}));
+    typed["state"] = json!("ENABLED");
+    typed["note"] = json!(numbers);
+    let simple = json!({"state": "ENABLED", "rolloutPercentage": 5, "note": numbers});
+    // 123 lists of 4,000 numbers leave room for one more.
+    let flags: Map<String, Value> = (0..123)
+        .map(|number| {
+            let flag = if number % 2 == 0 { &typed } else { &simple };
+            (format!("noted-{number}"), flag.clone())
+        })
+        .collect();
+    let list = json!({"if": [{"in": [{"var": "n"}, numbers]}, "on"]});
+    for api in Api::of_both_kinds().await {
+        let path = format!("{IMPORT}?mode=merge");
+        let file = json!({ "flags": flags });
+        let answer = api.admin_if("*", "POST", &path, &file).await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        let mut statuses = Vec::new();
+        for key in ["first", "second"] {
+            let new = json!({"key": key, "definition": definition(&list)});
+            statuses.push(api.admin("POST", FLAGS, &new).await.status);
+        }
+        assert_eq!(statuses, [201, 400], "on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn a_body_with_too_many_values_is_rejected_before_it_is_parsed() {
     for api in Api::of_both_kinds().await {
         let mut body = String::from("{\"flags\": [");

@@ -10,9 +10,9 @@ pub struct FlagSums {
     pub typed: usize,
     /// Bytes of all keys.
     pub keys: usize,
-    /// Bytes of all definitions, as JSON.
+    /// Bytes of all definitions, as JSON; in a database also of the unknown fields.
     pub definitions: usize,
-    /// Upper bound of the number of values in all definitions.
+    /// Upper bound of the number of values in all definitions and unknown fields of flags.
     pub values: usize,
     /// Number of flags whose rule may take more steps than its length suggests.
     pub costly: usize,

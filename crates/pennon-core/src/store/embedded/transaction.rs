@@ -92,11 +92,11 @@ impl Transaction {
                 continue;
             }
             sums.keys += name.as_str().len();
+            sums.values += flag.size();
             match &flag.definition {
                 Some(definition) => {
                     sums.typed += 1;
                     sums.definitions += wire_size(definition);
-                    sums.values += flag.size();
                     sums.costly += usize::from(definition.may_be_costly());
                 }
                 None => sums.simple += 1,

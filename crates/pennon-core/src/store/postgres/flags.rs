@@ -132,17 +132,16 @@ impl Transaction {
         &mut self,
         key: &FlagKey,
     ) -> Result<FlagSums, Error> {
-        // An upper bound of the number of values: each value except the first follows one of the characters `,[{`,
-        // which may also occur in texts.
+        // An upper bound of the number of values: each value except the outermost, which `Flag::size` does not count,
+        // follows one of the characters `,[{`, which may also occur in texts.
         let statement = format!(
             r#"
             select count(*) filter (where definition is null) as simple, count(definition) as typed,
                    coalesce(sum(octet_length(flag_key)), 0) as keys,
-                   coalesce(sum(octet_length(definition::text)), 0) as definitions,
-                   coalesce(sum(1 + length(definition::text)
-                     - length(translate(definition::text, ',[{{', ''))), 0) as values,
+                   coalesce(sum(octet_length(stored)), 0) as definitions,
+                   coalesce(sum(length(stored) - length(translate(stored, ',[{{', ''))), 0) as values,
                    count(*) filter (where definition::text ~ '"({})"') as costly
-            from feature_flags
+            from feature_flags cross join lateral (select concat(definition, other) as stored) as texts
             where environment = $1 and flag_key <> $2 and archived_at is null"#,
             COSTLY_OPERATORS.join("|").replace('$', "\\$")
         );
