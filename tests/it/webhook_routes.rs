@@ -159,6 +159,34 @@ async fn a_webhook_is_created_listed_enabled_and_deleted() {
 }
 
 #[tokio::test]
+async fn an_unreadable_webhook_can_be_deleted() {
+    let api = Api::on_postgres().await;
+    let webhook = created(&api, "deployments").await;
+    let path = format!(
+        "/api/admin/webhooks/{}",
+        webhook["id"].as_str().expect("an id")
+    );
+    let sql = api.stack().database.sql();
+    sql.batch_execute("update pennon_webhooks set webhook = '{}'")
+        .await
+        .expect("unreadable");
+    let enabled = api
+        .admin_if("*", "POST", &format!("{path}/enable"), &Value::Null)
+        .await;
+    assert_eq!(enabled.status, 404, "{enabled:?}");
+    // Nobody can know its revision.
+    let deleted = api.admin_if("\"1\"", "DELETE", &path, &Value::Null).await;
+    assert_eq!(deleted.status, 412, "{deleted:?}");
+    let deleted = api.admin_if("*", "DELETE", &path, &Value::Null).await;
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+    let rest = "select from pennon_webhooks union all select from pennon_outbox";
+    let rest = sql.query(rest, &[]).await.expect("rows");
+    assert_eq!(rest.len(), 0);
+    let audit = api.read("/api/admin/environments/production/audit").await;
+    assert_eq!(audit.json()["entries"][0]["action"], "webhook.delete");
+}
+
+#[tokio::test]
 async fn neither_the_list_nor_the_audit_shows_a_secret() {
     let api = Api::on_postgres().await;
     let webhook = created(&api, "deployments").await;

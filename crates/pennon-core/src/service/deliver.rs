@@ -124,9 +124,9 @@ impl FlagService {
         let id = &leased.webhook.id;
         let mut transaction = self.begin(&leased.environment, ACTOR).await?;
         let mut webhook = match find_webhook(&mut transaction, id).await {
-            Ok(webhook) => webhook,
-            // It was deleted meanwhile, and its events with it.
-            Err(Error::NotFound(_)) => return Ok(()),
+            Ok(Some(webhook)) => webhook,
+            // Meanwhile it was deleted, and its events with it, or it became unreadable.
+            Ok(None) | Err(Error::NotFound(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let before = state_of(&webhook);

@@ -99,7 +99,8 @@ impl FlagService {
         actor: &Actor,
     ) -> Result<Webhook, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
-        let mut webhook = find_webhook(&mut transaction, id).await?;
+        let webhook = find_webhook(&mut transaction, id).await?;
+        let mut webhook = webhook.ok_or_else(not_found)?;
         expected.check(webhook.revision)?;
         let before = state_of(&webhook);
         webhook.enable();
@@ -112,7 +113,8 @@ impl FlagService {
         Ok(webhook)
     }
 
-    /// Deletes a webhook and its secret.
+    /// Deletes a webhook and its secret. If it is unreadable, its revision is unknown, and only [`Expected::Any`] deletes
+    /// it.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::PreconditionFailed`]; [`Error::Unavailable`].
@@ -125,24 +127,32 @@ impl FlagService {
     ) -> Result<(), Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let webhook = find_webhook(&mut transaction, id).await?;
-        expected.check(webhook.revision)?;
+        expected.check(webhook.as_ref().map_or(0, |webhook| webhook.revision))?;
         transaction.delete_webhook(id).await?;
+        let before = webhook
+            .as_ref()
+            .map_or_else(|| json!({ "id": id }), state_of);
         transaction
-            .add_audit_entry(None, Action::DeleteWebhook, Some(state_of(&webhook)), None)
+            .add_audit_entry(None, Action::DeleteWebhook, Some(before), None)
             .await?;
         transaction.commit().await
     }
 }
 
-/// The webhook with this id. Locks the environment before the webhooks, the same order as their creation.
+/// The webhook with this id, `None` if it is unreadable. Locks the environment before the webhooks, the same order as
+/// their creation.
 pub(super) async fn find_webhook(
     transaction: &mut Transaction,
     id: &str,
-) -> Result<Webhook, Error> {
+) -> Result<Option<Webhook>, Error> {
     transaction.lock_revision().await?;
     let mut webhooks = transaction.webhooks().await?.into_iter();
-    let found = webhooks.find(|webhook| webhook.id == id);
-    found.ok_or_else(|| Error::NotFound("Webhook".to_owned()))
+    let found = webhooks.find(|(known, _)| known == id);
+    found.map(|(_, webhook)| webhook).ok_or_else(not_found)
+}
+
+fn not_found() -> Error {
+    Error::NotFound("Webhook".to_owned())
 }
 
 /// A webhook as the audit stores it: without its secret and without the path of its URL.

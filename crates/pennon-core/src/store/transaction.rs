@@ -279,8 +279,8 @@ impl Transaction {
         dispatch!(self, open => open.write_ramp(key, ramp))
     }
 
-    /// Locks and reads the webhooks of the environment. Unreadable ones are logged and left out.
-    pub async fn webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
+    /// Locks and reads the webhooks of the environment, by their ids; `None` for an unreadable one, which is logged.
+    pub async fn webhooks(&mut self) -> Result<Vec<(String, Option<Webhook>)>, Error> {
         dispatch!(self, open => open.webhooks())
     }
 

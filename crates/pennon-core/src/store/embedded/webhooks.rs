@@ -28,7 +28,7 @@ impl EmbeddedStore {
     reason = "the same signatures as for a database, where each call can fail"
 )]
 impl Transaction {
-    pub(in crate::store) fn webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
+    pub(in crate::store) fn webhooks(&mut self) -> Result<Vec<(String, Option<Webhook>)>, Error> {
         Ok(Vec::new())
     }
 

@@ -30,14 +30,17 @@ impl PostgresStore {
 }
 
 impl Transaction {
-    pub(in crate::store) async fn webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
+    pub(in crate::store) async fn webhooks(
+        &mut self,
+    ) -> Result<Vec<(String, Option<Webhook>)>, Error> {
         let statement = "
             select id, webhook::text as webhook from pennon_webhooks
             where environment = $1 order by id for update";
         let rows = self
             .rows(statement, &[(&self.environment(), Type::TEXT)])
             .await?;
-        Ok(rows.iter().filter_map(webhook_of).collect())
+        let webhooks = rows.iter().map(|row| (row.get("id"), webhook_of(row)));
+        Ok(webhooks.collect())
     }
 
     pub(in crate::store) async fn insert_webhook(
@@ -137,7 +140,7 @@ fn text_of(webhook: &Webhook) -> Result<String, Error> {
     serde_json::to_string(webhook).map_err(|error| Error::Internal(error.to_string()))
 }
 
-/// A stored webhook. An unreadable one is logged and skipped, so that it does not affect the others.
+/// A stored webhook. An unreadable one is logged, and does not affect the others.
 fn webhook_of(row: &Row) -> Option<Webhook> {
     let id: &str = row.get("id");
     serde_json::from_str(row.get("webhook"))
