@@ -190,12 +190,14 @@ impl DatabaseUrl {
         }
         let invalid = InvalidDatabaseUrl("a part of it cannot be parsed");
         let mut url = url::Url::parse(text).map_err(|_| invalid.clone())?;
+        // The setters encode all other characters, but take a `%` for an encoded one.
+        let encoded = |text: &str| text.replace('%', "%25");
         let changed = url
-            .set_username(user)
-            .and_then(|()| url.set_password(Some(password)))
+            .set_username(&encoded(user))
+            .and_then(|()| url.set_password(Some(&encoded(password))))
             .and_then(|()| host.map_or(Ok(()), |host| url.set_host(Some(host)).map_err(|_| ())));
         changed.map_err(|()| invalid)?;
-        url.set_path(name);
+        url.set_path(&encoded(name));
         Ok(url.into())
     }
 
@@ -406,18 +408,19 @@ mod tests {
         for text in [
             "postgres://u%40:p%2Fw@db.example:5433/fl%20ags?sslmode=disable&options=-c%20x%3Dy",
             "postgres://u:p@db.example:5433",
+            "postgres://u:p@db.example:5433/a%2541",
             r#"{"username":"u","password":"p"}"#,
             r#"{"username":"u","password":"p","host":"h","port":"7","dbname":"d"}"#,
         ] {
-            let login = ("r_a", "secret");
+            let login = ("r%41_a", "secret%41");
             let other = DatabaseUrl::with_login(text, &settings, None, login).expect("a document");
             let before = DatabaseUrl::parse(text, &settings).expect("good");
             let after = DatabaseUrl::parse(&other, &DatabaseAddress::default()).expect("good");
             assert_eq!(after.address(), before.address(), "{text}");
             assert_eq!(after.tls, before.tls);
             assert_eq!(after.config.get_options(), before.config.get_options());
-            assert_eq!(after.config.get_user(), Some("r_a"));
-            assert_eq!(after.config.get_password(), Some(&b"secret"[..]));
+            assert_eq!(after.config.get_user(), Some(login.0));
+            assert_eq!(after.config.get_password(), Some(login.1.as_bytes()));
             let proxied = DatabaseUrl::with_login(text, &settings, Some("proxy"), login);
             let proxied = DatabaseUrl::parse(&proxied.expect("good"), &settings).expect("good");
             assert_eq!(proxied.config.get_hosts(), [Host::Tcp("proxy".to_owned())]);
