@@ -692,3 +692,26 @@ async fn roles_are_created_behind_a_pooler() {
         .await
         .expect("the role may read");
 }
+
+#[tokio::test]
+async fn a_rejected_login_of_database_url_is_tried_again_despite_a_fallback() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let sql = installation.sql().await;
+    let add = "insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50)";
+    sql.batch_execute(add).await.expect("a flag");
+    let url = url_of(&installation.server, "late:late-password");
+    let logins = [
+        ("DATABASE_URL", url.as_str()),
+        ("DATABASE_FALLBACK_SECRET_ARN", &installation.owner_arn),
+    ];
+    let get = installation.manager.function("get-flag", &logins).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(answer.status, 200, "{answer:?}; {}", get.log());
+    sql.batch_execute("create role late login password 'late-password' in role pennon_flags_read")
+        .await
+        .expect("the login exists now");
+    assert_eq!(get.call(&Event::get("checkout")).await.status, 200);
+    let log = installation.server.process().log();
+    assert!(log.contains("late: LOG:"), "{log}");
+}

@@ -250,8 +250,10 @@ impl Connections {
         let arn = self.config.fallback_secret.as_ref()?;
         {
             let mut state = self.pool.lock();
-            if state.server.is_ok() {
-                // Later requests skip the rejected login: each attempt would cost the server a process.
+            let is_from_secret = matches!(self.config.url, SecretSource::SecretArn(_));
+            if state.server.is_ok() && is_from_secret {
+                // Until the secret is read again, requests skip the rejected login: each attempt would cost the server
+                // a process.
                 state.server = Err("the server rejects the login in the secret".to_owned());
             }
             if let Some(known) = &state.fallback {
