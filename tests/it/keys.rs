@@ -110,6 +110,9 @@ async fn every_instance_rejects_a_revoked_key_from_its_next_read() {
     let entry = &listed["keys"][1];
     assert_eq!(entry["id"], made["id"]);
     assert!(entry["revokedAt"].is_string(), "{entry}");
+    // The id is a UUID, so its case does not matter.
+    let upper = other["id"].as_str().map(str::to_uppercase);
+    assert_eq!(revoke(&keys, &json!(upper)).await.status, 204);
 }
 
 #[tokio::test]
