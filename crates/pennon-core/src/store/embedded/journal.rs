@@ -148,12 +148,9 @@ impl Journal {
         }
         // Not before the line is removed: without its temporary file, the next start would apply it.
         files.remove_temporaries();
-        if !has_id {
-            // The file is of an earlier version, or it is empty, or its first line is incomplete.
-            journal.compact(&state, &history)?;
-        }
         journal.superseded = records.saturating_sub(history.records(&state).len());
-        if journal.superseded > MAX_SUPERSEDED {
+        // A file without an id is of an earlier version, or it is empty, or its first line is incomplete.
+        if !has_id || journal.superseded > MAX_SUPERSEDED {
             journal.compact(&state, &history)?;
         }
         Ok((journal, state, history))
