@@ -199,7 +199,8 @@ impl StoredRamp {
     }
 }
 
-/// The state without the history. Each transaction copies it, so it must not grow without limit.
+/// The state without the history. Each transaction copies it, so the audit and the counts, to which most changes and
+/// evaluations add, are not part of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct State {
     environments: BTreeMap<String, EnvironmentState>,
