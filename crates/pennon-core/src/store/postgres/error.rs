@@ -15,6 +15,14 @@ pub(super) struct Failure {
     pub(super) is_outage: bool,
 }
 
+/// Why a statement of a transaction failed.
+pub(super) enum StatementError {
+    /// A constraint was violated (class 23).
+    Constraint(SqlState),
+    /// Another failure.
+    Other(Error),
+}
+
 impl Failure {
     /// Classifies the error of any statement except the read of a snapshot.
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::error::unreadable;
+use super::error::{StatementError, unreadable};
 use super::statement::{BATCH_SIZE, Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
@@ -330,14 +330,6 @@ fn definition_text(flag: &Flag) -> Result<Option<String>, Error> {
 fn other_text(flag: &Flag) -> Result<Option<String>, Error> {
     let other = (!flag.other.is_empty()).then(|| serde_json::to_string(&flag.other));
     other.transpose().map_err(|error| unreadable(&error))
-}
-
-/// Why a statement failed.
-pub(super) enum StatementError {
-    /// A constraint was violated (class 23).
-    Constraint(SqlState),
-    /// Another failure.
-    Other(Error),
 }
 
 /// Parses a flag, without its overrides and the fields that only the admin API returns.

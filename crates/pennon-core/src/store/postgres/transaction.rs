@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::error::Failure;
-use super::flags::StatementError;
+use super::error::{Failure, StatementError};
 use super::pool::Connection;
 use super::statement::Parameter;
 use crate::environment::Environment;
