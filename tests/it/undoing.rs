@@ -57,6 +57,29 @@ async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
 }
 
 #[tokio::test]
+async fn a_revert_with_the_tag_of_a_flag_that_was_deleted_since_is_rejected() {
+    for api in Api::of_both_kinds().await {
+        let body = json!({"rolloutPercentage": 51});
+        let changed = api.admin("PATCH", CHECKOUT, &body).await;
+        assert_eq!(changed.status, 200, "{changed:?} on {}", api.on);
+        let entry = newest(&api).await;
+        let read = api.read(CHECKOUT).await;
+        let tag = read.header("etag").expect("an ETag").to_owned();
+        archive(&api).await;
+        let url = format!("{CHECKOUT}?permanently=true");
+        let gone = api.admin_if("*", "DELETE", &url, &Value::Null).await;
+        assert_eq!(gone.status, 204, "{gone:?} on {}", api.on);
+
+        let body = json!({"auditId": entry["id"], "state": "after"});
+        let answer = api.admin_if(&tag, "POST", REVERT, &body).await;
+        assert_eq!(answer.status, 412, "{answer:?} on {}", api.on);
+        assert_eq!(api.read(CHECKOUT).await.status, 404, "on {}", api.on);
+        let answer = api.admin_if("*", "POST", REVERT, &body).await;
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn restoring_an_override_counts_as_an_addition_and_removing_it_does_not() {
     for api in Api::of_both_kinds().await {
         let alice = json!({"userId": "alice", "overrideType": "exclude"});

@@ -285,6 +285,9 @@ async fn revert_whole(
         reject_ineffective_schedules(transaction, &changes).await?;
         reject_removal_of_used_variants(transaction, &changes).await?;
         supersede_ramps(transaction, &changes, Action::RevertFlag).await?;
+    } else if let Expected::OneOf(_) = expected {
+        // The caller has seen the flag, and has not seen its deletion.
+        return Err(Error::PreconditionFailed);
     }
     if !target.archived {
         check_limits_with_flag(
