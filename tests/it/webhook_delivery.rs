@@ -40,8 +40,13 @@ impl Setup {
         }
     }
 
-    /// Adds a webhook of production by SQL, because the API rejects the URLs of this machine.
+    /// Adds a webhook of production.
     async fn webhook(&self, id: &str, url: &str, format: Format) {
+        self.webhook_in("production", id, url, format).await;
+    }
+
+    /// Adds a webhook by SQL, because the API rejects the URLs of this machine.
+    async fn webhook_in(&self, environment: &str, id: &str, url: &str, format: Format) {
         let webhook = Webhook {
             id: id.to_owned(),
             name: id.to_owned(),
@@ -58,12 +63,12 @@ impl Setup {
         let statement = "
             with webhook as (
               insert into pennon_webhooks (id, environment, enabled, webhook)
-              values ($1, 'production', true, $2::text::json) returning id)
+              values ($1, $5, true, $2::text::json) returning id)
             insert into pennon_webhook_destinations (webhook_id, url, secret)
             select id, $3, $4 from webhook";
         let sql = self.stack.database.sql();
         let added = sql
-            .execute(statement, &[&id, &webhook, &url, &SECRET])
+            .execute(statement, &[&id, &webhook, &url, &SECRET, &environment])
             .await;
         added.expect("a webhook");
     }
@@ -391,6 +396,48 @@ async fn events_of_a_killed_run_are_sent_again_with_the_same_ids() {
         received[1].header("webhook-id")
     );
     assert_eq!(setup.waiting("one").await, 0);
+}
+
+#[tokio::test]
+async fn a_locked_environment_does_not_make_the_webhooks_of_others_receive_events_again() {
+    let setup = Setup::start().await;
+    setup
+        .sql("insert into feature_flags (flag_key, environment) values ('checkout', 'staging')")
+        .await;
+    let receiver = Receiver::start().await;
+    // In the order in which their results are recorded.
+    for (environment, id) in [("production", "a"), ("production", "b"), ("staging", "c")] {
+        let url = receiver.url();
+        setup.webhook_in(environment, id, &url, Format::Json).await;
+        let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
+        let event = event.query(&format!("environment={environment}"));
+        let changed = setup.update.call(&event).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+    }
+    let mut environment = setup.lambda.environment().to_vec();
+    environment.push(("DATABASE_TIMEOUT_MS", "2000"));
+    let reconcile = setup.stack.function_with("reconcile", &environment).await;
+    let lock = pennon_tests::postgres::connect(&setup.stack.database.url()).await;
+    let lock = lock.expect("a connection");
+    lock.batch_execute(
+        "begin; select 1 from pennon_environments where environment = 'production' for update",
+    )
+    .await
+    .expect("a lock");
+    let event = Event::load("reconcile");
+    let failed = reconcile.invoke(event.value()).await;
+    failed.expect_err("the results of production cannot be recorded");
+    assert_eq!(receiver.received().len(), 3);
+    lock.batch_execute("rollback").await.expect("no lock");
+    assert_eq!(setup.waiting("c").await, 0);
+    for id in ["a", "b"] {
+        assert!(setup.waiting(id).await > 0, "{id}");
+    }
+    setup.reconcile().await.expect("a run");
+    assert_eq!(receiver.received().len(), 5);
+    for id in ["a", "b"] {
+        assert_eq!(setup.waiting(id).await, 0, "{id}");
+    }
 }
 
 #[tokio::test]

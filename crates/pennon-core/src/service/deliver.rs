@@ -1,5 +1,6 @@
 //! Sending change events from the outbox to webhooks.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -43,8 +44,9 @@ impl FlagService {
     /// of a round take up to 14 seconds, and the transactions before and after them more.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store does not answer or `send-webhooks` cannot be invoked. The events are sent
-    /// again when the leases have expired.
+    /// [`Error::Unavailable`] if `send-webhooks` cannot be invoked, or the store does not answer, also if only the
+    /// outcomes of one environment cannot be recorded. Events without a recorded outcome are sent again when the leases
+    /// have expired.
     pub async fn deliver_webhooks(
         &self,
         transport: &Transport,
@@ -59,8 +61,19 @@ impl FlagService {
             }
             let (leased, messages): (Vec<_>, Vec<_>) = round.into_iter().unzip();
             let outcomes = transport.send(messages).await.map_err(Error::Unavailable)?;
-            for (leased, outcome) in leased.iter().zip(outcomes) {
-                self.record_outcome(leased, outcome, &mut run).await?;
+            let mut failures = BTreeMap::new();
+            for (sent, outcome) in leased.iter().zip(outcomes) {
+                let environment = &sent.leased.environment;
+                // Someone may hold the lock of the environment: its other outcomes would wait for it as long.
+                if failures.contains_key(environment) {
+                    continue;
+                }
+                if let Err(error) = self.record_outcome(sent, outcome, &mut run).await {
+                    failures.insert(environment, error);
+                }
+            }
+            if let Some((_, error)) = failures.pop_first() {
+                return Err(error);
             }
         }
         Ok(run)
