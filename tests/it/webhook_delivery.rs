@@ -441,6 +441,27 @@ async fn a_locked_environment_does_not_make_the_webhooks_of_others_receive_event
 }
 
 #[tokio::test]
+async fn a_webhook_without_a_destination_does_not_stop_the_others() {
+    let setup = Setup::start().await;
+    let receiver = Receiver::start().await;
+    for id in ["a", "b"] {
+        setup.webhook(id, &receiver.url(), Format::Json).await;
+    }
+    setup
+        .sql("delete from pennon_webhook_destinations where webhook_id = 'a'")
+        .await;
+    setup.change("checkout", 1).await;
+    setup.reconcile().await.expect("a run");
+    assert_eq!(numbers(&receiver.received(), "checkout"), [1]);
+    assert_eq!(setup.waiting("b").await, 0);
+    assert!(
+        setup
+            .reconcile
+            .has_logged("a stored webhook has no destination")
+    );
+}
+
+#[tokio::test]
 async fn a_deleted_webhook_receives_nothing_and_leaves_no_events() {
     let setup = Setup::start().await;
     let receiver = Receiver::start().await;

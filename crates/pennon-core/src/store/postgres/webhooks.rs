@@ -99,8 +99,8 @@ impl Transaction {
               for update skip locked
             )
             update pennon_webhooks as leased set due_at = now() + make_interval(secs => $1)
-            from due, pennon_webhook_destinations as receiver
-            where leased.id = due.id and receiver.webhook_id = due.id
+            from due left join pennon_webhook_destinations as receiver on receiver.webhook_id = due.id
+            where leased.id = due.id
             returning leased.id, leased.environment, leased.webhook::text as webhook, leased.due_at,
               receiver.url, receiver.secret";
         loop {
@@ -112,14 +112,13 @@ impl Transaction {
             };
             // An unreadable webhook is logged and stays leased, so the statement finds another one.
             let environment = Environment::parse(row.get("environment"));
-            if let (Ok(environment), Some(webhook)) = (environment, webhook_of(row)) {
+            if let (Ok(environment), Some(webhook), Some(destination)) =
+                (environment, webhook_of(row), destination_of(row))
+            {
                 return Ok(Some(LeasedWebhook {
                     environment,
                     webhook,
-                    destination: Destination {
-                        url: Secret::new(row.get::<_, String>("url")),
-                        secret: Secret::new(row.get::<_, String>("secret")),
-                    },
+                    destination,
                     until: row.get("due_at"),
                 }));
             }
@@ -148,4 +147,19 @@ fn webhook_of(row: &Row) -> Option<Webhook> {
             error!(domain = "config", webhook = id, error = %why, "a stored webhook is unreadable");
         })
         .ok()
+}
+
+/// The destination of a webhook. Only SQL can remove it.
+fn destination_of(row: &Row) -> Option<Destination> {
+    let text = |column| row.get::<_, Option<String>>(column).map(Secret::new);
+    let Some((url, secret)) = text("url").zip(text("secret")) else {
+        let id: &str = row.get("id");
+        error!(
+            domain = "config",
+            webhook = id,
+            "a stored webhook has no destination"
+        );
+        return None;
+    };
+    Some(Destination { url, secret })
 }
