@@ -422,6 +422,38 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
     );
 }
 
+/// Replaces the table of flags by a view that takes a minute for the flags of one environment.
+const SLOW_ENVIRONMENT: &str = "
+    insert into feature_flags (flag_key, environment) values ('checkout', 'a-load-test');
+    alter table feature_flags rename to all_flags;
+    create function is_read(environment text) returns boolean cost 10000 language plpgsql as $$
+      begin
+        if environment = 'a-load-test' then perform pg_sleep(60); end if;
+        return true;
+      end $$;
+    create view feature_flags as select * from all_flags where is_read(environment)";
+
+#[tokio::test]
+async fn an_environment_that_cannot_be_read_keeps_reconcile_from_no_other() {
+    let stack = Stack::start().await;
+    let sql = stack.database.sql();
+    sql.batch_execute(SLOW_ENVIRONMENT).await.expect("a view");
+    let timeout = [("DATABASE_TIMEOUT_MS", "2000")];
+    let reconcile = stack.function_with("reconcile", &timeout).await;
+    eventually("the entry of production is filled", async || {
+        let failed = reconcile.invoke(&json!({})).await;
+        failed.expect_err("one environment cannot be read");
+        stack.redis.has_entry()
+    })
+    .await;
+    let lines = reconcile.lines();
+    let mut found = lines
+        .iter()
+        .filter(|line| line["message"] == "an environment could not be compared with the cache");
+    assert!(found.all(|line| line["environment"] == "a-load-test"));
+    assert!(reconcile.has_logged("an environment could not be compared with the cache"));
+}
+
 async fn an_instance_that_noticed_an_outage_distrusts_entries_from_before_it(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;

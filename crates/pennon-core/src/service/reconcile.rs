@@ -1,6 +1,7 @@
 //! Compares the cache with the store and repairs it, independently of requests.
 
-use std::time::Duration;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
 
 use super::FlagService;
 use crate::cache::{Cache, Found, Lookup};
@@ -10,6 +11,11 @@ use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
 use crate::store::{SnapshotUpdate, Waiting};
+
+/// The actor of transactions, which change nothing.
+const ACTOR: &str = "reconcile";
+/// A run compares no further environment after this time, because `reconcile` is stopped after 50 s.
+const MAX_RUN: Duration = Duration::from_secs(15);
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +28,8 @@ pub struct Reconciled {
     pub warmed: usize,
     /// Environments whose entry could not be read or removed.
     pub unreachable: usize,
+    /// Environments for which no time was left.
+    pub left: usize,
 }
 
 /// The result of the comparison of one entry.
@@ -42,37 +50,83 @@ impl FlagService {
     /// missing ones.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store does not answer.
+    /// [`Error::Unavailable`] if the store does not answer, or the first error of an environment, after the others were
+    /// compared.
     pub async fn reconcile(&self, budget: Duration) -> Result<Reconciled, Error> {
         let mut done = Reconciled::default();
         let Some(cache) = &self.cache else {
             return Ok(done);
         };
-        let environments = self.store.environments().await?;
+        let started = Instant::now();
+        let mut environments = self.store.environments().await?;
         self.compare_list(cache, &environments, budget).await;
+        // In another order in each run, so that a run without enough time never leaves the same ones.
+        let order = RandomState::new();
+        environments.sort_by_cached_key(|(environment, _)| order.hash_one(environment));
+        let mut failure = None;
         for (environment, current) in environments {
-            let context = RequestContext::begin(budget);
-            done.environments += 1;
-            match self
-                .compare_entry(cache, &environment, current, &context)
-                .await?
-            {
-                Compared::Equal => continue,
-                Compared::Removed => done.repaired += 1,
-                Compared::Absent => {}
-                Compared::Unreachable => {
-                    done.unreachable += 1;
-                    continue;
-                }
+            if started.elapsed() > MAX_RUN {
+                done.left += 1;
+                continue;
             }
-            self.read(&environment, &context).await?;
-            // A concurrent change forbids the fill.
-            let filled = cache.revision_at_primary(&environment, &context).await;
-            if matches!(filled, Lookup::Hit(_)) {
-                done.warmed += 1;
+            let compared = self
+                .reconcile_environment(cache, &environment, current, budget, &mut done)
+                .await;
+            let Err(error) = compared else { continue };
+            tracing::error!(
+                domain = "config",
+                environment = environment.as_str(),
+                error = %error,
+                "an environment could not be compared with the cache"
+            );
+            failure.get_or_insert(error);
+            // The flags of one environment may be too many for the time limit, which opens the breaker. If the store
+            // works, a transaction closes it; otherwise the other environments cannot be read either.
+            match self.begin(&environment, ACTOR).await {
+                Ok(transaction) => transaction.rollback().await,
+                Err(_) => break,
             }
         }
-        Ok(done)
+        if done.left > 0 {
+            let left = done.left;
+            tracing::warn!(
+                domain = "config",
+                left,
+                "no time was left to compare all environments with the cache"
+            );
+        }
+        failure.map_or(Ok(done), Err)
+    }
+
+    async fn reconcile_environment(
+        &self,
+        cache: &Cache,
+        environment: &Environment,
+        current: Revision,
+        budget: Duration,
+        done: &mut Reconciled,
+    ) -> Result<(), Error> {
+        let context = RequestContext::begin(budget);
+        done.environments += 1;
+        match self
+            .compare_entry(cache, environment, current, &context)
+            .await?
+        {
+            Compared::Equal => return Ok(()),
+            Compared::Removed => done.repaired += 1,
+            Compared::Absent => {}
+            Compared::Unreachable => {
+                done.unreachable += 1;
+                return Ok(());
+            }
+        }
+        self.read(environment, &context).await?;
+        // A concurrent change forbids the fill.
+        let filled = cache.revision_at_primary(environment, &context).await;
+        if matches!(filled, Lookup::Hit(_)) {
+            done.warmed += 1;
+        }
+        Ok(())
     }
 
     /// Removes the list of environments if it differs from the store. The next read of an unknown name fills
