@@ -600,6 +600,38 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
     }
 }
 
+#[tokio::test]
+async fn advance_begins_no_other_step_than_the_one_whose_start_was_read() {
+    let deployment = Deployment::start().await;
+    let stack = &deployment.stack;
+    deployment
+        .start_ramp("checkout", &plan(&[60, 70, 80]))
+        .await;
+    let lock = pennon_tests::postgres::connect(&stack.database.url()).await;
+    let lock = lock.expect("a connection");
+    lock.batch_execute("begin; select 1 from feature_flags where flag_key = 'checkout' for update")
+        .await
+        .expect("a lock");
+    // As if `reconcile` began the second step at that moment.
+    let begin_step = async {
+        eventually("the request waits in its transaction", async || {
+            let waiting = "select count(*) from pg_stat_activity
+                where datname = current_database() and wait_event_type = 'Lock'";
+            let row = stack.database.sql().query_one(waiting, &[]).await;
+            row.expect("a count").get::<_, i64>(0) > 0
+        })
+        .await;
+        let step = "update pennon_ramps set ramp = (ramp::jsonb || jsonb_build_object(
+            'step', 2, 'percent', 70, 'version', (ramp->>'version')::bigint + 1))::json";
+        lock.batch_execute(step).await.expect("a step");
+        lock.batch_execute("commit").await.expect("a commit");
+    };
+    let (answer, ()) = tokio::join!(deployment.act("checkout", "advance"), begin_step);
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert!(answer.body.contains("has changed"), "{answer:?}");
+    assert_eq!(deployment.read("checkout").await["step"], 2);
+}
+
 /// Lambda may repeat an event for hours, and the alarm may be OK meanwhile.
 #[tokio::test]
 async fn an_alarm_from_before_a_ramp_began_or_was_resumed_does_not_roll_it_back() {

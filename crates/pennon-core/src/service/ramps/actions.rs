@@ -40,7 +40,7 @@ impl FlagService {
     /// # Errors
     /// [`Error::FlagNotFound`], [`Error::NotFound`] without a ramp, [`Error::PreconditionFailed`];
     /// [`Error::InvalidState`] if the newest ramp has ended, or its state does not allow the action; [`Error::Conflict`]
-    /// if someone else has changed the flag, or if a guard is not OK.
+    /// if someone else has changed the flag, or the ramp while its guards were read, or if a guard is not OK.
     #[expect(clippy::too_many_arguments, reason = "a request and its context")]
     pub async fn apply_ramp_action(
         &self,
@@ -52,12 +52,11 @@ impl FlagService {
         alarms: &Alarms,
         context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
-        let start = if action == RampAction::Advance {
+        let prepared = if action == RampAction::Advance {
             self.start_by_hand(environment, key, expected, alarms)
                 .await?
         } else {
-            self.step_start(None, environment, key, SystemTime::now())
-                .await?
+            None
         };
         let mut transaction = self.begin(environment, &actor.id).await?;
         let found = transaction.flag(key).await?;
@@ -95,6 +94,7 @@ impl FlagService {
                 ramp.enter(RampState::Baking, None, who, now);
             }
             (RampAction::Advance, RampState::Pending | RampState::Baking | RampState::Holding) => {
+                let start = start_of(&ramp, prepared)?;
                 flag_changes = ramp.next_step().is_some();
                 let before = require_in_use(found, key)?;
                 advance(&mut transaction, key, &mut ramp, &before, start, who).await?;
@@ -170,7 +170,7 @@ impl FlagService {
         changed.unwrap_or_else(|| Error::InvalidState(format!("The ramp has ended: it is {state}")))
     }
 
-    /// The beginning of the next step of a live ramp.
+    /// The version of the flag's live ramp, if it has one, and the beginning of its next step.
     ///
     /// # Errors
     /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if a guard is not OK.
@@ -180,16 +180,30 @@ impl FlagService {
         key: &FlagKey,
         expected: &Expected,
         alarms: &Alarms,
-    ) -> Result<StepStart, Error> {
+    ) -> Result<Option<(i64, StepStart)>, Error> {
         let at = SystemTime::now();
         let ramps = self.store.list_ramps(environment, key, 1).await?;
         let newest = ramps.into_iter().flatten().next();
-        let live = newest.filter(|ramp| ramp.state.is_live());
-        if let Some(ramp) = &live {
-            expected.check(ramp.version)?;
-            require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
-        }
-        let next = live.as_ref().and_then(Ramp::next_step);
-        self.step_start(next, environment, key, at).await
+        let Some(ramp) = newest.filter(|ramp| ramp.state.is_live()) else {
+            return Ok(None);
+        };
+        expected.check(ramp.version)?;
+        require_ok(&ramp.plan.guards, alarms, MissingAlarms::FollowGuard).await?;
+        let start = self.step_start(ramp.next_step(), environment, key, at);
+        Ok(Some((ramp.version, start.await?)))
+    }
+}
+
+/// The beginning of the next step as it was prepared before the transaction. With `If-Match: *`, the ramp may now be
+/// another one or in another step, so that its guards were not checked.
+///
+/// # Errors
+/// [`Error::Conflict`] if the ramp has another version than the prepared one.
+fn start_of(ramp: &Ramp, prepared: Option<(i64, StepStart)>) -> Result<StepStart, Error> {
+    match prepared {
+        Some((version, start)) if version == ramp.version => Ok(start),
+        Some(_) | None => Err(Error::Conflict(
+            "The ramp has changed at the same time; read it, and advance it again".to_owned(),
+        )),
     }
 }
