@@ -600,6 +600,48 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
     }
 }
 
+/// Moves a time of the ramp of `checkout` by SQL; `seconds` may be negative.
+async fn move_time(stack: &Stack, field: &str, seconds: i64) {
+    let ramp = stack.database.sql();
+    let statement = format!(
+        "update pennon_ramps set ramp = jsonb_set(ramp::jsonb, '{{{field}}}', to_jsonb(to_char(
+           (ramp->>'{field}')::timestamptz at time zone 'utc' + make_interval(secs => {seconds}),
+           'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')))::json
+         where flag_key = 'checkout'"
+    );
+    ramp.batch_execute(&statement).await.expect("a statement");
+}
+
+#[tokio::test]
+async fn a_bake_during_which_cloudwatch_never_answered_does_not_count() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
+    let body = guarded(&[60, 70], "errors");
+    deployment.start_ramp("checkout", &body).await;
+    deployment.alarms.wire.set(Mode::Refuse).await;
+    // Runs a minute apart, the last ones after the end of the bake.
+    for seconds in [-100, -100, -4_000] {
+        move_time(&deployment.stack, "checkedAt", seconds.max(-100)).await;
+        move_time(&deployment.stack, "dueAt", seconds).await;
+        deployment.run().await;
+        let ramp = deployment.read("checkout").await;
+        let reason = ramp["reason"].as_str().unwrap_or_default();
+        assert!(reason.starts_with("CloudWatch did not answer"), "{ramp}");
+    }
+    move_time(&deployment.stack, "checkedAt", -100).await;
+    deployment.alarms.wire.set(Mode::Open).await;
+    deployment.run().await;
+    let ramp = deployment.read("checkout").await;
+    assert_eq!(ramp["step"], 1, "{ramp}");
+    let reason = ramp["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("the step was not watched"), "{ramp}");
+    deployment.run().await;
+    assert_eq!(deployment.read("checkout").await["state"], "baking");
+    end_bakes(&deployment.stack).await;
+    deployment.run().await;
+    assert_eq!(deployment.read("checkout").await["step"], 2);
+}
+
 #[tokio::test]
 async fn advance_begins_no_other_step_than_the_one_whose_start_was_read() {
     let deployment = Deployment::start().await;

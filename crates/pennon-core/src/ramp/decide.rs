@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
-/// `reconcile` checks a ramp every minute. A step that was not checked for longer than this bakes again. Otherwise,
-/// after an outage, a bake without checks would count, and several steps would begin one right after the other.
+/// `reconcile` checks a ramp every minute. A step that was not watched for longer than this, because `reconcile` did
+/// not run or CloudWatch did not answer, bakes again. Otherwise, after an outage, a bake without checks would count, and
+/// several steps would begin one right after the other.
 pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
 /// The state of one of the ramp's guards.
@@ -55,8 +56,8 @@ pub enum Decision {
     Pause(String),
 }
 
-/// Decides about a ramp that is baking or holding. Alarms come first, then gaps between checks, then the bake
-/// time, evaluations and approvals.
+/// Decides about a ramp that is baking or holding. Alarms come first, then outages of CloudWatch, gaps between checks,
+/// missing alarms, the bake time, evaluations and approvals.
 #[must_use]
 pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);
@@ -77,19 +78,21 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     if let Some(decision) = alarms.min_by_key(is_pause) {
         return decision;
     }
+    // Before gaps between checks: during an outage of CloudWatch, which is such a gap, the step would bake again every
+    // few minutes.
+    if let Some((guard, _)) = guards().find(|(_, state)| **state == GuardState::Unknown) {
+        let name = guard.name();
+        return Decision::Hold(format!("CloudWatch did not answer about alarm '{name}'"));
+    }
     if let Some(why) = untrusted_bake(ramp, observed.now) {
         return Decision::BakeAgain(why);
     }
     for (guard, state) in guards() {
-        let name = guard.name();
-        match state {
-            GuardState::Missing(what) if guard.on_missing == OnMissing::Hold => {
-                return Decision::Hold(format!("alarm '{name}' {what}"));
-            }
-            GuardState::Unknown => {
-                return Decision::Hold(format!("CloudWatch did not answer about alarm '{name}'"));
-            }
-            GuardState::Ok | GuardState::Missing(_) | GuardState::Alarm { .. } => {}
+        if let GuardState::Missing(what) = state
+            && guard.on_missing == OnMissing::Hold
+        {
+            let name = guard.name();
+            return Decision::Hold(format!("alarm '{name}' {what}"));
         }
     }
     if ramp.due_at.is_some_and(|due| observed.now < due) {
@@ -108,7 +111,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     Decision::Advance
 }
 
-/// Why the bake cannot be trusted: the step was not checked for too long, or the clock was set back.
+/// Why the bake cannot be trusted: the step was not watched for too long, or the clock was set back.
 fn untrusted_bake(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
     let bake = ramp.current_step()?.bake();
@@ -358,10 +361,10 @@ mod tests {
             assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");
         }
         let unknown = [GuardState::Ok, GuardState::Unknown];
-        let decision = decided(&checked(0), at(60), &unknown);
-        assert!(matches!(decision, Decision::Hold(_)), "{decision:?}");
-        let decision = decided(&checked(540), at(601), &unknown);
-        assert!(matches!(decision, Decision::Hold(_)), "{decision:?}");
+        for (checked_at, now) in [(0, 60), (540, 601), (0, 9_000)] {
+            let decision = decided(&checked(checked_at), at(now), &unknown);
+            assert!(matches!(decision, Decision::Hold(_)), "{decision:?}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Ramp {
     /// When the bake of the current step ends.
     #[serde(default, with = "crate::timestamp::optional")]
     pub due_at: Option<SystemTime>,
-    /// When the engine last checked it.
+    /// When the engine last checked it and knew the states of its guards.
     #[serde(default, with = "crate::timestamp::optional")]
     pub checked_at: Option<SystemTime>,
     /// The largest number of evaluations that the engine has counted since the current step began. Counts are deleted

@@ -293,6 +293,7 @@ impl Check<'_> {
         let has_new_facts = source.update_alarms(&mut ramp);
         let since_start = counted.saturating_sub(ramp.evaluations_before);
         ramp.evaluations = ramp.evaluations.max(since_start);
+        let guards = guard_states(&ramp, all, source);
         let decision = ramp.within_bounds(decide(
             &ramp,
             Observed {
@@ -301,7 +302,7 @@ impl Check<'_> {
                     // Lambda may repeat the event for minutes.
                     AlarmSource::Event(alarm) => alarm.at,
                 },
-                guards: &guard_states(&ramp, all, source),
+                guards: &guards,
                 evaluations: ramp.evaluations,
             },
         ));
@@ -315,10 +316,14 @@ impl Check<'_> {
             let since = now.duration_since(checked);
             since.is_ok_and(|since| since < WRITE_INTERVAL)
         });
-        if !is_change && !has_new_facts && is_checked_recently {
+        // Without an answer of CloudWatch the step was not watched, and the time of the last check stays.
+        let was_watched = !guards.contains(&GuardState::Unknown);
+        if !is_change && !has_new_facts && (is_checked_recently || !was_watched) {
             return Ok(None);
         }
-        ramp.checked_at = Some(now);
+        if was_watched {
+            ramp.checked_at = Some(now);
+        }
         let flag_changes = ramp.changes_flag(&decision);
         match &decision {
             Decision::Advance => {
