@@ -49,6 +49,8 @@ fn guards(ramp: &Ramp) -> Vec<Value> {
 
 /// A ramp in short: an element of `earlier`, the previous ramps of a flag.
 pub(crate) fn outline(ramp: &Ramp) -> Value {
+    // An acknowledgement is a later transition.
+    let end = ramp.transitions.iter().find(|it| !it.state.is_live());
     json!({
         "id": ramp.id,
         "state": ramp.state,
@@ -57,7 +59,7 @@ pub(crate) fn outline(ramp: &Ramp) -> Value {
         "percent": ramp.percent,
         "createdBy": ramp.created_by,
         "createdAt": http::timestamp(ramp.created_at),
-        "endedAt": ramp.transitions.last().map(|last| http::timestamp(last.at)),
+        "endedAt": end.map(|end| http::timestamp(end.at)),
     })
 }
 

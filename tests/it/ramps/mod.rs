@@ -462,6 +462,7 @@ async fn a_ramp_starts_and_is_advanced_only_while_its_guards_are_ok() {
 #[tokio::test]
 async fn an_alarm_rolls_the_flag_back_as_configured() {
     for api in Api::of_both_kinds().await {
+        let mut earlier = Vec::new();
         for (on_alarm, state, percent, enabled) in [
             ("previous", "rolledBack", 60, true),
             ("start", "rolledBack", 50, true),
@@ -506,6 +507,22 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
             );
             let reset = json!({"enabled": true, "rolloutPercentage": 50});
             assert_eq!(patch(&api, &reset).await.status, 200);
+            earlier.insert(0, (id, ended.json()["transitions"].clone()));
+        }
+        // An acknowledgement does not change when the ramp has ended.
+        let shown = ramp(&api).await["earlier"].clone();
+        for (shown, (id, transitions)) in
+            shown.as_array().expect("a list").iter().zip(&earlier[1..])
+        {
+            assert_eq!(shown["id"], *id, "on {}", api.on);
+            let mut transitions = transitions.as_array().expect("a list").iter();
+            let end = transitions.find(|it| it["state"] == "rolledBack");
+            assert_eq!(
+                shown["endedAt"],
+                end.expect("an end")["at"],
+                "on {}",
+                api.on
+            );
         }
     }
 }
