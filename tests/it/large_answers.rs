@@ -225,3 +225,23 @@ async fn settings_too_large_for_a_response_can_be_replaced() {
     );
     assert_eq!(read(&api, SETTINGS).await.status, 200);
 }
+
+#[tokio::test]
+async fn an_import_that_replaces_settings_too_large_for_a_response_says_what_it_changes() {
+    let api = Api::on_postgres().await;
+    sql(
+        &api,
+        "insert into pennon_environment_settings (environment, settings)
+           values ('production', json_build_object('metadata', json_build_object('m', repeat('x', 7000000))))",
+    )
+    .await;
+    for path in [format!("{IMPORT}?dryRun=true"), IMPORT.to_owned()] {
+        let body = json!({"flags": {}, "metadata": {"team": "shop"}});
+        let answer = api.admin_if("*", "POST", &path, &body).await;
+        assert_fits(&answer);
+        assert_eq!(answer.status, 200, "{path}");
+        let answer = answer.json();
+        assert_eq!(answer["settings"], json!({}), "{path}");
+        assert_eq!(answer["archived"].as_array().map(Vec::len), Some(3));
+    }
+}

@@ -550,7 +550,7 @@ export interface paths {
         put?: never;
         /**
          * Import a flagd file
-         * @description Imports the whole file or nothing. Flags that the file lacks are archived, unless `mode` is `merge`; overrides, and settings that the file lacks, do not change. A duplicate key in an object is 400. `kept` lists unknown fields, which are stored and exported, and `warnings` rules that cannot work. At most 5,000 flags and 4,000,000 bytes. New flags and new texts must follow the rules of createFlag; existing ones may stay. 409 if an override names a variant that the import would remove. The ETag of a dry run identifies the state of the environment, not the file: send the same file with it to make exactly the changes shown. A response above 5.9 MB names flags without their states.
+         * @description Imports the whole file or nothing. Flags that the file lacks are archived, unless `mode` is `merge`; overrides, and settings that the file lacks, do not change. A duplicate key in an object is 400. `kept` lists unknown fields, which are stored and exported, and `warnings` rules that cannot work. At most 5,000 flags and 4,000,000 bytes. New flags and new texts must follow the rules of createFlag; existing ones may stay. 409 if an override names a variant that the import would remove. The ETag of a dry run identifies the state of the environment, not the file: send the same file with it to make exactly the changes shown. A response above 5.9 MB names flags without their states, and its `settings` are `{}` if they change.
          */
         post: operations["importEnvironment"];
         delete?: never;

@@ -51,8 +51,8 @@ fn mode(request: &Request) -> Result<Mode, Error> {
     }
 }
 
-/// If the response is larger than Lambda allows, it contains only the keys of flags, and if it is still too large,
-/// only some of them. It must not fail, because the change is already committed.
+/// If the response is larger than Lambda allows, it contains only the keys of flags and no settings, and if it is still
+/// too large, only some of the keys. It must not fail, because the change is already committed.
 pub(super) fn answer(
     environment: &Environment,
     dry_run: bool,
@@ -66,10 +66,14 @@ pub(super) fn answer(
         created,
         changed,
         archived,
+        settings,
         ..
     } = &mut difference;
     for flag in [created, changed, archived].into_iter().flatten() {
         (flag.before, flag.after) = (None, None);
+    }
+    if let Some(settings) = settings {
+        (settings.before, settings.after) = (Value::Null, Value::Null);
     }
     let mut omitted = 0;
     loop {

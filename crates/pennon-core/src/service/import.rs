@@ -69,12 +69,14 @@ pub struct FlagDifference {
     pub after: Option<Box<RawValue>>,
 }
 
-/// Settings before and after.
+/// Settings before and after. A response that would be too large omits both, as null.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingsDifference {
     /// The current settings.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub before: Value,
     /// The new settings.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub after: Value,
 }
 
