@@ -45,7 +45,7 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         {
             let (before, after) = (before.percent, after.percent);
             let message =
-                format!("percent must grow from step to step (got {after} after {before})");
+                format!("Percentages must grow from step to step (got {after} after {before})");
             fields.errors.add("steps", message);
         }
     }
@@ -53,7 +53,7 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
     let mut names: Vec<&str> = guards.iter().map(Guard::name).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair.first() == pair.last()) {
-        let message = "must not name an alarm twice";
+        let message = "Must not name an alarm twice";
         fields.errors.add("guards", message);
     }
     let on_alarm = fields.take_or_null("onAlarm", |value| match value.as_str() {
@@ -61,7 +61,7 @@ fn parse(body: &[u8]) -> Result<Plan, Error> {
         Some("start") => Ok(OnAlarm::Start),
         Some("off") => Ok(OnAlarm::Off),
         Some("pause") => Ok(OnAlarm::Pause),
-        Some(_) | None => Err("must be previous, start, off or pause"),
+        Some(_) | None => Err("Must be previous, start, off or pause"),
     });
     let (from, to) = (fields.text("from", 1..=255), fields.text("to", 1..=255));
     if from.is_some() {
@@ -90,10 +90,10 @@ fn objects<T>(
     let items = fields.take_or_null(name, |value| {
         let (min, max) = (length.start(), length.end());
         match value.as_array() {
-            None => Err("must be a list".to_owned()),
+            None => Err("Expected a list".to_owned()),
             Some(items) if length.contains(&items.len()) => Ok(items.clone()),
             Some(items) => Err(format!(
-                "must have {min} to {max} entries (got {})",
+                "Must have {min} to {max} entries (got {})",
                 items.len()
             )),
         }
@@ -102,7 +102,7 @@ fn objects<T>(
     for (number, item) in items.into_iter().enumerate() {
         let place = format!("{name}/{number}");
         let Value::Object(item) = item else {
-            fields.errors.add(&place, "must be an object");
+            fields.errors.add(&place, "Expected an object");
             continue;
         };
         let mut inner = Fields::of_object(item);
@@ -125,7 +125,7 @@ fn step(fields: &mut Fields) -> Option<Step> {
     fields.require("bakeSeconds", bake.as_ref());
     let min_evaluations = integer(fields, "minEvaluations", 1..=1_000_000_000_000);
     let approval = fields.take_or_null("approval", |value| {
-        value.as_bool().ok_or("must be true or false")
+        value.as_bool().ok_or("Expected a boolean")
     });
     Some(Step {
         percent: u8::try_from(percent?).ok()?,
@@ -137,7 +137,7 @@ fn step(fields: &mut Fields) -> Option<Step> {
 
 fn guard(fields: &mut Fields) -> Option<Guard> {
     let alarm = fields.take("alarm", |value| {
-        let alarm = value.as_str().ok_or("must be a string")?;
+        let alarm = value.as_str().ok_or("Expected a string")?;
         require_alarm(alarm).map(|()| alarm.to_owned())
     });
     fields.require("alarm", alarm.as_ref());
@@ -145,7 +145,7 @@ fn guard(fields: &mut Fields) -> Option<Guard> {
         Some("hold") => Ok(OnMissing::Hold),
         Some("rollback") => Ok(OnMissing::Rollback),
         Some("ignore") => Ok(OnMissing::Ignore),
-        Some(_) | None => Err("must be hold, rollback or ignore"),
+        Some(_) | None => Err("Must be hold, rollback or ignore"),
     });
     Some(Guard {
         alarm: alarm?,
@@ -159,13 +159,13 @@ fn require_alarm(alarm: &str) -> Result<(), String> {
     let is_plain = !alarm.chars().any(char::is_control);
     if name.is_empty() || name.chars().count() > MAX_NAME || !is_plain {
         return Err(format!(
-            "must be the name or ARN of a CloudWatch alarm, with a name of 1 to {MAX_NAME} characters"
+            "Must be the name or ARN of a CloudWatch alarm, with a name of 1 to {MAX_NAME} characters"
         ));
     }
     let mut parts = alarm.splitn(7, ':');
     let kind = (parts.nth(2), parts.nth(2));
     if alarm.starts_with("arn:") && kind != (Some("cloudwatch"), Some("alarm")) {
-        return Err("must be the ARN of an alarm".to_owned());
+        return Err("Must be the ARN of an alarm".to_owned());
     }
     Ok(())
 }
@@ -175,7 +175,7 @@ fn integer(fields: &mut Fields, name: &str, range: RangeInclusive<u64>) -> Optio
         let number = value.as_u64().filter(|number| range.contains(number));
         number.ok_or_else(|| {
             let (min, max) = (range.start(), range.end());
-            format!("must be an integer from {min} to {max} (got {value})")
+            format!("Must be an integer from {min} to {max} (got {value})")
         })
     })
 }
