@@ -192,6 +192,24 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
 }
 
 #[tokio::test]
+async fn flags_whose_comparisons_cost_too_much_together_are_rejected_one_by_one() {
+    // Each of 2,000 iterations compares a text of 10,000 digits with a number. Comparisons count against the request
+    // only, not against the limit of one evaluation.
+    let compare = json!({"some": [["9".repeat(10_000)], {"==": [{"var": ""}, 1]}]});
+    let numbers: Vec<u32> = (0..2_000).collect();
+    let rule = json!({"if": [{"some": [numbers, compare]}, "on", "off"]});
+    for api in Api::of_both_kinds().await {
+        let mut statuses = Vec::new();
+        for number in 0..3 {
+            let key = format!("compared-{number}");
+            let new = json!({"key": key, "definition": definition(&rule)});
+            statuses.push(api.admin("POST", FLAGS, &new).await.status);
+        }
+        assert_eq!(statuses, [201, 400, 400], "on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     let api = Api::on_postgres().await;
     let stack = api.stack();

@@ -29,7 +29,7 @@ pub use defaults::{Bucketing, EvaluationDefaults};
 pub use definition::{Definition, FractionalVersion, Settings, Unreadable};
 pub use flag::{Flag, Override, Rollout, RolloutOutOfRange};
 pub use key::{FlagKey, InvalidFlagKey, UserId};
-pub use limits::{EVALUATION_STEPS, REQUEST_STEPS};
+pub use limits::REQUEST_STEPS;
 pub use logic::evaluators::Evaluators;
 pub use ruleset::{
     CompiledVariants, Decision, Evaluation, EvaluationError, ExplainedValue, Explanation, Reason,

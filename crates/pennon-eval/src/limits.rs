@@ -31,9 +31,6 @@ pub(crate) const BYTES_PER_STEP: usize = 16;
 /// 70 milliseconds.
 pub const REQUEST_STEPS: u64 = 5_000_000;
 
-/// The maximum number of steps of one evaluation.
-pub const EVALUATION_STEPS: u64 = STEPS as u64;
-
 /// Limit on the values that constant folding may create from shared constants, over all rules of an environment.
 /// Beyond this limit such an operation is evaluated for each caller, as if its operands were not constant.
 pub(crate) const FOLDED_VALUES: usize = 200_000;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{EVALUATION_STEPS, Evaluators, Flag, FlagKey, REQUEST_STEPS, Settings};
+use pennon_eval::{Evaluators, Flag, FlagKey, REQUEST_STEPS, Settings};
 
 use crate::flag_sums::FlagSums;
 use crate::ofrep_format::BulkSize;
@@ -112,14 +112,11 @@ impl<'s> Scale<'s> {
                     + sums.values
                     + sums.definitions / 64
             }
+            // The steps that a rule takes of its request have no limit of their own, so only the rule bounds them.
+            Measure::Steps if sums.costly > 0 => usize::MAX,
             // An operator is a step or two, and its operands may have to be converted.
             Measure::Steps => {
-                let costly = usize::try_from(EVALUATION_STEPS).unwrap_or(usize::MAX);
-                sums.costly.saturating_mul(costly)
-                    + sums.simple
-                    + sums.typed
-                    + sums.values.saturating_mul(10)
-                    + sums.definitions / 4
+                sums.simple + sums.typed + sums.values.saturating_mul(10) + sums.definitions / 4
             }
         }
     }
