@@ -5,7 +5,7 @@ import { stepSentence, textOf } from './explanation.ts';
 
 test('a step says which values were compared', () => {
   const operands = [{ value: null }, { value: 'pro' }, { skipped: true as const }];
-  assert.equal(stepSentence({ step: 'operation', pointer: '', operator: '==', depth: 0, operands, result: false }), '==: null, "pro", (not evaluated) → false');
+  assert.equal(stepSentence({ step: 'operation', pointer: '', operator: '==', depth: 0, operands, result: false }), '==: null, "pro", (no value) → false');
 });
 
 test('a split says the bucket and the limits', () => {

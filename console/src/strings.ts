@@ -432,7 +432,7 @@ export const explainTexts = {
   below: (variant: string, limit: number) => `${variant} below ${limit}`,
   default: (variant: string | null) => (variant === null ? "The application's default applies." : `The default variant applies: ${variant}.`),
   omitted: (operations: number) => `${plural(operations, 'more operation')}.`,
-  skipped: '(not evaluated)',
+  skipped: '(no value)',
 };
 
 export const evaluationReasons = {

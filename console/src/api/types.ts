@@ -1052,7 +1052,7 @@ export interface components {
         } | {
             /** @enum {string} */
             step: "operation";
-            /** @description The evaluator in which it is written; absent for the rule itself */
+            /** @description The evaluator in which it is written, cut after 100 characters; absent for the rule itself */
             evaluator?: string;
             /** @description JSON pointer to the operation, into `targeting` or the evaluator */
             pointer: string;

@@ -16,6 +16,19 @@ const MAX_OPERATIONS: usize = 500;
 const MAX_BYTES: usize = 200_000;
 /// Limit on the recorded operands of one operation.
 const MAX_OPERANDS: usize = 50;
+/// Longer texts are cut, in characters.
+pub(crate) const SHOWN_CHARACTERS: usize = 100;
+/// Replaces the rest of a text or a value that is cut.
+pub(crate) const REST: &str = "…";
+
+/// The beginning of a text. Names of evaluators have no limit, so they are cut too.
+pub(crate) fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
+    if shown.len() < text.len() {
+        shown.push_str(REST);
+    }
+    shown
+}
 
 /// One decision on the way to a value.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -82,7 +95,7 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStep {
-    /// The evaluator in which it is written; absent for the rule itself.
+    /// The evaluator in which it is written, shortened if its name is long; absent for the rule itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluator: Option<String>,
     /// A JSON pointer to the operation, into `targeting` or the evaluator.
@@ -91,7 +104,7 @@ pub struct OperationStep {
     pub operator: String,
     /// How deep it is nested in other operations.
     pub depth: usize,
-    /// The operands in their order, as far as they were evaluated.
+    /// The operands in their order.
     pub operands: Vec<Operand>,
     /// The result; absent if the operation failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +123,8 @@ pub struct OperationStep {
 pub enum Operand {
     /// Its value: a constant as written, or the result of an operation.
     Value(Value),
-    /// It was not evaluated, because the result does not depend on it: always true.
+    /// It has no value: it was not evaluated, because the result does not depend on it, or it failed, and its own step
+    /// has the error. Always true.
     Skipped(bool),
 }
 
@@ -192,7 +206,7 @@ impl Trace {
                 frame.step = Some(self.steps.len());
                 let depth = self.open.iter().filter(|frame| frame.step.is_some());
                 self.steps.push(Step::Operation(Box::new(OperationStep {
-                    evaluator: operation.evaluator.as_deref().map(str::to_owned),
+                    evaluator: operation.evaluator.as_deref().map(cut),
                     pointer: operation.pointer.clone(),
                     operator: operation.operator.clone(),
                     depth: depth.count(),

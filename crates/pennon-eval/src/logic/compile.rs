@@ -11,8 +11,9 @@ use super::expression::{CompiledEvaluator, Each, Expression, Fractional, Order, 
 use super::path::{Input, Path, Scope};
 use super::rule::Rule;
 use super::run::Run;
-use super::traced::Traced;
+use super::traced::{self, Traced};
 use crate::limits::{Fuel, RULE_DEPTH, RULE_NODES};
+use crate::trace::{Argument, Operation};
 use crate::{Context, pointer_step};
 
 /// A text of an evaluator of at most this many bytes is copied, which takes no more memory than sharing it.
@@ -54,6 +55,12 @@ fn compile_evaluator(
     result
 }
 
+/// The JSON pointer of these steps.
+fn pointer(path: &[String]) -> String {
+    let steps = path.iter().map(|step| format!("/{}", pointer_step(step)));
+    steps.collect()
+}
+
 fn too_deep() -> String {
     format!("nested deeper than {RULE_DEPTH} levels")
 }
@@ -90,18 +97,9 @@ impl<'e, 's> Compiler<'e, 's> {
 
     fn error(&self, message: impl Into<String>) -> CompileError {
         CompileError {
-            pointer: self.pointer(),
+            pointer: pointer(&self.path),
             message: message.into(),
         }
-    }
-
-    fn pointer(&self) -> String {
-        let mut pointer = String::new();
-        for step in &self.path {
-            pointer.push('/');
-            pointer.push_str(&pointer_step(step));
-        }
-        pointer
     }
 
     /// Whether pointers are needed: for errors of the rule, and for a trace. The text of an evaluator is not part of
@@ -161,11 +159,10 @@ impl<'e, 's> Compiler<'e, 's> {
             Value::Object(fields) => match (fields.len(), fields.iter().next()) {
                 (1, Some((operator, arguments))) => {
                     let operator = operator.as_str();
-                    let expression = self.inside(
+                    self.inside(
                         || operator.to_owned(),
                         |compiler| compiler.operation(operator, arguments),
-                    )?;
-                    self.traced(expression, operator, arguments)
+                    )?
                 }
                 // Data, not an operation.
                 (_, Some(_) | None) => self.data(fields)?,
@@ -175,20 +172,27 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(expression)
     }
 
-    /// Marks an operation for a trace, if the rule is compiled for one.
-    fn traced(&self, expression: Expression, operator: &str, arguments: &Value) -> Expression {
-        // The operations of an evaluator are marked where they are written.
-        let is_elsewhere = matches!(
-            expression,
-            Expression::Constant(_) | Expression::Evaluator(_)
-        );
-        if is_elsewhere || !self.evaluators.is_traced {
+    /// Marks an operation for a trace. The path ends with its operator.
+    fn traced(
+        &self,
+        expression: Expression,
+        operator: &str,
+        arguments: Vec<Argument>,
+    ) -> Expression {
+        if expression.constant().is_some() {
             return expression;
         }
-        let evaluator = self.evaluator.as_ref();
-        let pointer = self.pointer();
-        let traced = Traced::new(expression, evaluator, pointer, operator, arguments);
-        Expression::Traced(Box::new(traced))
+        let above = self.path.split_last().map_or(&[][..], |(_, above)| above);
+        let operation = Operation {
+            evaluator: self.evaluator.clone(),
+            pointer: pointer(above),
+            operator: operator.to_owned(),
+            arguments,
+        };
+        Expression::Traced(Box::new(Traced {
+            expression,
+            operation,
+        }))
     }
 
     /// An object that is data. Its values count against the limits.
@@ -253,6 +257,8 @@ impl<'e, 's> Compiler<'e, 's> {
             | Value::String(_)
             | Value::Object(_) => vec![self.expression(arguments)?],
         };
+        let is_traced = self.evaluators.is_traced;
+        let operands = is_traced.then(|| traced::arguments(arguments, &compiled));
         let mut arguments = compiled.into_iter();
         let expression = match operator {
             "var" => var(arguments),
@@ -333,7 +339,11 @@ impl<'e, 's> Compiler<'e, 's> {
             "fractional" => Fractional::compile(arguments.collect(), self.evaluators),
             _ => return Err(self.error(format!("there is no operator '{operator}'"))),
         };
-        Ok(self.fold(expression))
+        let expression = self.fold(expression);
+        Ok(match operands {
+            Some(operands) => self.traced(expression, operator, operands),
+            None => expression,
+        })
     }
 
     /// Evaluates an operation whose operands are constant. One that fails is kept, and fails for the callers

@@ -3,80 +3,48 @@
 //! A rule that is compiled for a trace has an [`Expression::Traced`] around each operation that is not constant. It
 //! has no effect on the result and takes no steps, so an explained evaluation equals every other.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value};
 
 use super::expression::Expression;
 use super::run::{Result, Run};
 use super::value::Val;
-use crate::pointer_step;
-use crate::trace::{Argument, Operation};
+use crate::trace::{Argument, Operation, REST, SHOWN_CHARACTERS, cut};
 
 /// Longer lists and objects are cut.
 const SHOWN_ITEMS: usize = 20;
-/// Longer texts are cut, in characters.
-const SHOWN_CHARACTERS: usize = 100;
 /// Limit on the bytes of a constant.
 const WRITTEN_BYTES: usize = 1_000;
-/// Replaces the rest of a value that is cut.
-const REST: &str = "…";
 
 /// An operation whose evaluation is recorded.
 #[derive(Debug, Clone)]
 pub(super) struct Traced {
     pub(super) expression: Expression,
-    operation: Operation,
+    pub(super) operation: Operation,
 }
 
-impl Traced {
-    /// `pointer` leads to the operation in the evaluator of this name, or in the rule.
-    pub(super) fn new(
-        expression: Expression,
-        evaluator: Option<&Arc<str>>,
-        pointer: String,
-        operator: &str,
-        arguments: &Value,
-    ) -> Self {
-        let at = format!("{pointer}/{}", pointer_step(operator));
-        let argument = |value: &Value, pointer: String| match operator_of(value) {
-            Some(("$ref", Value::String(name))) => {
-                Argument::Operation(Some(name.as_str().into()), String::new())
-            }
-            Some(_) => Argument::Operation(evaluator.cloned(), pointer),
-            None => {
-                let mut bytes = 0;
-                let shown = show(&Val::of(value), &mut |more| {
-                    bytes += more;
-                    bytes <= WRITTEN_BYTES
-                });
-                Argument::Written(shown, bytes.min(WRITTEN_BYTES))
-            }
-        };
-        let arguments = if let Value::Array(items) = arguments {
-            let items = items.iter().enumerate();
-            items
-                .map(|(index, item)| argument(item, format!("{at}/{index}")))
-                .collect()
-        } else {
-            vec![argument(arguments, at)]
-        };
-        Self {
-            expression,
-            operation: Operation {
-                evaluator: evaluator.cloned(),
-                pointer,
-                operator: operator.to_owned(),
-                arguments,
-            },
-        }
+/// The operands of an operation, as they are written and compiled.
+pub(super) fn arguments(written: &Value, compiled: &[Expression]) -> Vec<Argument> {
+    let written = written
+        .as_array()
+        .map_or(std::slice::from_ref(written), Vec::as_slice);
+    let arguments = written.iter().zip(compiled);
+    arguments
+        .map(|(written, compiled)| argument(written, compiled))
+        .collect()
+}
+
+fn argument(written: &Value, compiled: &Expression) -> Argument {
+    if let Some(Traced { operation, .. }) = compiled.traced() {
+        return Argument::Operation(operation.evaluator.clone(), operation.pointer.clone());
     }
-}
-
-fn operator_of(value: &Value) -> Option<(&str, &Value)> {
-    let fields: &Map<String, Value> = value.as_object()?;
-    let (operator, arguments) = fields.iter().next()?;
-    (fields.len() == 1).then_some((operator.as_str(), arguments))
+    // An operation whose operands are constant has been replaced by its result.
+    let value = compiled.constant().unwrap_or(written);
+    let mut bytes = 0;
+    let shown = show(&Val::of(value), &mut |more| {
+        bytes += more;
+        bytes <= WRITTEN_BYTES
+    });
+    Argument::Written(shown, bytes.min(WRITTEN_BYTES))
 }
 
 impl Run<'_> {
@@ -116,10 +84,7 @@ pub(super) fn show(value: &Val<'_>, has_room_for: &mut impl FnMut(usize) -> bool
     }
     match value {
         Val::Text(text) => {
-            let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
-            if shown.len() < text.len() {
-                shown.push_str(REST);
-            }
+            let shown = cut(text);
             if has_room_for(shown.len()) {
                 Value::String(shown)
             } else {

@@ -57,3 +57,84 @@ pub fn explain(
         path: path.unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Definition;
+
+    /// The operations of a rule for a context, as JSON.
+    fn operations(rule: &Value, evaluators: &Value, context: Value) -> Vec<Value> {
+        let settings = Settings {
+            evaluators: evaluators.as_object().cloned().expect("an object"),
+            ..Settings::default()
+        };
+        let definition = json!({"variants": {"on": true, "off": false}, "targeting": rule});
+        let definition = Definition::validate(&definition, &settings).expect("a definition");
+        let flag = Flag {
+            enabled: true,
+            definition: Some(definition),
+            ..Flag::default()
+        };
+        let explained = explain(
+            (&FlagKey::parse("flag").expect("a key"), &flag),
+            &settings,
+            EvaluationDefaults::New,
+            &Context::parse(context).expect("a context"),
+            0,
+        );
+        let steps = explained.path.iter().map(|step| json!(step));
+        steps.filter(|step| step["step"] == "operation").collect()
+    }
+
+    #[test]
+    fn an_operand_that_is_constant_is_shown_with_its_value() {
+        let evaluators = json!({
+            "eu": {"merge": [["DE", "a country with a long name"], ["FR"]]},
+            "outer": {"$ref": "inner"},
+            "inner": {"==": [{"var": "plan"}, "pro"]},
+        });
+        let eu = json!(["DE", "a country with a long name", "FR"]);
+        for (operation, context, operands) in [
+            (
+                json!({"==": [{"var": "n"}, {"+": [1, 2]}]}),
+                json!({"n": 3}),
+                json!([{"value": 3}, {"value": 3}]),
+            ),
+            (
+                json!({"in": [{"var": "country"}, {"$ref": "eu"}]}),
+                json!({"country": "FR"}),
+                json!([{"value": "FR"}, {"value": eu}]),
+            ),
+            (
+                json!({"!": {"==": [{"var": "n"}, {"!": {"$ref": "eu"}}]}}),
+                json!({"n": false}),
+                json!([{"value": true}]),
+            ),
+            (
+                json!({"and": [{"$ref": "outer"}, {"var": "beta"}]}),
+                json!({"plan": "free"}),
+                json!([{"value": false}, {"skipped": true}]),
+            ),
+        ] {
+            let rule = json!({"if": [operation, "on", "off"]});
+            let steps = operations(&rule, &evaluators, context);
+            let step = steps.iter().find(|step| step["pointer"] == "/if/0");
+            let step = step.expect("the operation");
+            assert_eq!(step["operands"], operands, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_small_whatever_the_length_of_a_name() {
+        let name = "ä".repeat(10_000);
+        let compared = vec![json!({"!": {"var": "plan"}}); 500];
+        let evaluators = json!({ name.as_str(): {"and": compared} });
+        let steps = operations(&json!({"$ref": name}), &evaluators, json!({}));
+        assert_eq!(steps.len(), 500);
+        let shown = format!("{}…", "ä".repeat(100));
+        assert!(steps.iter().all(|step| step["evaluator"] == shown));
+    }
+}
