@@ -50,8 +50,7 @@ pub(crate) enum EvalError {
     TooManySteps,
     /// The evaluations of the request together used [`REQUEST_STEPS`].
     #[error(
-        "with this context, all flags together take more steps than one request may; evaluate single flags, \
-         or send a smaller context"
+        "this context takes more steps than one request may; send a smaller context, or evaluate single flags"
     )]
     TooManyRequestSteps,
     /// The rule builds a list that is nested deeper than [`DATA_DEPTH`].

@@ -329,7 +329,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use pennon_eval::{Flag, FlagKey, Override, Rollout};
+    use pennon_eval::{Flag, FlagKey, Override, Rollout, Settings};
     use serde_json::json;
 
     use super::*;
@@ -436,6 +436,51 @@ mod tests {
                 assert!(bound < sent + 5 * 800, "{sent} {bound}");
             }
         }
+    }
+
+    /// A client with a server key.
+    fn server(flags: &BTreeMap<FlagKey, Flag>) -> ApiClient {
+        let flags = flags.iter();
+        let snapshot = Snapshot {
+            flags: flags
+                .map(|(key, flag)| (key.clone(), Arc::new(flag.clone())))
+                .collect(),
+            ..Snapshot::empty()
+        };
+        ApiClient {
+            environment: Environment::production(),
+            kind: KeyKind::Server,
+            reading: Reading {
+                snapshot: Arc::new(snapshot),
+                source: Source::Memory,
+                cache: CacheOutcome::Hit,
+            },
+        }
+    }
+
+    /// Simple flags at 50 %, with keys of this length.
+    fn partial_rollouts(number: usize, key_length: usize) -> BTreeMap<FlagKey, Flag> {
+        let flag = Flag {
+            enabled: true,
+            rollout_percentage: Rollout::parse(50).expect("in range"),
+            ..Flag::default()
+        };
+        let keys = (0..number).map(|number| key(&format!("{number:0key_length$}")));
+        keys.map(|key| (key, flag.clone())).collect()
+    }
+
+    #[test]
+    fn no_response_exceeds_the_bound_once_the_request_has_no_steps_left() {
+        let flags = partial_rollouts(100, 10);
+        let bound = BulkSize::with(&Settings::default()).of_all(flags.iter());
+        // The steps of five flags are more than a request may take.
+        let long = json!({"targetingKey": "a".repeat(16 * 1_100_000)});
+        let context = Context::parse(long).expect("a context");
+        let client = server(&flags);
+        let bulk = client.evaluate_all(&context, 0);
+        assert_eq!(bulk.served().count(), 4);
+        let sent = wire_size(&bulk);
+        assert!(sent <= bound, "{sent} {bound}");
     }
 
     /// Flags of all kinds, with texts that need escapes.

@@ -71,7 +71,8 @@ impl BulkSize {
         match &flag.definition {
             None => {
                 let off = item(&Value::Bool(false), "off");
-                let failed = failure(&EvaluationError::TargetingKeyMissing);
+                let failed = failure(&EvaluationError::TargetingKeyMissing)
+                    .max(failure(&EvaluationError::no_steps_left()));
                 off.max(failed) + self.common_size
             }
             Some(definition) => {

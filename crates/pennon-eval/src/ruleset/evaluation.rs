@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::limits::EvalError;
+
 /// The result of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluation<'a> {
@@ -57,4 +59,12 @@ pub enum EvaluationError {
     /// The rule failed, the selected variant does not exist, or the request has no steps left.
     #[error("{0}")]
     General(String),
+}
+
+impl EvaluationError {
+    /// The error of an evaluation for which the request has no steps left.
+    #[must_use]
+    pub fn no_steps_left() -> Self {
+        Self::General(EvalError::TooManyRequestSteps.to_string())
+    }
 }

@@ -1,7 +1,7 @@
 //! Limits the steps that the evaluations of one request may take together.
 
 use super::evaluation::EvaluationError;
-use crate::limits::{EvalError, REQUEST_STEPS};
+use crate::limits::REQUEST_STEPS;
 use crate::trace::{Step, Trace};
 
 /// The steps that a request may still take because of its context. All evaluations of a request share one
@@ -56,6 +56,6 @@ impl RequestFuel {
         let left = self.steps.checked_sub(steps.saturating_sub(free));
         self.steps = left.unwrap_or(0);
         left.map(|_left| ())
-            .ok_or_else(|| EvaluationError::General(EvalError::TooManyRequestSteps.to_string()))
+            .ok_or_else(EvaluationError::no_steps_left)
     }
 }
