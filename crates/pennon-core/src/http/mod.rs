@@ -39,8 +39,6 @@ pub use route::{
 };
 pub use settings::{fractional, parse_settings, parse_settings_with_users};
 
-use lambda_http::http::StatusCode;
-
 use crate::service::{Reading, Source};
 use crate::telemetry::CacheOutcome;
 
@@ -73,7 +71,7 @@ pub(crate) fn with_etag(
     depends_on_time: bool,
     has: impl Fn(&ETag) -> bool,
 ) -> Response {
-    if !depends_on_time || response.status() != StatusCode::OK {
+    if !depends_on_time {
         return with_header(response, "etag", tag.as_str());
     }
     let tag = tag.with_body(response.body());

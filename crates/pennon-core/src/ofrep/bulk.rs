@@ -202,6 +202,9 @@ impl ApiClient {
         // If a rule reads the time, the tag contains a hash of the body, which must be the same however it is sent.
         let as_json_string = !depends_on_time && incoming.takes_json_string();
         let (response, served) = evaluate(as_json_string);
+        if response.status() != StatusCode::OK {
+            return response;
+        }
         let response = with_etag(response, tag, depends_on_time, |tag| {
             incoming.has_current(tag)
         });
@@ -481,6 +484,17 @@ mod tests {
         assert_eq!(bulk.served().count(), 4);
         let sent = wire_size(&bulk);
         assert!(sent <= bound, "{sent} {bound}");
+    }
+
+    #[test]
+    fn a_failure_that_replaces_a_response_which_is_too_large_has_no_etag() {
+        // Each failure contains the key twice.
+        let client = server(&partial_rollouts(1_300, 2_400));
+        let tag = ETag::of(client.reading.snapshot.revision, &client.environment);
+        let (incoming, tally) = (Incoming::default(), Tally::default());
+        let response = client.answer_all(&incoming, &Context::default(), &tag, &tally);
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers().get("etag"), None);
     }
 
     /// Flags of all kinds, with texts that need escapes.
