@@ -320,9 +320,11 @@ fn is_always_there(path: &Value) -> bool {
 
 /// Why a `fractional` selects no variant for any caller, if its weights alone prove it.
 fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'static str> {
-    let first = usize::from(arguments.first().is_some_and(Value::is_object));
+    let by = arguments.first().filter(|first| first.is_object());
+    let first = usize::from(by.is_some());
     let mut total = 0.0;
-    let mut all_known = true;
+    // A bucketing expression whose result is a list is the first bucket.
+    let mut all_known = by.is_none_or(|by| is_no_list(by, evaluators));
     for bucket in arguments.iter().skip(first) {
         match bucket.get(1) {
             None => total += 1.0,
@@ -344,6 +346,16 @@ fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'st
     }
 }
 
+/// Whether the result of an expression is never a list. An attribute of the context counts as none: nobody is
+/// bucketed by a list.
+fn is_no_list(expression: &Value, evaluators: &Evaluators<'_>) -> bool {
+    let mut operators = expression.as_object().into_iter().flat_map(Map::keys);
+    operators
+        .next()
+        .is_some_and(|operator| matches!(operator.as_str(), "var" | "cat"))
+        || fixed(expression, evaluators).is_some_and(|value| !value.is_array())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -356,7 +368,8 @@ mod tests {
             "staff": {"ends_with": [{"var": "email"}, "@example.com"]},
             "choice": {"if": [{"$ref": "staff"}, "on", "ghost"]},
             "good": {"if": [{"$ref": "staff"}, "on", null]},
-            "nobody": {"fractional": [["on", 0], ["off", 0]]}
+            "nobody": {"fractional": [["on", 0], ["off", 0]]},
+            "bucket": {"if": [{"var": "beta"}, ["on", 1], ["off", 1]]}
         });
         Settings {
             evaluators: evaluators.as_object().cloned().expect("an object"),
@@ -494,6 +507,9 @@ mod tests {
             json!({"fractional": [["on", 0], ["off", {"var": "weight"}]]}),
             json!({"fractional": [["on", 0], ["off"]]}),
             json!({"fractional": [["on", 2_147_483_647]]}),
+            json!({"fractional": [{"merge": ["on", 1]}, ["off", 0]]}),
+            json!({"fractional": [{"merge": ["on", {"var": "weight"}]}, ["off", 0]]}),
+            json!({"fractional": [{"$ref": "bucket"}, ["off", 0]]}),
             json!({"map": [["ghost"], {"var": ""}]}),
         ] {
             assert!(places(&rule).is_empty(), "{rule} {:?}", places(&rule));
@@ -519,6 +535,14 @@ mod tests {
             (json!({"fractional": [["on", 0]]}), "/fractional"),
             (
                 json!({"fractional": [{"var": "x"}, ["ghost", 0], ["off", 0.0]]}),
+                "/fractional",
+            ),
+            (
+                json!({"fractional": [{"cat": [{"var": "x"}, "y"]}, ["on", 0]]}),
+                "/fractional",
+            ),
+            (
+                json!({"fractional": [{"+": [1, 2]}, ["on", 0]]}),
                 "/fractional",
             ),
             (
