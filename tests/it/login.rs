@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pennon_tests::binaries::binary;
 use pennon_tests::eventually;
-use pennon_tests::issuer::{AUDIENCE, Issuer, SigningKey};
+use pennon_tests::issuer::{AUDIENCE, Fault, Issuer, SigningKey};
 use pennon_tests::local::HttpClient;
 use pennon_tests::process::new_folder;
 use pennon_tests::response::Response;
@@ -365,6 +365,74 @@ async fn two_logins_at_once_use_a_refresh_token_once() {
         .issuer
         .sign_in(|it| it.grants.iter().filter(|it| *it == "refresh_token").count());
     assert_eq!(refreshed, 1);
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_kept_if_the_new_id_token_cannot_be_verified() {
+    let machine = Machine::new().await;
+    machine.issuer.sign_in(|it| it.expires_in = 59);
+    assert!(machine.sign_in(&[]).await.success);
+    // The keys cannot be fetched.
+    machine.issuer.set_fault(Some(Fault::TooLarge));
+    let failed = machine.sign_in(&["--refresh"]).await;
+    assert!(
+        !failed.success && failed.output.is_empty(),
+        "{}",
+        failed.errors
+    );
+    machine.issuer.set_fault(None);
+    let refreshed = machine.sign_in(&["--refresh"]).await;
+    assert!(refreshed.success, "{}", refreshed.errors);
+}
+
+#[tokio::test]
+async fn an_id_token_is_refreshed_when_it_expires_itself_and_never_printed_after_that() {
+    let machine = Machine::new().await;
+    machine.issuer.sign_in(|it| it.id_expires_in = 59);
+    assert!(machine.sign_in(&[]).await.success);
+    let grants = || machine.issuer.sign_in(|it| it.grants.len());
+    assert!(machine.sign_in(&["--refresh"]).await.success);
+    assert_eq!(grants(), 1, "the access token is valid");
+    machine.issuer.sign_in(|it| it.id_expires_in = 0);
+    let id = ["--refresh", "--token", "id"];
+    let expired = machine.sign_in(&id).await;
+    assert!(
+        !expired.success && expired.output.is_empty(),
+        "{}",
+        expired.errors
+    );
+    assert_eq!(grants(), 2);
+    // A response without an id token leaves the previous one, which has expired.
+    machine.issuer.sign_in(|it| {
+        it.id_expires_in = 900;
+        it.behaviour = Behaviour::NoIdToken;
+    });
+    let expired = machine.sign_in(&id).await;
+    assert!(
+        !expired.success && expired.output.is_empty(),
+        "{}",
+        expired.errors
+    );
+    assert_eq!(grants(), 3);
+    machine
+        .issuer
+        .sign_in(|it| it.behaviour = Behaviour::Correct);
+    let valid = machine.sign_in(&id).await;
+    assert!(valid.success, "{}", valid.errors);
+    let id = machine.session()["idToken"].clone();
+    let id = id.as_str().expect("text");
+    assert_eq!(valid.output, format!("export PENNON_ADMIN_TOKEN='{id}'\n"));
+}
+
+#[tokio::test]
+async fn a_logout_deletes_the_session_also_if_the_issuer_does_not_answer() {
+    let machine = Machine::new().await;
+    assert!(machine.sign_in(&[]).await.success);
+    machine.issuer.set_fault(Some(Fault::Failing));
+    let ended = machine.sign_in(&["--logout"]).await;
+    assert!(!ended.success, "the token was not revoked");
+    assert!(ended.errors.contains("500"), "{}", ended.errors);
+    assert!(!machine.file().exists());
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub struct SignIn {
     pub behaviour: Behaviour,
     /// The lifetime of its access tokens in seconds.
     pub expires_in: u64,
+    /// The lifetime of its id tokens in seconds.
+    pub id_expires_in: u64,
     /// The grant types of the requests so far.
     pub grants: Vec<String>,
     /// Refresh tokens that clients have revoked.
@@ -90,6 +92,7 @@ impl SignIn {
             groups: None,
             behaviour: Behaviour::Correct,
             expires_in: 900,
+            id_expires_in: 900,
             grants: Vec::new(),
             revoked: Vec::new(),
         }
@@ -226,7 +229,7 @@ impl SignIn {
             self.subject.as_str()
         };
         let mut claims = json!({ "iss": self.issuer, "aud": AUDIENCE, "sub": subject,
-            "token_use": "id", "iat": now(), "exp": now() + 900 });
+            "token_use": "id", "iat": now(), "exp": now() + self.id_expires_in });
         if let Some(nonce) = nonce {
             claims["nonce"] = json!(nonce);
         }

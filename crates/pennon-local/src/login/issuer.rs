@@ -14,7 +14,7 @@ use url::Url;
 
 use super::callback::printable;
 use super::options::Options;
-use super::session::{Session, is_token, seconds_now};
+use super::session::{Session, SessionFile, is_token, seconds_now};
 
 /// The time limit of one request to the issuer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -145,8 +145,12 @@ impl Issuer {
         self.session(&response, id_token.to_owned(), &claims, None)
     }
 
-    /// Exchanges the refresh token for new tokens. An issuer may rotate the refresh token.
-    pub(super) async fn refresh(&self, session: &Session) -> Result<Session, TokenError> {
+    /// Exchanges the refresh token for new tokens, and stores them in the file.
+    pub(super) async fn refresh(
+        &self,
+        mut session: Session,
+        file: &SessionFile,
+    ) -> Result<Session, TokenError> {
         let old = session.refresh_token.as_ref();
         let fields = [
             ("grant_type", "refresh_token"),
@@ -154,6 +158,12 @@ impl Issuer {
             ("client_id", &self.client_id),
         ];
         let response = self.request_tokens(&fields).await?;
+        // Stored before the new tokens are verified, which may fail: an issuer that rotates refresh tokens has
+        // invalidated the previous one.
+        if let Some(rotated) = refresh_token(&response).map_err(TokenError::Failed)? {
+            session.refresh_token = Some(rotated);
+            file.write(&session).map_err(TokenError::Failed)?;
+        }
         let (id_token, claims) = match response["id_token"].as_str() {
             Some(id_token) => {
                 let claims = self.claims(id_token).await.map_err(TokenError::Failed)?;
@@ -166,8 +176,11 @@ impl Issuer {
                 "the new tokens belong to another user".to_owned(),
             ));
         }
-        self.session(&response, id_token, &claims, Some(session))
-            .map_err(TokenError::Failed)
+        let refreshed = self
+            .session(&response, id_token, &claims, Some(&session))
+            .map_err(TokenError::Failed)?;
+        file.write(&refreshed).map_err(TokenError::Failed)?;
+        Ok(refreshed)
     }
 
     /// Revokes the refresh token, if the issuer has an endpoint for that.
@@ -233,11 +246,8 @@ impl Issuer {
         }
         let access_token = response["access_token"].as_str();
         let access_token = access_token.filter(|token| is_token(token));
-        let refresh_token = match response["refresh_token"].as_str() {
-            Some(token) if is_token(token) => Some(Secret::new(token)),
-            Some(_) => return Err("the issuer returned a malformed refresh token".to_owned()),
-            None => before.and_then(|session| session.refresh_token.clone()),
-        };
+        let refresh_token = refresh_token(response)?
+            .or_else(|| before.and_then(|session| session.refresh_token.clone()));
         let subject = before.map(|session| session.subject.clone());
         let subject = subject.or_else(|| claims["sub"].as_str().map(str::to_owned));
         Ok(Session {
@@ -250,5 +260,14 @@ impl Issuer {
             expires_at: seconds_now()
                 .saturating_add(response["expires_in"].as_u64().unwrap_or(DEFAULT_LIFETIME)),
         })
+    }
+}
+
+/// The refresh token of a response. A refresh returns one if the issuer rotates it.
+fn refresh_token(response: &Value) -> Result<Option<Secret>, String> {
+    match response["refresh_token"].as_str() {
+        Some(token) if is_token(token) => Ok(Some(Secret::new(token))),
+        Some(_) => Err("the issuer returned a malformed refresh token".to_owned()),
+        None => Ok(None),
     }
 }

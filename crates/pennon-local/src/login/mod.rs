@@ -38,7 +38,10 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
         .filter(|session| session.is_of(&options.issuer, &options.client_id));
     if options.purpose == Purpose::Logout {
         let revoked = match &session {
-            Some(session) => Issuer::discover(&options).await?.revoke(session).await,
+            Some(session) => match Issuer::discover(&options).await {
+                Ok(issuer) => issuer.revoke(session).await,
+                Err(why) => Err(why),
+            },
             None => Ok(()),
         };
         file.remove()?;
@@ -48,7 +51,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     }
     if let Some(session) = &session
         && options.purpose != Purpose::SignIn
-        && session.is_valid_for(MIN_VALIDITY)
+        && session.is_valid_for(MIN_VALIDITY, options.token)
     {
         return Ok(Some(session.export(options.token)));
     }
@@ -56,12 +59,12 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     if let Some(session) =
         session.filter(|old| old.can_be_refreshed() && options.purpose != Purpose::SignIn)
     {
-        match issuer.refresh(&session).await {
-            Ok(session) => {
-                // Stored before it is used: a rotating issuer has invalidated the previous refresh token.
-                file.write(&session)?;
+        match issuer.refresh(session, &file).await {
+            Ok(session) if session.is_valid_for(Duration::ZERO, options.token) => {
                 return Ok(Some(session.export(options.token)));
             }
+            // A response need not have an id token.
+            Ok(_) => notify("the issuer returned no new token"),
             Err(TokenError::Rejected(why)) => {
                 file.remove()?;
                 notify(&format!("the session has ended ({why})"));

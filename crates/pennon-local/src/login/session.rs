@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pennon_core::config::{Secret, process_environment};
 use pennon_core::id::unique_id;
 use serde_json::{Value, json};
@@ -23,7 +25,7 @@ pub(super) struct Session {
     pub(super) access_token: Secret,
     pub(super) id_token: Secret,
     pub(super) refresh_token: Option<Secret>,
-    /// When the access token expires, in seconds since 1970. The id token is assumed to expire at the same time.
+    /// When the access token expires, in seconds since 1970.
     pub(super) expires_at: u64,
 }
 
@@ -32,8 +34,15 @@ impl Session {
         self.issuer == issuer && self.client_id == client_id
     }
 
-    pub(super) fn is_valid_for(&self, time: Duration) -> bool {
-        self.expires_at > seconds_now() + time.as_secs()
+    pub(super) fn is_valid_for(&self, time: Duration, kind: TokenKind) -> bool {
+        let until = Duration::from_secs(seconds_now()) + time;
+        match kind {
+            TokenKind::Access => Duration::from_secs(self.expires_at) > until,
+            TokenKind::Id => {
+                let ends = expiry_of(self.id_token.expose());
+                ends.is_some_and(|ends| ends > until.as_secs_f64())
+            }
+        }
     }
 
     pub(super) fn can_be_refreshed(&self) -> bool {
@@ -80,6 +89,13 @@ impl Session {
 pub(super) fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !text.is_empty() && text.len() <= 16_384 && text.bytes().all(plain)
+}
+
+/// When a JSON web token expires (`exp`), in seconds since 1970. It was verified before it was stored.
+fn expiry_of(token: &str) -> Option<f64> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims["exp"].as_f64()
 }
 
 /// Seconds since 1970.
