@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pennon_eval::document::Document;
 use pennon_tests::event::{EXAMPLE_KEY, Event, SYNC_KEY};
 use pennon_tests::lambda::Function;
+use pennon_tests::local::Local;
 use pennon_tests::response::Response;
 use pennon_tests::stack::{Stack, database_loads, set_percentage};
 use pennon_tests::wire::Mode;
@@ -309,4 +310,23 @@ fn too_large(answer: &Response) -> String {
     assert_eq!(answer.header("content-encoding"), None);
     let message = answer.json()["message"].clone();
     message.as_str().expect("a message").to_owned()
+}
+
+#[tokio::test]
+async fn the_local_server_accepts_its_own_key_without_a_scheme_as_flagd_sends_it() {
+    let local = Local::start(&[("PENNON_API_KEY", EXAMPLE_KEY)]).await;
+    for (header, status) in [
+        (EXAMPLE_KEY.to_owned(), 200),
+        (format!("Bearer {EXAMPLE_KEY}"), 200),
+        (SYNC_KEY.to_owned(), 401),
+    ] {
+        let headers = [("authorization", header.as_str())];
+        let answer = local.send("GET", "/v1/flags", &headers, "").await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    // Routes that evaluate flags require the scheme.
+    let headers = [("authorization", EXAMPLE_KEY)];
+    let path = "/ofrep/v1/evaluate/flags";
+    let answer = local.send("POST", path, &headers, "{}").await;
+    assert_eq!(answer.status, 401, "{answer:?}");
 }

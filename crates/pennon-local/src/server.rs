@@ -206,9 +206,11 @@ async fn verify(headers: &HeaderMap, local: &Local) -> Option<Claims> {
     Some(Claims::of_token(claims.as_object()?))
 }
 
-/// The kind of the API key of this server, if the request has that key. It is not in the store.
+/// The kind of the API key of this server, if the request has that key, also in the form that only routes for sync
+/// keys accept: without a scheme. It is not in the store.
 fn trusted_key(headers: &HeaderMap, key: &KeyText) -> Option<TrustedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let sent = ofrep::key_of(text("x-api-key"), text("authorization"))?;
+    let bare = text("authorization").map(str::trim);
+    let sent = ofrep::key_of(text("x-api-key"), text("authorization")).or(bare)?;
     (sent == key.expose()).then_some(TrustedKey(key.kind))
 }
