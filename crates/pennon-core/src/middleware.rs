@@ -185,7 +185,8 @@ fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
     }
     // The change is committed, so the response must not be an error.
     let mut short = json(response.status(), &json!({ "omittedBytes": size }));
-    for (name, value) in response.headers() {
+    let headers = response.headers().iter();
+    for (name, value) in headers.filter(|(name, _)| *name != header::CONTENT_ENCODING) {
         short.headers_mut().insert(name.clone(), value.clone());
     }
     Ok(short)
@@ -265,4 +266,21 @@ fn report(error: &Error, context: &RequestContext) {
         }
     };
     context.trace.failed(kind);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortened_response_keeps_its_headers_except_that_of_its_compression() {
+        let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.method == "PUT");
+        let compressed = Response::new(Body::Binary(vec![0; MAX_RESPONSE_SIZE]));
+        let compressed = with_header(compressed, "content-encoding", "zstd");
+        let compressed = with_header(compressed, "x-cache-invalidated", "true");
+        let short = bounded(compressed, endpoint.expect("a route")).expect("a response");
+        assert!(matches!(short.body(), Body::Text(text) if text.contains("omittedBytes")));
+        assert_eq!(short.headers().get("content-encoding"), None);
+        assert!(short.headers().contains_key("x-cache-invalidated"));
+    }
 }
