@@ -1,7 +1,7 @@
 //! The admin token and the API key of this server, and the key that authenticates its cache entries. If a setting is
 //! missing, its value is generated and saved in a file, so that it survives a restart.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,10 @@ impl Credentials {
         let (set_token, set_key) = (settings.admin_token.take(), settings.api_key.take());
         if set_token.is_none() || set_key.is_none() || needs_mac_key {
             let path = path_beside(Path::new(&settings.flags_file));
+            // Another server may start in this folder. On a file system without locks, the last one wins.
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let folder = File::open(folder.unwrap_or(Path::new(".")));
+            let _locked = folder.as_ref().map(File::lock);
             saved = read(&path)?;
             let is_complete = saved.token.is_some()
                 && saved.key.is_some()
@@ -179,11 +183,8 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(plain)
 }
 
-/// Generates the missing credentials and writes the file. If there was none and another server has created it in the
-/// meantime, that file is used.
+/// Generates the missing credentials and writes the file.
 fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, String> {
-    let explain =
-        |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
     let random = || unguessable_id().map_err(|error| error.to_string());
     let token = match saved.token {
         Some(token) => token,
@@ -205,7 +206,6 @@ fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, Str
     if let Some(key) = &mac_key {
         text = format!("{text}export {MAC_KEY}={key}\n");
     }
-    let exists = path.exists();
     let temporary = path.with_extension(format!("secrets.new-{}", unique_id()));
     let written = OpenOptions::new()
         .write(true)
@@ -213,24 +213,16 @@ fn generate(path: &Path, saved: Saved, needs_mac_key: bool) -> Result<Saved, Str
         .mode(0o600)
         .open(&temporary)
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| {
-            if exists {
-                std::fs::rename(&temporary, path)
-            } else {
-                // Creating a link fails if the file exists; renaming would replace it.
-                std::fs::hard_link(&temporary, path)
-            }
-        });
-    let _may_not_exist = std::fs::remove_file(&temporary);
-    match written {
-        Ok(()) => Ok(Saved {
-            token: Some(token),
-            key: Some(key),
-            mac_key,
-        }),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(path),
-        Err(error) => Err(explain(&error)),
-    }
+        .and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _may_not_exist = std::fs::remove_file(&temporary);
+        format!("cannot write {}: {error}", path.display())
+    })?;
+    Ok(Saved {
+        token: Some(token),
+        key: Some(key),
+        mac_key,
+    })
 }
 
 #[cfg(test)]
@@ -312,6 +304,38 @@ mod tests {
         let without = Credentials::open(&mut settings(&folder), false).expect("read");
         assert_eq!((without.mac_key, without.exports), (None, first.exports));
         std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn servers_that_start_at_the_same_time_use_the_same_credentials() {
+        for saved in ["", "export PENNON_ADMIN_TOKEN=mine\n"] {
+            let folder = folder("together");
+            if !saved.is_empty() {
+                std::fs::write(folder.join("flags.json.secrets"), saved).expect("written");
+            }
+            let barrier = std::sync::Barrier::new(8);
+            let open = |number: usize| {
+                barrier.wait();
+                // Some of them have Redis, and need the key for it.
+                Credentials::open(&mut settings(&folder), number.is_multiple_of(2)).expect("opened")
+            };
+            let opened: Vec<Credentials> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8)
+                    .map(|number| scope.spawn(move || open(number)))
+                    .collect();
+                let opened = threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("opened"));
+                opened.collect()
+            });
+            let last = Credentials::open(&mut settings(&folder), true).expect("read");
+            for (number, one) in opened.into_iter().enumerate() {
+                assert_eq!(one.exports, last.exports);
+                let wanted = last.mac_key.clone().filter(|_| number.is_multiple_of(2));
+                assert_eq!(one.mac_key, wanted);
+            }
+            std::fs::remove_dir_all(folder).expect("removed");
+        }
     }
 
     #[test]
