@@ -576,6 +576,29 @@ async fn the_commands_of_the_first_screen_work_for_flags_with_variants_and_unusu
     }
 }
 
+#[tokio::test]
+async fn the_commands_of_the_first_screen_create_a_flag_with_an_unused_key_if_all_are_archived() {
+    let folder = new_folder("archived");
+    let flags = json!({"flags": {
+        "new-checkout": {"state": "ENABLED", "rolloutPercentage": 5},
+        "new-checkout-2": {"state": "ENABLED", "rolloutPercentage": 5},
+    }});
+    std::fs::write(folder.join("flags.json"), flags.to_string()).expect("writes");
+    let mut local = Local::start_without_credentials(folder, &[]).await;
+    for key in ["new-checkout", "new-checkout-2"] {
+        let archive = format!(
+            "curl -sf -X DELETE {}/api/admin/flags/{key} -H 'If-Match: *' \
+             -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\"",
+            local.base()
+        );
+        run_in_shell(&exports(&local), &archive);
+    }
+    local.restart().await;
+    run_commands_of_first_screen(&local);
+    let flag = local.get("/api/config/flags/new-checkout-3").await;
+    assert_eq!(percentage(&flag), 50, "commands have created and raised it");
+}
+
 /// What a server prints that does not start.
 fn failure_of(server: &mut Command) -> String {
     let output = output_within(server, TIME_LIMIT);

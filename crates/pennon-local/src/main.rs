@@ -26,6 +26,7 @@ use pennon_core::auth::Role;
 use pennon_core::config::{Config, ConfigWarning, SecretSource, process_arguments};
 use pennon_core::environment::Environment;
 use pennon_core::error::Error;
+use pennon_core::eval::FlagKey;
 use pennon_core::id::unique_id;
 use pennon_core::installation::Installation;
 use pennon_core::secrets::Secrets;
@@ -204,8 +205,21 @@ async fn example_flag(store: &Store) -> Example {
     match known.first() {
         Some((key, true)) => Example::Simple((*key).to_owned()),
         Some((key, false)) => Example::Typed((*key).to_owned()),
-        None => Example::Missing,
+        None => Example::Missing(unused_key(store, &production).await),
     }
+}
+
+/// The key of the README, or one like it if an archived flag has that key.
+async fn unused_key(store: &Store, environment: &Environment) -> String {
+    let mut key = welcome::README_KEY.to_owned();
+    let mut number = 1;
+    while let Ok(parsed) = FlagKey::parse(&key)
+        && let Ok(Some(_)) = store.find_flag(environment, &parsed).await
+    {
+        number += 1;
+        key = format!("{}-{number}", welcome::README_KEY);
+    }
+    key
 }
 
 async fn open_store(

@@ -17,8 +17,8 @@ pub(crate) enum Example {
     Simple(String),
     /// A flag with variants.
     Typed(String),
-    /// There is no flag, or the key of every flag needs quotes in a command.
-    Missing,
+    /// There is no active flag, or the key of every flag needs quotes in a command. No flag has this key.
+    Missing(String),
 }
 
 /// Prints the address, the store and the cache, and commands to try.
@@ -71,16 +71,16 @@ pub(crate) fn greet(
             "{\"rolloutPercentage\": 50}",
         ),
         Example::Typed(key) => (key.as_str(), "Turn it on.", "{\"enabled\": true}"),
-        Example::Missing => {
+        Example::Missing(key) => {
             text.push(format!(
                 "  Create a flag for the commands below.
     curl -X POST {base}/api/admin/flags \\
       -H \"Authorization: Bearer $PENNON_ADMIN_TOKEN\" \\
-      -d '{{\"key\": \"{README_KEY}\", \"enabled\": true, \"rolloutPercentage\": 5}}'
+      -d '{{\"key\": \"{key}\", \"enabled\": true, \"rolloutPercentage\": 5}}'
 "
             ));
             (
-                README_KEY,
+                key.as_str(),
                 "Raise its rollout.",
                 "{\"rolloutPercentage\": 50}",
             )
