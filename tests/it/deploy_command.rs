@@ -638,7 +638,7 @@ async fn guard_alarm_adds_the_guard_function_as_an_action_and_keeps_all_other_pr
         ("rate", "/MetricAlarms/1/AlarmActions"),
     ] {
         // As in a shell of somebody who prefers this format.
-        let format = [("AWS_DEFAULT_OUTPUT", "text")];
+        let format = [("AWS_DEFAULT_OUTPUT", "text"), ("DRY_RUN", "0")];
         let done = sandbox.run_script("guard-alarm", &["dev", alarm], &format);
         assert!(done.status.success(), "{alarm}: {}", text(&done.stderr));
         let actions = wanted.pointer_mut(place).and_then(Value::as_array_mut);
