@@ -40,7 +40,7 @@ async fn set(app: &App, alarm: &str, incoming: &Incoming, body: &[u8]) -> Result
     let state = state.unwrap_or(AlarmState::Ok);
     if !app.alarms().set(alarm, state) {
         return Err(Error::Conflict(
-            "Alarms are read from CLOUDWATCH_ENDPOINT; set them there".to_owned(),
+            "CLOUDWATCH_ENDPOINT is set, so the states of alarms are not stored here; remove it to set them".to_owned(),
         ));
     }
     let mut rolled_back = 0;
