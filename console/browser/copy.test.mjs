@@ -9,12 +9,13 @@ describe('copying', { concurrency: 2 }, () => {
   const open = useConsole(installation);
   const update = (env, key, change) => installation.api('PATCH', `/api/admin/flags/${key}?environment=${env}`, change, { 'if-match': '*' });
   const typed = { variants: { on: true, off: false }, defaultVariant: 'on' };
-  /** Two environments: `changed` has different states, `added` is new, `equal` is the same in both. */
+  /** Two environments: `changed` and `theme` have different states, `added` is new, `equal` is the same in both. */
   const pair = async (name) => {
     const [from, to] = await Promise.all([installation.environment(`${name}-from`), installation.environment(`${name}-to`)]);
     for (const env of [from, to]) {
       await installation.createFlag(env, { key: 'changed', enabled: true, rolloutPercentage: env === from ? 30 : 5 });
       await installation.createFlag(env, { key: 'equal', enabled: true });
+      await installation.createFlag(env, { key: 'theme', enabled: true, definition: { ...typed, defaultVariant: env === from ? 'on' : 'off' } });
     }
     await installation.createFlag(from, { key: 'added', enabled: true, definition: typed });
     return [from, to];
@@ -23,27 +24,55 @@ describe('copying', { concurrency: 2 }, () => {
   it('copies selected flags after a dry run, and undoes it', async () => {
     const [from, to] = await pair('several');
     const person = await open(`/compare?from=${from}&to=${to}`);
-    await person.sees('2 flags differ.');
+    await person.sees('3 flags differ.');
     await person.by('button', 'Copy', { exact: true }).and(person.page.locator('[title="Select flags to copy"]')).waitFor();
     await person.press('button', 'Select all');
     await person.assertAccessible('a comparison');
-    await person.press('button', 'Copy 2 flags');
-    const dialog = person.by('dialog', `Copy 2 flags from ${from} to ${to}?`);
+    await person.press('button', 'Copy 3 flags');
+    const dialog = person.by('dialog', `Copy 3 flags from ${from} to ${to}?`);
     await dialog.getByText('Created: 1').waitFor();
-    await dialog.getByText('Changed: 1').waitFor();
+    await dialog.getByText('Changed: 2').waitFor();
     await dialog.getByText('changed', { exact: true }).click();
     await dialog.getByText('"rolloutPercentage": 30').waitFor();
     await person.assertAccessible('the dry run of a copy');
     assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 5, 'a dry run has changed a flag');
     await person.confirm('Copy');
-    await person.sees(`2 flags copied to ${to}.`);
+    await person.sees(`3 flags copied to ${to}.`);
     await person.sees('These environments have the same flags.');
     assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 30);
     assert.deepEqual((await installation.flag(to, 'added')).definition, typed);
+    assert.equal((await installation.flag(to, 'theme')).definition.defaultVariant, 'on');
     await person.press('button', 'Undo');
     await person.sees('Undone.');
     assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 5);
     assert.notEqual((await installation.flag(to, 'added')).archivedAt, null);
+    assert.equal((await installation.flag(to, 'theme')).definition.defaultVariant, 'off');
+    await person.leave();
+  });
+
+  it('undoes a copy with one request at a time, and names the flags that have changed since', async () => {
+    const [from, to] = await pair('each');
+    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [/^412 PATCH /] });
+    await person.press('button', 'Select all');
+    await person.press('button', 'Copy 3 flags');
+    await person.confirm('Copy');
+    await person.sees(`3 flags copied to ${to}.`);
+    await update(to, 'changed', { description: 'Changed since' });
+    let [running, most] = [0, 0];
+    await person.page.route(/\/flags\/\w+\?/, async (route) => {
+      most = Math.max(most, ++running);
+      const response = await route.fetch();
+      // Requests that start at the same time arrive before this response ends.
+      await new Promise((done) => setTimeout(done, 100));
+      running -= 1;
+      await route.fulfill({ response });
+    });
+    await person.press('button', 'Undo');
+    await person.page.locator('.toast.bad').filter({ hasText: /^changed: / }).waitFor();
+    assert.equal(most, 1);
+    assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 30);
+    assert.equal((await installation.flag(to, 'theme')).definition.defaultVariant, 'off');
+    await person.page.unrouteAll({ behavior: 'wait' });
     await person.leave();
   });
 
@@ -93,7 +122,7 @@ describe('copying', { concurrency: 2 }, () => {
     await person.by('dialog').getByRole('button', { name: 'Cancel', exact: true }).click();
     await person.go(`/compare?from=${from}&to=production&flag=changed`);
     await person.press('button', 'Compare all flags');
-    await person.sees('2 flags differ.');
+    await person.sees('3 flags differ.');
     await person.leave();
   });
 

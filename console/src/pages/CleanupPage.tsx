@@ -1,25 +1,26 @@
 // Flags that are no longer needed, over all environments.
 import { useState } from 'preact/hooks';
-import { asApiError, curlOf, send, urlOf, type RequestOptions, type Schemas } from '../api/client.ts';
+import { curlOf, send, urlOf, type RequestOptions, type Schemas } from '../api/client.ts';
 import { Button, CurlButton, Tag } from '../components/controls.tsx';
 import { Empty, Loaded } from '../components/feedback.tsx';
-import { confirmThen, toast } from '../components/overlays.tsx';
+import { confirmThen } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { useSelection } from '../components/selection.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
-import { reloadAll, useLoader } from '../data.ts';
+import { useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
 import { environments, whyNotEdit } from '../session.ts';
 import { cleanupTexts, flagTexts, listTexts, staleReasons } from '../strings.ts';
-import { FLAG, flagParams, restoreFlag, toastWithUndo } from './flag/save.tsx';
+import { FLAG, flagParams, restoreFlag, runSteps, toastWithUndo, type Step } from './flag/save.tsx';
 
 type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
 
 const PATTERN = '/api/admin/flags/stale';
 
 const idOf = (row: Stale) => `${row.env} ${row.key}`;
+const nameOf = (row: Stale) => cleanupTexts.one(row.key, row.env);
 const targetOf = (row: Stale) => flagParams(row.env, row.key);
 
 async function readStale(names: readonly string[], more: RequestOptions) {
@@ -46,7 +47,7 @@ function StaleList({ names }: { names: readonly string[] }) {
   };
   const ask = () => confirmThen({
     title: cleanupTexts.archiveTitle(chosen.length),
-    body: <><p>{flagTexts.archiveText}</p><ul>{chosen.map((row) => <li key={idOf(row)}>{cleanupTexts.one(row.key, row.env)}</li>)}</ul></>,
+    body: <><p>{flagTexts.archiveText}</p><ul>{chosen.map((row) => <li key={idOf(row)}>{nameOf(row)}</li>)}</ul></>,
     action: flagTexts.archive,
     danger: true,
     curl: () => chosen.map((row) => curlOf('delete', FLAG, targetOf(row), { ifMatch: '*' })).join('\n'),
@@ -86,20 +87,16 @@ function StaleList({ names }: { names: readonly string[] }) {
 
 /** Archives the flags that have not changed since the list was loaded. Undo restores those that were archived. */
 async function archiveAll(rows: readonly Stale[]): Promise<void> {
-  const undo: (() => Promise<unknown>)[] = [];
-  const problems: string[] = [];
-  for (const row of rows) {
+  const undo: Step[] = [];
+  await runSteps(rows.map((row): Step => {
     const target = targetOf(row);
-    try {
+    const name = nameOf(row);
+    return [name, async () => {
       const current = await send('get', FLAG, target);
       if (current.data.updatedAt !== row.updatedAt) throw new Error(cleanupTexts.changed);
       const reply = await send('delete', FLAG, target, { ifMatch: current.etag });
-      undo.push(() => restoreFlag(row.env, current.data, reply.etag));
-    } catch (error) {
-      problems.push(`${cleanupTexts.one(row.key, row.env)}: ${asApiError(error).message}`);
-    }
-  }
-  await reloadAll();
-  if (problems.length > 0) toast(problems.join(' '), { tone: 'bad' });
+      undo.push([name, () => restoreFlag(row.env, current.data, reply.etag)]);
+    }];
+  }));
   if (undo.length > 0) toastWithUndo(cleanupTexts.archived(undo.length), undo);
 }

@@ -14,11 +14,11 @@ import { isProduction } from '../config.ts';
 import { reloadAll, useLoader, type Resource } from '../data.ts';
 import { flagPath, pagePath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
-import { fieldsOf, stateSentence } from '../sentences.ts';
+import { FIELDS, fieldsOf, stateSentence } from '../sentences.ts';
 import { environment, environments, whyNotEdit } from '../session.ts';
 import { environmentTexts as t, paletteTexts } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
-import { FLAG, flagParams, savedText, toastWithUndo } from './flag/save.tsx';
+import { FLAG, flagParams, savedText, toastWithUndo, type Step } from './flag/save.tsx';
 
 type Flag = Schemas['FlagDefinition'];
 type Flags = Map<string, Flag>;
@@ -194,13 +194,15 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
 }
 
 /** Returns a copied flag to its state before, unless someone has changed it since. A flag that was new is archived. */
-function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): (() => Promise<unknown>)[] {
+function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): Step[] {
   const flag = now?.get(key);
   if (!flag || !same(flag, from)) return [];
   const target = flagParams(env, key);
-  return [async () => {
+  return [[key, async () => {
     let ifMatch: string | undefined = etagOf(flag);
-    if (before) ifMatch = (await send('patch', FLAG, target, { ifMatch, body: fieldsOf(before) })).etag;
+    // The API rejects fields that have no effect on a flag with a definition.
+    const fields = before?.definition ? ['enabled', 'description', 'definition'] : FIELDS;
+    if (before) ifMatch = (await send('patch', FLAG, target, { ifMatch, body: fieldsOf(before, fields) })).etag;
     if (before?.archivedAt !== null) await send('delete', FLAG, target, { ifMatch });
-  }];
+  }]];
 }

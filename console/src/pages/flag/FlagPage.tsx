@@ -180,7 +180,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
           body: <><p>{flagTexts.archiveText}</p><p>{today}</p></>,
           action: flagTexts.archive,
           danger: true,
-          ...withReport(archiving, flagTexts.archivedDone(key), (reply) => restoreFlag(env, flag, reply.etag)),
+          ...withReport(archiving, flagTexts.archivedDone(key), (reply) => restoreFlag(env, flag, reply.etag).finally(reloadAll)),
         })}
       >
         {flagTexts.archive}

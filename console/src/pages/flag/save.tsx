@@ -1,7 +1,7 @@
 // Changing a flag: with its ETag, a message that offers Undo, and both sides after a conflict.
 import type { ComponentChildren } from 'preact';
 import { useRef, useState } from 'preact/hooks';
-import { asApiError, curlOf, type Reply, type Schemas } from '../../api/client.ts';
+import { asApiError, curlOf, send, type Reply, type Schemas } from '../../api/client.ts';
 import { useAction, type Action } from '../../components/ActionForm.tsx';
 import { Diff } from '../../components/Diff.tsx';
 import { ConflictView } from '../../components/feedback.tsx';
@@ -67,22 +67,38 @@ export async function changeFlag(env: string, key: string, body: FlagChange, bef
   saved(what, reply, () => put(before, reply.etag));
 }
 
-/** A message about several changes. Undo runs all `steps`, and reports those that fail. */
-export function toastWithUndo(text: string, steps: (() => Promise<unknown>)[]): void {
+/** The change of one flag out of several: what a message calls the flag, and the requests, at most one to each route. */
+export type Step = readonly [name: string, run: () => Promise<unknown>];
+
+/** Changes several flags, one after the other, and reports the changes that fail. Returns whether all succeeded. */
+export async function runSteps(steps: readonly Step[]): Promise<boolean> {
+  const failed: string[] = [];
+  for (const [name, run] of steps) {
+    try {
+      await run();
+    } catch (error) {
+      failed.push(`${name}: ${asApiError(error).message}`);
+    }
+    // API Gateway rejects more than 20 requests a second to a route, after a burst of 40 (template.yaml).
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  await reloadAll();
+  if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
+  return failed.length === 0;
+}
+
+/** A message about several changes. Undo runs all `steps`. */
+export function toastWithUndo(text: string, steps: readonly Step[]): void {
   const undo = async () => {
-    const results = await Promise.allSettled(steps.map((step) => step()));
-    await reloadAll();
-    const failed = results.flatMap((result) => (result.status === 'rejected' ? [asApiError(result.reason).message] : []));
-    if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
-    else toast(texts.undone);
+    if (await runSteps(steps)) toast(texts.undone);
   };
   toast(text, steps.length > 0 ? { undo } : {});
 }
 
-/** Restores an archived flag, which leaves it off; it is turned on again if it was on before. */
+/** Restores an archived flag, which leaves it off; it is turned on again if it was on before. The caller reloads the page. */
 export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<Done> {
-  const restored = await change('post', `${FLAG}/restore`, flagParams(env, key), { ifMatch });
-  return enabled ? change('patch', FLAG, flagParams(env, key), { ifMatch: restored.etag, body: { enabled } }) : restored;
+  const restored = await send('post', `${FLAG}/restore`, flagParams(env, key), { ifMatch });
+  return enabled ? send('patch', FLAG, flagParams(env, key), { ifMatch: restored.etag, body: { enabled } }) : restored;
 }
 
 /** The previous values of the fields that a change sets. */
