@@ -128,6 +128,77 @@ describe('failures', () => {
     }
   });
 
+  it('keeps the session while the issuer is down, also when the page is loaded again', async () => {
+    const installation = await new Installation().start({ issuer: true });
+    try {
+      await installation.createFlag('production', { key: 'outage', enabled: true, rolloutPercentage: 5 });
+      await installation.issuer.command({ subject: 'ada', groups: ['admin'] });
+      await installation.issuer.command({ tokenSeconds: 2 });
+      const expected = [/^401 /, /^503 POST \/token$/];
+      const person = await Person.open(browser, installation, '/production/flags/outage?tab=rollout', { token: null, expected });
+      const { page } = person;
+      const percent = person.by('spinbutton', 'Percent');
+      await person.press('button', 'Sign in');
+      await percent.fill('30');
+
+      await person.tokenExpires();
+      await page.route('**/token', (route) => route.fulfill({ status: 503, headers: { 'access-control-allow-origin': '*' }, body: 'down' }));
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees('The server cannot be reached.');
+      await page.unroute('**/token');
+      await person.seesNo('The server cannot be reached. What you see');
+      assert.equal(await percent.inputValue(), '30');
+      await person.press('button', 'Save rollout');
+      await person.confirm('Save rollout');
+      await person.sees('outage is at 30 % in production.');
+
+      await page.route('**/token', (route) => route.abort());
+      await page.reload();
+      await person.sees('The server cannot be reached.');
+      await page.unroute('**/token');
+      await percent.waitFor();
+      assert.equal(await percent.inputValue(), '30');
+      await person.leave();
+    } finally {
+      await installation.stop();
+    }
+  });
+
+  it('stays signed out when a renewed token arrives after the sign-out', async () => {
+    const installation = await new Installation().start({ issuer: true });
+    try {
+      await installation.issuer.command({ subject: 'ada', groups: ['admin'] });
+      await installation.issuer.command({ tokenSeconds: 2 });
+      const person = await Person.open(browser, installation, '/production/flags', { token: null, expected: [/^401 /] });
+      const { page } = person;
+      // Without a page of the issuer for the end of the session, the browser does not leave the console.
+      await page.route('**/console/config.json', async (route) => {
+        const response = await route.fetch();
+        await route.fulfill({ response, json: { ...await response.json(), endSessionEndpoint: null } });
+      });
+      await page.reload();
+      await person.press('button', 'Sign in');
+      await person.sees('This environment has no flags yet.');
+      await person.tokenExpires();
+      const requested = new Promise((resolve) => {
+        void page.route('**/token', resolve);
+      });
+      await person.press('link', 'API keys');
+      const renewal = await requested;
+      await person.press('button', 'Sign out');
+      await renewal.continue();
+      await (await renewal.request().response()).finished();
+      // What the page does with the response follows in tasks of its own.
+      await page.evaluate(() => new Promise((done) => setTimeout(done, 100)));
+      await person.by('button', 'Sign in').waitFor();
+      assert.equal(await page.evaluate(() => sessionStorage.getItem('pennon.refresh')), null);
+      await person.leave();
+    } finally {
+      await installation.stop();
+    }
+  });
+
   it('lets an editor of staging change flags there, and only view them in production', async () => {
     const installation = await new Installation().start({ issuer: true });
     try {

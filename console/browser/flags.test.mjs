@@ -82,6 +82,37 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('says when the token is wrong after the end of a session, and forgets unsaved rules at a sign-out only', async () => {
+    const env = await installation.environment('ended');
+    await installation.createFlag(env, { key: 'kept', enabled: true, definition: { variants: { on: true, off: false }, defaultVariant: 'off' } });
+    const person = await open(`/${env}/flags/kept?tab=rules`, { expected: [/^401 /] });
+    const { page } = person;
+    await person.press('button', 'Add rule');
+    await person.sees('Your changes stay in this tab');
+    await page.route('**/api/**', (route) => route.fulfill({ status: 401, json: { error: 'Unauthorized' } }));
+    await person.press('link', 'Users', { exact: true });
+    const dialog = person.by('dialog', 'Your session has ended');
+    await dialog.waitFor();
+    await person.seesNo('The server did not accept this sign-in.');
+    // The token that has expired, once more.
+    await dialog.getByLabel('Admin token').fill(TOKEN);
+    await dialog.getByRole('button', { name: 'Sign in' }).click();
+    await dialog.getByText('The server did not accept this sign-in.').waitFor();
+    await page.unroute('**/api/**');
+    await dialog.getByLabel('Admin token').fill(TOKEN);
+    await dialog.getByRole('button', { name: 'Sign in' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await person.press('link', 'Rules', { exact: true });
+    await person.sees('Your changes stay in this tab');
+
+    await person.press('button', 'Sign out');
+    await page.getByLabel('Admin token').fill(TOKEN);
+    await person.press('button', 'Sign in');
+    await person.by('button', 'Add rule').waitFor();
+    await person.seesNo('Your changes stay in this tab');
+    await person.leave();
+  });
+
   it('creates, finds, turns on and turns off a flag', async () => {
     const env = await installation.environment('journey-1');
     const person = await open(`/${env}/flags`);

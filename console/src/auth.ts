@@ -19,7 +19,10 @@ export const loginError = signal<string | null>(null);
 
 let token: string | null = null;
 let idToken: string | null = null;
+/** Whether the API has accepted the token. */
 let accepted = false;
+/** Whether it has accepted one since the last sign-out: then the page has contents to keep. */
+let known = false;
 
 export function accessToken(): string | null {
   return token;
@@ -37,8 +40,12 @@ export async function startSession(): Promise<void> {
     return;
   }
   if (location.pathname === redirectPath()) await finishLogin(config);
-  else if (sessionStorage.getItem(REFRESH)) await renewToken();
-  if (token !== null) session.value = 'in';
+  else if (sessionStorage.getItem(REFRESH)) {
+    // If the issuer cannot be reached, the requests of the page try again.
+    await renewToken().catch(() => {
+      session.value = 'in';
+    });
+  }
 }
 
 /** Signs in with a token that was entered or is in the address, such as the admin token of a local server. */
@@ -49,9 +56,9 @@ export function signInWithToken(value: string): void {
   session.value = 'in';
 }
 
-/** The API has accepted the token. */
-export function tokenAccepted(): void {
-  accepted = true;
+/** The API has accepted a request with this token. */
+export function tokenAccepted(used: string | null): void {
+  if (used === token) accepted = known = true;
 }
 
 /**
@@ -59,10 +66,11 @@ export function tokenAccepted(): void {
  * another sign-in, that one stays.
  */
 export function sessionEnded(rejected: string | null): void {
-  if (rejected !== token) return;
+  if (rejected !== token || session.value !== 'in') return;
   if (!accepted) loginError.value = texts.login.rejected;
-  if (session.value === 'in') session.value = accepted ? 'ended' : 'out';
+  session.value = known ? 'ended' : 'out';
   token = null;
+  accepted = false;
   sessionStorage.removeItem(TOKEN);
 }
 
@@ -108,7 +116,7 @@ async function finishLogin(oidc: OidcConfig): Promise<void> {
       code,
       redirect_uri: location.origin + redirectPath(),
       code_verifier: verifier,
-    });
+    }).catch(() => null);
     const reason = tokens === null ? texts.login.errors.code
       : rejectIdToken(claimsOf(tokens.id_token), { issuer: oidc.issuer, clientId: oidc.clientId, nonce });
     if (reason !== null) loginError.value = reason;
@@ -125,18 +133,17 @@ interface Tokens {
   refresh_token?: string;
 }
 
+/** Returns null if the issuer rejects the grant. Fails if it cannot be reached or has a problem of its own. */
 async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null> {
-  try {
-    const response = await fetch(oidc.tokenEndpoint, {
-      method: 'POST',
-      body: new URLSearchParams({ ...grant, client_id: oidc.clientId }),
-      credentials: 'omit',
-    });
-    const tokens = (await response.json()) as Tokens;
-    return response.ok && typeof tokens.access_token === 'string' ? tokens : null;
-  } catch {
-    return null;
-  }
+  const response = await fetch(oidc.tokenEndpoint, {
+    method: 'POST',
+    body: new URLSearchParams({ ...grant, client_id: oidc.clientId }),
+    credentials: 'omit',
+  });
+  // The statuses of RFC 6749, section 5.2.
+  if (response.status === 400 || response.status === 401) return null;
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json() as Promise<Tokens>;
 }
 
 function keep(tokens: Tokens): void {
@@ -160,18 +167,18 @@ async function renew(): Promise<boolean> {
   const refresh = sessionStorage.getItem(REFRESH);
   if (config.mode !== 'oidc' || refresh === null) return false;
   const tokens = await requestTokens(config, { grant_type: 'refresh_token', refresh_token: refresh });
-  if (tokens === null) {
-    sessionStorage.removeItem(REFRESH);
-    return false;
-  }
-  keep(tokens);
-  return true;
+  // Somebody may have signed out meanwhile.
+  if (sessionStorage.getItem(REFRESH) !== refresh) return false;
+  if (tokens === null) sessionStorage.removeItem(REFRESH);
+  else keep(tokens);
+  return tokens !== null;
 }
 
 export function logout(): void {
-  for (const name of [TOKEN, REFRESH, LOGIN]) sessionStorage.removeItem(name);
+  // The next person does not get what this one has typed. After the end of a session, it waits for the same person.
+  if (session.value === 'in') sessionStorage.clear();
   token = null;
-  accepted = false;
+  accepted = known = false;
   session.value = 'out';
   if (config.mode !== 'oidc' || !config.endSessionEndpoint) return;
   // Cognito reads client_id and logout_uri, other issuers the rest.

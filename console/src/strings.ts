@@ -249,7 +249,7 @@ export const rulesTexts = {
   reviewTitle: (key: string, environment: string) => `Change ${key} in ${environment}?`,
   reset: 'Discard changes',
   unchanged: 'Nothing has changed.',
-  unsaved: 'Your changes stay in this tab until you save or discard them.',
+  unsaved: 'Your changes stay in this tab until you save or discard them, or sign out.',
   done: (key: string, environment: string) => `The variants and rules of ${key} were saved in ${environment}.`,
 };
 

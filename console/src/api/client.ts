@@ -81,8 +81,16 @@ export async function send<M extends Method, P extends PathOf<M>>(
   options: RequestOptions = {},
 ): Promise<Reply<ResponseBody<P, M>>> {
   const url = urlOf(pattern, params);
-  let [response, text, token] = await attempt(method, url, options);
-  if (response.status === 401 && (await renewToken())) [response, text, token] = await attempt(method, url, options);
+  let response, text, token;
+  try {
+    [response, text, token] = await attempt(method, url, options);
+    if (response.status === 401 && (await renewToken())) [response, text, token] = await attempt(method, url, options);
+  } catch (cause) {
+    if (options.signal?.aborted) throw cause;
+    const error = new ApiError(0, texts.offline);
+    connectionFailed(error);
+    throw error;
+  }
   if (response.status === 401) sessionEnded(token);
   // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
@@ -92,7 +100,7 @@ export async function send<M extends Method, P extends PathOf<M>>(
   if (error?.transient) connectionFailed(error);
   else connectionWorks();
   if (error) throw error;
-  tokenAccepted();
+  tokenAccepted(token);
   const invalidated = response.headers.get('x-cache-invalidated');
   return {
     status: response.status,
@@ -116,15 +124,8 @@ async function attempt(method: Method, url: string, options: RequestOptions): Pr
     headers['content-type'] = 'application/json';
     init.body = JSON.stringify(options.body);
   }
-  try {
-    const response = await fetch(url, init);
-    return [response, await response.text(), token];
-  } catch (cause) {
-    if (options.signal?.aborted) throw cause;
-    const error = new ApiError(0, texts.offline);
-    connectionFailed(error);
-    throw error;
-  }
+  const response = await fetch(url, init);
+  return [response, await response.text(), token];
 }
 
 /** For `catch`: any other error is a defect of the console, and is shown in the same way. */
