@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ApiError } from './api/error.ts';
-import { Entry } from './data.ts';
+import { Entry, entryOf } from './data.ts';
 
 interface Call {
   ifNoneMatch: string | undefined;
@@ -72,4 +72,13 @@ test('a failed refresh keeps the data, and the next response removes the error',
   await working;
   assert.equal(made.data.value, 'b');
   assert.equal(made.error.value, undefined);
+});
+
+test('an entry that is used again is removed after those that are not', () => {
+  const open = (url: string) => entryOf<null>(url, async () => ({ status: 200, data: null, etag: undefined }));
+  const flag = open('/flag');
+  for (let other = 1; other < 60; other += 1) open(`/other/${other}`);
+  open('/flag');
+  open('/tab');
+  assert.equal(open('/flag'), flag);
 });

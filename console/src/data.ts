@@ -76,10 +76,11 @@ const cache = new Map<string, Entry<unknown>>();
 
 type Read<T> = (options: RequestOptions) => Promise<{ status: number; data: T; etag: string | undefined }>;
 
-function entryOf<T>(url: string, read: Read<T>): Entry<T> {
-  const known = cache.get(url);
-  if (known) return known as Entry<T>;
-  const entry = new Entry(url, read);
+/** Exported for its test. */
+export function entryOf<T>(url: string, read: Read<T>): Entry<T> {
+  const entry = (cache.get(url) ?? new Entry(url, read)) as Entry<T>;
+  // Last, so that it is removed last: a page that is being opened uses it, although it is not yet counted in `users`.
+  cache.delete(url);
   cache.set(url, entry as Entry<unknown>);
   for (const [key, old] of cache) {
     if (cache.size <= MAX_ENTRIES) break;
