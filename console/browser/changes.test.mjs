@@ -222,6 +222,11 @@ describe('changes', { concurrency: 2 }, () => {
     await person.press('button', 'Edit as JSON');
     const json = person.by('textbox', 'Context as JSON');
     assert.deepEqual(JSON.parse(await json.inputValue()), { targetingKey: 'alice', age: 40, country: 'DE' });
+    // JavaScript's numbers are exact up to 2^53.
+    await person.press('button', 'Edit as a form');
+    await value(1).fill('9007199254740993');
+    await person.press('button', 'Edit as JSON');
+    assert.match(await json.inputValue(), /"age": 9007199254740993,/);
     await json.fill('{"targetingKey": ');
     await person.by('alert').getByText('The context must be a JSON object').waitFor();
     const adult = { targetingKey: 'alice', age: '40', country: 'FR' };

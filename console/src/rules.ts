@@ -198,7 +198,7 @@ export function parseValue(text: string): Json {
 
 function plainValue(text: string): Json {
   const value = valueOf(text) as Json;
-  return typeof value === 'object' && value !== null ? text : value;
+  return Array.isArray(value) || !isLiteral(value) ? text : value;
 }
 
 /** A list as the text of a field: `DE, AT`. */

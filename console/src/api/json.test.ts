@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseJson } from './json.ts';
+import { parseJson, valueOf } from './json.ts';
 
 const keepsDigits = 'rawJSON' in JSON;
 
@@ -10,6 +10,10 @@ test('numbers that JavaScript holds stay numbers', () => {
 
 test('a 64-bit number is written as it was read', { skip: !keepsDigits }, () => {
   assert.equal(JSON.stringify(parseJson('{"a":9007199254740993}')), '{"a":9007199254740993}');
+});
+
+test('a field keeps a 64-bit number', { skip: !keepsDigits }, () => {
+  assert.equal(JSON.stringify(valueOf('9007199254740993')), '9007199254740993');
 });
 
 test('text that is not valid JSON fails', () => {

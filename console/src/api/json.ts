@@ -27,11 +27,8 @@ export function tryJson(text: string): unknown {
 
 /** The value of a field: its text as JSON if it is valid JSON, otherwise the text itself. */
 export function valueOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
+  const value = tryJson(text);
+  return value === undefined ? text : value;
 }
 
 /** JSON as people read it. */
