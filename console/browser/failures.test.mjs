@@ -23,6 +23,11 @@ describe('failures', () => {
       await person.press('button', 'Save rollout');
       await person.confirm('Save rollout');
       await person.sees('outage is at 25 % in production.');
+      await person.go('/production/settings');
+      await person.press('button', 'Purge the cache');
+      await person.confirm('Purge the cache');
+      await person.sees('A purge was requested. Redis did not confirm the change');
+      await person.go('/production/flags/outage?tab=rollout');
       await installation.redis.start();
 
       // Without PostgreSQL, nothing can be changed, and nothing that was typed is lost.

@@ -151,6 +151,12 @@ describe('pages', { concurrency: 2 }, () => {
     await person.press('button', 'Apply mine on top');
     await eventually(async () => (await settings()).metadata.team === 'shop', () => 'the settings are not saved');
     assert.equal((await settings()).bucketing, 'sha256');
+    // The API says what the installation's default is only while it applies.
+    const choices = (label) => person.by('combobox', label).locator('option').allTextContents();
+    await person.page.reload();
+    await person.by('combobox', 'Buckets of simple flags').waitFor();
+    assert.deepEqual(await choices('Buckets of simple flags'), ["installation's default", 'sha256', 'fractional']);
+    assert.match((await choices('Value of a partial rollout'))[0], /^installation's default \((true|false)\)$/);
     await person.leave();
   });
 
@@ -240,7 +246,7 @@ describe('pages', { concurrency: 2 }, () => {
     await person.go(`/${env}/settings`);
     await person.press('button', 'Purge the cache');
     await person.confirm('Purge the cache');
-    await person.sees('The cache was purged.');
+    await person.sees('A purge was requested. Every instance sees the change.');
     assert.equal(await value(), false);
 
     await person.page.goto(`${installation.url}/console/cleanup`);

@@ -467,7 +467,7 @@ export const environmentTexts = {
   fractional: 'Version of fractional',
   bucketing: 'Buckets of simple flags',
   anonymous: 'Value of a partial rollout for a user without an id',
-  inherit: (value: string) => `installation's default (${value})`,
+  inherit: "installation's default",
   rebuckets: 'Another version or bucketing moves users between variants.',
   evaluators: 'Evaluators (segments) as JSON',
   metadata: 'Metadata as JSON',
@@ -492,7 +492,7 @@ export const environmentTexts = {
   created: (environment: string) => `${environment} was created.`,
   purge: 'Purge the cache',
   purgeText: 'The flags are read from the database again. Use it after a change by SQL.',
-  purged: 'The cache was purged.',
+  purged: 'A purge was requested.',
 };
 
 export const importModes = { merge: 'stay', replace: 'are archived' };

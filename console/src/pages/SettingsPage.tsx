@@ -15,7 +15,7 @@ import { pagePath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
 import { environmentTexts as t, importModes, texts } from '../strings.ts';
-import { attempt, saved } from './flag/save.tsx';
+import { attempt, saved, withReport } from './flag/save.tsx';
 
 const SETTINGS = '/api/admin/environments/{environment}/settings';
 const IMPORT = '/api/admin/environments/{environment}/import';
@@ -70,7 +70,9 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
   });
   const body = bodyOf(draft);
   const bad = (value: unknown) => (value === undefined ? [t.badJson] : []);
-  const inherit = (value: unknown) => ['', t.inherit(String(value))] as const;
+  /** Without its value if the environment has one of its own, because the API does not return both. */
+  const inherit = (field: 'bucketing' | 'anonymousRollout') =>
+    ['', settings.inherited.includes(field) ? `${t.inherit} (${settings[field]})` : t.inherit] as const;
   const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : edited ? undefined : texts.conflict.none);
   const mine = <Diff before={bodyOf(draftOf(base))} after={body} label={texts.conflict.mine} />;
   const conflict = (
@@ -99,8 +101,8 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
       {settings.broken && <Banner tone="bad">{settings.broken.reason}</Banner>}
       <div class="form-row">
         <SelectField label={t.fractional} value={draft.fractional} options={['v3', 'v2']} onChange={(fractional) => set({ fractional })} />
-        <SelectField label={t.bucketing} value={draft.bucketing} options={[inherit(settings.bucketing), 'sha256', 'fractional']} onChange={(bucketing) => set({ bucketing })} />
-        <SelectField label={t.anonymous} value={draft.anonymousRollout} options={[inherit(settings.anonymousRollout), 'true', 'false']} onChange={(anonymousRollout) => set({ anonymousRollout })} />
+        <SelectField label={t.bucketing} value={draft.bucketing} options={[inherit('bucketing'), 'sha256', 'fractional']} onChange={(bucketing) => set({ bucketing })} />
+        <SelectField label={t.anonymous} value={draft.anonymousRollout} options={[inherit('anonymousRollout'), 'true', 'false']} onChange={(anonymousRollout) => set({ anonymousRollout })} />
       </div>
       <p class="hint">{t.rebuckets}</p>
       <TextField class="fill" label={t.evaluators} rows={8} spellcheck={false} value={draft.evaluators} onInput={(evaluators) => set({ evaluators })} errors={[...bad(body.evaluators), ...errorsShownAt(error, 'evaluators')]} />
@@ -161,15 +163,12 @@ function FileSection({ env }: { env: string }) {
 
 function Purge({ env }: { env: string }) {
   const purging = request('post', PURGE, { environment: env });
-  const run = async () => {
-    if (await attempt(purging.send)) toast(t.purged);
-  };
   return (
     <section class="card">
       <h2>{t.purge}</h2>
       <p>{t.purgeText}</p>
       <div class="row">
-        <Button disabledBecause={whyNotAdmin()} onClick={() => confirmThen({ env, title: `${t.purge}: ${env}?`, body: <p>{t.purgeText}</p>, action: t.purge, curl: purging.curl, run })}>{t.purge}</Button>
+        <Button disabledBecause={whyNotAdmin()} onClick={() => confirmThen({ env, title: `${t.purge}: ${env}?`, body: <p>{t.purgeText}</p>, action: t.purge, ...withReport(purging, t.purged) })}>{t.purge}</Button>
         <CurlButton command={purging.curl} />
       </div>
     </section>
