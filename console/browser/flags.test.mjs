@@ -127,7 +127,11 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('button', 'Create', { exact: true }).click();
     await person.by('alert').filter({ hasText: '140' }).waitFor();
     assert.equal(await person.by('textbox', 'Description').inputValue(), 'The new checkout');
-    await person.by('spinbutton', 'Share of users in percent').fill('5');
+    const share = person.by('spinbutton', 'Share of users in percent');
+    await share.fill('');
+    await person.by('button', 'Create', { exact: true }).click();
+    await person.by('alert').filter({ hasText: '""' }).waitFor();
+    await share.fill('5');
     // An error of the whole form is shown above its buttons.
     person.expected.push(/^409 POST \/api\/admin\/flags$/);
     await installation.createFlag(env, { key: 'taken' });
@@ -261,6 +265,11 @@ describe('flags', { concurrency: 2 }, () => {
     await person.sees(`The variants and rules of banner were saved in ${env}.`);
     const { definition } = await installation.flag(env, 'banner');
     assert.deepEqual(definition.targeting, { if: [{ '==': [{ var: 'country' }, 'AT'] }, 'blue', { cat: ['r', 'ed'] }] });
+    // JavaScript's numbers are exact up to 2^53.
+    await person.by('textbox', 'Value', { exact: true }).last().fill('9007199254740993');
+    const json = await person.by('textbox', 'Targeting as JSON').elementHandle();
+    await eventually(async () => (await json.inputValue()).includes('9007199254740993'), () => 'the number has changed');
+    await person.press('button', 'Discard changes');
     await person.press('link', 'Rollout');
     await person.by('listitem').filter({ hasText: 'If country is AT → blue' }).waitFor();
     await person.by('listitem').filter({ hasText: 'Otherwise → {"cat":["r","ed"]}' }).waitFor();
@@ -292,6 +301,29 @@ describe('flags', { concurrency: 2 }, () => {
     const { includes } = await installation.api('GET', `/api/admin/flags/beta/users?environment=${env}`);
     assert.deepEqual(includes.map((user) => user.userId).sort(), ['bob', 'carol', 'dave']);
     await person.assertAccessible('overrides');
+    await person.leave();
+  });
+
+  it('replaces an override that cannot be read without Undo, and leaves its user out of the preview', async () => {
+    const env = await installation.environment('unreadable');
+    await installation.createFlag(env, { key: 'damaged', enabled: true, rolloutPercentage: 0 });
+    for (const userId of ['alice', 'bob']) {
+      await installation.api('POST', `/api/admin/flags/damaged/users?environment=${env}`, { userId, overrideType: 'include' });
+    }
+    installation.sql('alter table feature_flag_user_overrides drop constraint override_type_check');
+    installation.sql(`update feature_flag_user_overrides set override_type = 'maybe' where user_id = 'alice' and flag_id = (select id from feature_flags where environment = '${env}')`);
+    const person = await open(`/${env}/flags/damaged?tab=rollout`);
+    await person.by('textbox', 'User ids').fill('alice\ncarol');
+    await person.by('row', /^bob/).waitFor();
+    await person.by('row', /^carol/).waitFor();
+    assert.equal(await person.by('row', /^alice/).count(), 0);
+    await person.go(`/${env}/flags/damaged?tab=users`);
+    await person.by('row', /^alice/).getByText('unreadable').waitFor();
+    await person.press('button', 'Add override');
+    await person.by('textbox', 'User id').fill('alice');
+    await person.by('button', 'Save').click();
+    await person.sees('The override of alice was set.');
+    assert.equal(await person.by('button', 'Undo').count(), 0);
     await person.leave();
   });
 

@@ -30,6 +30,13 @@ test('a form shows an error as a whole unless fields show all of it', () => {
   assert.equal(errorOf(403, { error: 'Forbidden' }).isAtFields, false);
 });
 
+test('a form shows an error as a whole if a part of it belongs to no field', () => {
+  const error = errorOf(400, { error: 'Validation failed', details: { formErrors: ['7 more errors'], fieldErrors: { key: ['is taken'] } } });
+  errorsShownAt(error, 'key');
+  assert.equal(error.isAtFields, false);
+  assert.equal(error.message, '7 more errors\nkey: is taken');
+});
+
 test('a response that is not an error of the API still names the status', () => {
   assert.match(errorOf(502, undefined).message, /502/);
 });

@@ -22,7 +22,7 @@ export class ApiError extends Error {
 
   /** Whether a form shows all messages about fields at the places of these fields. */
   get isAtFields(): boolean {
-    return this.shown.size > 0 && Object.keys(this.fields).every((field) => this.shown.has(field));
+    return this.shown.size > 0 && Object.entries(this.fields).every(([field, { length }]) => length === 0 || this.shown.has(field));
   }
 
   /** Whether there was no response or the service was unavailable (503), so that the same request may succeed later. */
@@ -37,8 +37,10 @@ export function errorOf(status: number, body: unknown): ApiError {
   const { formErrors, fieldErrors } = Object(details) as Record<string, unknown>;
   const texts = listOf(formErrors);
   const fields = Object.fromEntries(Object.entries(Object(fieldErrors) as object).map(([field, messages]) => [field, listOf(messages)]));
-  if (typeof message === 'string') texts.unshift(message);
   for (const [field, messages] of Object.entries(fields)) texts.push(`${field}: ${messages.join('; ')}`);
+  // No form has a place for errors that belong to no field.
+  fields[''] = listOf(formErrors);
+  if (typeof message === 'string') texts.unshift(message);
   const text = texts.join('\n') || (typeof error === 'string' ? error : `The server answered with status ${status}`);
   return new ApiError(status, text, fields);
 }

@@ -5,6 +5,7 @@ import { ActionForm, useAction } from '../components/ActionForm.tsx';
 import { Check, SelectField, TextField } from '../components/controls.tsx';
 import { SidePanel } from '../components/overlays.tsx';
 import { prepareChange } from '../data.ts';
+import { numberOf } from '../forms.ts';
 import { flagPath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { whyNotEdit } from '../session.ts';
@@ -32,7 +33,7 @@ export function CreateFlag({ env, onClose }: { env: string; onClose: () => void 
     key,
     enabled,
     ...(description !== '' && { description }),
-    ...(kind === 'simple' ? { rolloutPercentage: Number(percentage) } : { definition: DEFINITIONS[kind] }),
+    ...(kind === 'simple' ? { rolloutPercentage: numberOf(percentage) as number } : { definition: DEFINITIONS[kind] }),
   };
   const creating = prepareChange('post', '/api/admin/flags', { environment: env }, { body });
   const create = () => void action.run(async () => {

@@ -115,16 +115,19 @@ function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: numbe
   const overrides = useOverrides(env, flag.key).data.value;
   useEffect(() => {
     if (!settings?.bucketing) return;
-    const forced = new Map((overrides ?? []).map((override) => [override.userId, override.overrideType === 'include']));
+    const types = new Map((overrides ?? []).map((override) => [override.userId, override.overrideType]));
     const inherited = settings.bucketing;
     const common = { fractional: settings.fractional, flagKey: flag.key };
     let current = true;
-    void Promise.all([...new Set([...parseIds(text), ...forced.keys()])].map(async (user): Promise<Known> => {
+    // The evaluation for a user with an unreadable override fails.
+    const users = [...new Set([...parseIds(text), ...types.keys()])].filter((user) => types.get(user) !== 'unreadable');
+    void Promise.all(users.map(async (user): Promise<Known> => {
+      const type = types.get(user);
       const [oldBucket, bucket] = await Promise.all([
         bucketOf(user, { ...common, salt: flag.salt, bucketing: flag.bucketing ?? inherited }),
         bucketOf(user, { ...common, salt, bucketing: bucketing ?? inherited }),
       ]);
-      return { user, forced: forced.get(user), oldBucket, bucket };
+      return { user, forced: type && type === 'include', oldBucket, bucket };
     })).then((all) => {
       if (current) setKnown(all);
     });

@@ -111,17 +111,21 @@ function columnsOf(env: string, flag: Flag): Column<Override>[] {
   ];
 }
 
+/** The request that sets an override again, for Undo; undefined if it was unreadable. */
+function setAgain(target: ReturnType<typeof flagParams>, before: Override) {
+  return before.overrideType === 'unreadable' ? undefined : () => change('post', PATTERN, target, { body: entryOf(before) });
+}
+
 function removeOverride(env: string, flag: Flag, override: Override): void {
   const target = flagParams(env, flag.key);
   const removing = prepareChange('delete', ONE, { ...target, userId: override.userId });
-  const undo = override.overrideType === 'unreadable' ? undefined : () => change('post', PATTERN, target, { body: entryOf(override) });
   confirmProduction({
     env,
     title: usersTexts.removeTitle(override.userId, flag.key, env),
     body: <p>{usersTexts.removeText}</p>,
     action: usersTexts.remove,
     danger: true,
-    ...withReport(removing, usersTexts.removed(override.userId), undo),
+    ...withReport(removing, usersTexts.removed(override.userId), setAgain(target, override)),
   });
 }
 
@@ -142,9 +146,8 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
   const adding = prepareChange('post', PATTERN, target, { body: bodyOf(user, value, reason) });
   const save = () => void action.run(async () => {
     const before = resource.data.peek()?.find((override) => override.userId === user);
-    saved(usersTexts.added(user), await adding.send(), () => before
-      ? change('post', PATTERN, target, { body: entryOf(before) })
-      : change('delete', ONE, { ...target, userId: user }));
+    const undo = before ? setAgain(target, before) : () => change('delete', ONE, { ...target, userId: user });
+    saved(usersTexts.added(user), await adding.send(), undo);
     onClose();
   });
   return (
