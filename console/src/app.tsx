@@ -2,7 +2,7 @@ import { Component, type ComponentChildren } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { session } from './auth.ts';
 import { Button } from './components/controls.tsx';
-import { Banner, Empty, ErrorText } from './components/feedback.tsx';
+import { Banner, Empty } from './components/feedback.tsx';
 import { Layout } from './components/Layout.tsx';
 import { Login } from './components/Login.tsx';
 import { Page } from './components/Page.tsx';
@@ -51,7 +51,7 @@ function CurrentPage() {
     return (
       <Page title={texts.product}>
         <Banner tone="bad" actions={<Button onClick={() => void loadSession()}>{texts.retry}</Button>}>
-          <ErrorText error={sessionError.value} />
+          {sessionError.value.message}
         </Banner>
       </Page>
     );

@@ -5,7 +5,7 @@ import { asApiError } from '../api/client.ts';
 import type { ApiError } from '../api/error.ts';
 import { texts } from '../strings.ts';
 import { Button, CurlButton } from './controls.tsx';
-import { Banner, ErrorText } from './feedback.tsx';
+import { Banner } from './feedback.tsx';
 
 export interface Action {
   busy: boolean;
@@ -60,7 +60,7 @@ export function ActionForm({ action: { busy, error }, submit, label, why, curl, 
     >
       {children}
       {error && !error.isAtFields && ((error.conflict && conflict) || (
-        <Banner tone="bad">{error.conflict ? texts.conflict.reloaded : <ErrorText error={error} />}</Banner>
+        <Banner tone="bad">{error.conflict ? texts.conflict.reloaded : error.message}</Banner>
       ))}
       <div class="row">
         <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{label}</Button>

@@ -85,7 +85,7 @@ export function Field({ label, hint, errors = [], children, class: extra = '' }:
 
 /** What is wrong with one or several fields, at their place. */
 export function Errors({ errors, id }: { errors: readonly string[]; id?: string }) {
-  return errors.length === 0 ? null : <div class="error-text" id={id} role="alert">{errors.map((error) => <div key={error}>{error}</div>)}</div>;
+  return errors.length === 0 ? null : <div class="error-text" id={id} role="alert">{errors.join('\n')}</div>;
 }
 
 interface TextFieldProps extends Omit<FieldProps, 'children'> {

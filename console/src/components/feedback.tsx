@@ -1,6 +1,5 @@
 // States of a page: loading, failed, empty, in conflict.
 import type { ComponentChildren } from 'preact';
-import type { ApiError } from '../api/error.ts';
 import type { Resource } from '../data.ts';
 import { texts } from '../strings.ts';
 import { Button, CopyButton } from './controls.tsx';
@@ -12,11 +11,6 @@ export function Banner({ tone = 'info', children, actions }: { tone?: 'info' | '
       {actions}
     </div>
   );
-}
-
-/** The message of the API, line by line. */
-export function ErrorText({ error }: { error: ApiError }) {
-  return <>{error.message.split('\n').map((line) => <div key={line}>{line}</div>)}</>;
 }
 
 export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
@@ -51,7 +45,7 @@ export function Loaded<T>({ from, children }: { from: Resource<T>; children: (da
     <>
       {error && (
         <Banner tone={error.transient && data !== undefined ? 'warn' : 'bad'} actions={retry}>
-          <strong>{texts.failed}</strong> <ErrorText error={error} />
+          <strong>{texts.failed}</strong> {error.message}
         </Banner>
       )}
       {data !== undefined && children(data)}

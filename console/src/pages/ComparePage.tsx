@@ -5,7 +5,7 @@ import type { ApiError } from '../api/error.ts';
 import { Button, CurlButton, SelectField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
 import { DifferenceView } from '../components/DifferenceView.tsx';
-import { Banner, ConflictView, Empty, ErrorText, Loaded } from '../components/feedback.tsx';
+import { Banner, ConflictView, Empty, Loaded } from '../components/feedback.tsx';
 import { confirmThen, SidePanel } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { useSelection } from '../components/selection.tsx';
@@ -154,7 +154,7 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
                   </Button>
                   {chosen.length > 0 && <CurlButton command={copying(chosen, 'true').curl} />}
                 </div>
-                {error && <Banner tone="bad"><ErrorText error={error} /></Banner>}
+                {error && <Banner tone="bad">{error.message}</Banner>}
                 {clash && (
                   <ConflictView
                     theirs={changed.map((row) => difference(row, row.to, b.get(row.key)))}
