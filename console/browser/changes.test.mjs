@@ -168,6 +168,21 @@ describe('changes', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('opens a link to an entry on the page of the history that contains it now', async () => {
+    const env = await installation.environment('linked');
+    await installation.createFlag(env, { key: 'old', enabled: false, rolloutPercentage: 0 });
+    for (let percent = 1; percent <= 60; percent += 1) {
+      await installation.api('PATCH', `/api/admin/flags/old?environment=${env}`, { rolloutPercentage: percent });
+    }
+    const person = await open(`/${env}/activity?page=2`);
+    await person.by('listitem').filter({ hasText: 'Rollout: 1 % → 2 %' }).getByRole('link', { name: 'Link' }).click();
+    await person.by('heading', 'old', { exact: true }).waitFor();
+    await person.page.locator('li.linked').filter({ hasText: 'Rollout: 1 % → 2 %' }).waitFor();
+    await person.press('link', 'Newer');
+    await person.by('listitem').filter({ hasText: 'Rollout: 59 % → 60 %' }).waitFor();
+    await person.leave();
+  });
+
   it('explains a value by the steps that the API reports', async () => {
     const env = await installation.environment('explain');
     await installation.api('PUT', `/api/admin/environments/${env}/settings`, {
