@@ -304,6 +304,31 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('replaces a list of overrides only in the state that it has shown', async () => {
+    const env = await installation.environment('pages');
+    await installation.createFlag(env, { key: 'many', enabled: true });
+    const path = `/api/admin/flags/many/users?environment=${env}`;
+    const user = (userId) => ({ userId, overrideType: 'include' });
+    await installation.api('PUT', path, { overrides: Array.from({ length: 1_001 }, (_, index) => user(`user-${index}`)) }, { 'if-match': '*' });
+    const person = await open('/production/flags');
+    // Someone adds an override between the two pages of the list.
+    await person.page.route(/\/users\?.*page=2/, async (route) => {
+      await installation.api('POST', path, user('added'));
+      await route.continue();
+    }, { times: 1 });
+    await person.go(`/${env}/flags/many?tab=users&panel=paste`);
+    await person.sees('1,002 overrides');
+    await person.by('textbox', 'User ids').fill('alice');
+    await person.by('checkbox', 'Remove the overrides of all other users').check();
+    await person.sees('1 new, 0 changed, 0 as they are, 1,002 removed.');
+    const sent = person.page.waitForRequest((request) => request.method() === 'PUT');
+    await person.by('button', 'Save').click();
+    await person.confirm('Save');
+    assert.match((await sent).headers()['if-match'], /^"/);
+    await person.sees('The list was saved; the flag has 1 override now.');
+    await person.leave();
+  });
+
   it('replaces an override that cannot be read without Undo, and leaves its user out of the preview', async () => {
     const env = await installation.environment('unreadable');
     await installation.createFlag(env, { key: 'damaged', enabled: true, rolloutPercentage: 0 });

@@ -11,13 +11,18 @@ const PAGE = 1_000;
 export function useOverrides(env: string, flagKey: string): Resource<Override[]> {
   const target = flagParams(env, flagKey);
   return useLoader(urlOf(PATTERN, target), async ({ signal }) => {
-    const overrides: Override[] = [];
+    let overrides: Override[] = [];
     let etag: string | undefined;
     for (let page = 1; ; page += 1) {
       const { data, ...reply } = await send('get', PATTERN, { ...target, page, pageSize: PAGE }, { signal });
+      // All pages of one state have the same tag. After a change in between, the first page is read again.
+      if (page > 1 && etag !== reply.etag) {
+        overrides = [];
+        page = 0;
+        continue;
+      }
       overrides.push(...data.includes, ...data.excludes);
-      // All pages of one state have the same tag; pages of different states belong to no tag.
-      etag = page === 1 || etag === reply.etag ? reply.etag : undefined;
+      etag = reply.etag;
       if (page * PAGE >= data.pagination.total) return { status: 200, data: overrides, etag };
     }
   });
