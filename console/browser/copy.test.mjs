@@ -151,6 +151,20 @@ describe('copying', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('closes a conflict when someone else has made the same change', async () => {
+    const [from, to] = await pair('same');
+    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [/^412 POST /] });
+    await person.by('checkbox', 'Select changed').check();
+    await update(to, 'changed', { rolloutPercentage: 30 });
+    await person.press('button', 'Copy 1 flag');
+    await person.by('alert', 'Someone else changed this in the meantime').waitFor();
+    await person.sees('2 flags differ.');
+    await person.press('button', 'Apply mine on top');
+    await person.seesNo('Someone else changed this in the meantime');
+    assert.equal(await person.by('alert').count(), 0);
+    await person.leave();
+  });
+
   it('offers copying to editors of the target only', async () => {
     const signedIn = new Installation();
     const [browser] = await Promise.all([startBrowser(), signedIn.start({ issuer: true })]);

@@ -159,7 +159,11 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
                   <ConflictView
                     theirs={changed.map((row) => difference(row, row.to, b.get(row.key)))}
                     mine={changed.map((row) => difference(row, b.get(row.key), row.from))}
-                    apply={() => void review(copyable.filter((row) => clash.some(({ key }) => key === row.key)))}
+                    apply={() => {
+                      // Flags that both sides have changed in the same way no longer differ.
+                      const left = copyable.filter((row) => clash.some(({ key }) => key === row.key));
+                      return left.length > 0 ? void review(left) : setClash(null);
+                    }}
                     discard={() => { setClash(null); select([]); }}
                   />
                 )}
