@@ -121,12 +121,20 @@ describe('failures', () => {
       assert.match(entries[0].actor, /ada/);
 
       await person.by('spinbutton', 'Percent').fill('40');
+      await person.go('/production/settings');
+      await person.by('textbox', 'Metadata as JSON').fill('{"team": "shop"}');
       await installation.issuer.command({ endSessions: true });
       await person.tokenExpires();
-      await person.press('button', 'Save rollout');
-      await person.confirm('Save rollout');
+      await person.press('button', 'Save', { exact: true });
+      await person.confirm('Save');
       await person.sees('Your session has ended');
       await person.assertAccessible('an ended session');
+      await person.by('dialog').getByRole('button', { name: 'Sign in' }).click();
+      await person.by('heading', 'Settings of production').waitFor();
+      assert.equal(await person.by('textbox', 'Metadata as JSON').inputValue(), '{"team": "shop"}');
+      await person.press('button', 'Discard changes');
+      await person.go('/production/flags/sessions?tab=rollout');
+      assert.equal(await person.by('spinbutton', 'Percent').inputValue(), '40');
       await person.leave();
     } finally {
       await installation.stop();

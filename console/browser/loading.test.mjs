@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { useConsole } from './browser.mjs';
-import { Installation } from './services.mjs';
+import { eventually, Installation } from './services.mjs';
 
 describe('loading', () => {
   const installation = new Installation();
@@ -65,6 +65,9 @@ describe('loading', () => {
     await percent.fill('40');
     await person.page.waitForLoadState('networkidle');
     assert.equal(await percent.inputValue(), '40');
+    await percent.fill('30');
+    const drafts = () => person.page.evaluate(() => Object.keys(sessionStorage).filter((name) => name.startsWith('pennon.draft')));
+    await eventually(async () => (await drafts()).length === 0, () => 'a draft without changes is kept');
     await person.page.unrouteAll({ behavior: 'wait' });
     await person.leave();
   });

@@ -48,7 +48,7 @@ export const texts = {
   login: {
     title: 'Sign in',
     ended: 'Your session has ended',
-    endedText: 'Sign in again to go on. Unsaved rules are kept.',
+    endedText: 'Sign in again to go on. Unsaved rules, rollouts and settings are kept.',
     button: 'Sign in',
     rejected: 'The server did not accept this sign-in.',
     token: 'Admin token',

@@ -11,10 +11,11 @@ import { Banner, ConflictView, Loaded } from '../components/feedback.tsx';
 import { confirmThen, toast } from '../components/overlays.tsx';
 import { Page } from '../components/Page.tsx';
 import { prepareChange, reloadAll, useResource, type Resource } from '../data.ts';
+import { useDraft } from '../drafts.ts';
 import { pagePath } from '../route.ts';
 import { navigate } from '../router.ts';
 import { reloadEnvironments, whyNotAdmin } from '../session.ts';
-import { environmentTexts as t, importModes, texts } from '../strings.ts';
+import { environmentTexts as t, importModes, rulesTexts, texts } from '../strings.ts';
 import { attempt, saved, withReport } from './flag/save.tsx';
 
 const SETTINGS = '/api/admin/environments/{environment}/settings';
@@ -53,7 +54,7 @@ const bodyOf = (draft: Draft) => ({
 });
 
 function Form({ env, settings, resource }: { env: string; settings: Settings; resource: Resource<Settings> }) {
-  const [edited, setEdited] = useState<{ draft: Draft; base: Settings; etag: string } | null>(null);
+  const [edited, setEdited] = useDraft<{ draft: Draft; base: Settings; etag: string }>(env);
   const action = useAction();
   const { error } = action;
   const base = edited?.base ?? settings;
@@ -68,6 +69,10 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
     saved(t.saved, reply);
     await reloadEnvironments();
   });
+  const discard = () => {
+    setEdited(null);
+    action.clear();
+  };
   const body = bodyOf(draft);
   const bad = (value: unknown) => (value === undefined ? [t.badJson] : []);
   /** Without its value if the environment has one of its own, because the API does not return both. */
@@ -87,15 +92,13 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
         setEdited({ draft: merged, base: settings, etag: latestEtag });
         void save(latestEtag, merged);
       }}
-      discard={() => {
-        setEdited(null);
-        action.clear();
-      }}
+      discard={discard}
     />
   );
   return (
     <ActionForm
       class="card" action={action} label={texts.save} why={why} curl={saving(etag).curl} conflict={conflict}
+      more={edited && <Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}
       submit={() => confirmThen({ env, title: t.saveTitle(env), body: mine, action: texts.save, curl: saving(etag).curl, run: () => save(etag) })}
     >
       {settings.broken && <Banner tone="bad">{settings.broken.reason}</Banner>}

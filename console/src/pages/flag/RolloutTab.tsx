@@ -8,6 +8,7 @@ import { Banner } from '../../components/feedback.tsx';
 import { confirmProduction } from '../../components/overlays.tsx';
 import { VirtualTable } from '../../components/VirtualTable.tsx';
 import { useResource } from '../../data.ts';
+import { useDraft } from '../../drafts.ts';
 import { numberOf } from '../../forms.ts';
 import { parseIds } from '../../ids.ts';
 import { flagPath } from '../../route.ts';
@@ -16,16 +17,20 @@ import { cohortSentence, rolloutSentence } from '../../sentences.ts';
 import { flagTexts, rolloutTexts, rulesTexts } from '../../strings.ts';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { useOverrides } from './overrides.ts';
-import { changeCurl, SaveConflict, useBase, useSaving, type FlagChange } from './save.tsx';
+import { changeCurl, SaveConflict, useSaving, type Flag, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-/** What was entered, as text. */
-interface Draft { percent?: string; salt?: string; bucketing?: string }
+/** What was entered, as text, and the flag that it started from: saving is refused if that has changed. */
+interface Work {
+  flag: Flag;
+  etag: string;
+  draft: { percent?: string; salt?: string; bucketing?: string };
+}
 
 export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
-  const [draft, setDraft] = useState<Draft>({});
-  const set = (field: keyof Draft) => (value: string) => setDraft({ ...draft, [field]: value });
-  const { flag, etag } = useBase(latest, latestEtag, Object.keys(draft).length > 0);
+  const [work, setWork] = useDraft<Work>(`rollout/${env} ${latest.key}`);
+  const { flag, etag, draft } = work ?? { flag: latest, etag: latestEtag, draft: {} };
+  const set = (field: keyof Work['draft']) => (value: string) => setWork({ flag, etag, draft: { ...draft, [field]: value } });
   const slider = useId();
   const ramping = useRampState(env, flag.key).running;
   const today = useToday(env, flag.key).sentence;
@@ -34,7 +39,7 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
   const to = /^\d{1,3}$/.test(text) ? Math.min(100, Number(text)) : from;
   const salt = (draft.salt ?? flag.salt) || null;
   const bucketing = ((draft.bucketing ?? flag.bucketing) || null) as typeof flag.bucketing;
-  const reset = () => setDraft({});
+  const reset = () => setWork(null);
   const saving = useSaving(env, reset);
   const change: FlagChange = {
     ...(text !== String(from) && { rolloutPercentage: numberOf(text) as number }),
@@ -42,6 +47,10 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
     ...(bucketing !== flag.bucketing && { bucketing }),
   };
   const changed = Object.keys(change).length > 0;
+  // Without changes, the form shows the present flag again.
+  useEffect(() => {
+    if (work && !changed) reset();
+  });
   const sentence = rolloutSentence(flag.key, from, to, env);
   const effect = cohortSentence(from, to, 'salt' in change || 'bucketing' in change);
   const save = () => saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
