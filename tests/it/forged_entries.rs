@@ -520,7 +520,7 @@ async fn a_forged_barrier_or_lease_does_not_keep_the_cache_empty(on: Topology) {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for command in [
         &["HSET", KEY, "__b:somebody", late][..],
-        &["HSET", KEY, "__head", "99999999999999 somebody"],
+        &["HSET", KEY, "__grace", "99999999999999 somebody"],
         &many,
     ] {
         stack.redis.command(&["DEL", KEY]);

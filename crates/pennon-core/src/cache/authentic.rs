@@ -138,7 +138,7 @@ impl Cache {
             Unusable::Corrupt => {
                 tracing::warn!(
                     domain = "config",
-                    error.r#type = "damaged_entry",
+                    error.r#type = "corrupt_entry",
                     removed,
                     "the cache entry of {environment} cannot be decoded and is not used"
                 );

@@ -14,7 +14,7 @@
 //! | `__idx` | the digest of every flag's field, as JSON |
 //! | `__imac` | the HMAC-SHA-256 that authenticates `__env` and `__idx` without the flags |
 //! | `__l:<lease>` | a lease: its reader may fill until this time (Redis' clock, ms) |
-//! | `__head` | the fill grace period: other readers wait until this time (ms); and the id of the reader that fills |
+//! | `__grace` | the fill grace period: other readers wait until this time (ms); and the id of the reader that fills |
 //! | `__b:<writer>` | a write barrier: no reader may fill until this time (ms) |
 //! | `__d:<writer>` | this writer is done: its barrier must not be set again until this time (ms) |
 //! | `__f:<key>` | a flag whose key begins with `__` |
@@ -26,7 +26,7 @@
 //! environment, the revision, the expiry and `__sum`, which covers the names and values of all other fields.
 //! Each part is prefixed with its length, and the message begins with [`DOMAIN`]. `__rev`, `__inst`, `__exp`,
 //! `__sum` and `__mac` are the *header*: a warm read fetches and verifies only them; a cold read also compares
-//! `__sum` with the other fields. `__l:`, `__b:`, `__d:` and `__head` are not covered: they contain no data, and
+//! `__sum` with the other fields. `__l:`, `__b:`, `__d:` and `__grace` are not covered: they contain no data, and
 //! Redis' clock decides about them.
 //!
 //! The expiry is part of the entry because the TTL in Redis is not authenticated: an entry that was recorded
@@ -254,7 +254,7 @@ fn digest_of_content<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> St
 fn is_content(name: &str) -> bool {
     let of_scripts = ["__l:", "__b:", "__d:"];
     !HEADER.contains(&name)
-        && name != "__head"
+        && name != "__grace"
         && !of_scripts.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -564,7 +564,7 @@ mod tests {
         for keys in [
             &[][..],
             &["a", "b"],
-            &["__rev", "__env", "__l:x", "__b:x", "__head", "__f:a", "a"],
+            &["__rev", "__env", "__l:x", "__b:x", "__grace", "__f:a", "a"],
         ] {
             let snapshot = snapshot(keys);
             assert_eq!(decoded(&encoded(&snapshot)), Ok(snapshot));
@@ -612,7 +612,7 @@ mod tests {
     fn the_mac_ignores_the_order_of_fields_and_the_fields_of_scripts() {
         let mut fields = encoded(&snapshot(&["a", "b", "c"]));
         fields.reverse();
-        for name in ["__l:1", "__b:1", "__d:1", "__head"] {
+        for name in ["__l:1", "__b:1", "__d:1", "__grace"] {
             fields.push((name.to_owned(), "1".to_owned()));
         }
         assert!(decoded(&fields).is_ok());

@@ -24,13 +24,13 @@ pub(super) struct Shard {
     /// `None` if the primary is known from a redirection only.
     pub(super) replicas: Option<Vec<Arc<Node>>>,
     /// Since when the primary says that these replicas have left it, and no other node has answered.
-    deserted: Option<Instant>,
+    replicas_doubted_since: Option<Instant>,
 }
 
 impl Shard {
     /// Whether the primary has no replicas, as far as it knows itself.
     fn is_alone(&self) -> bool {
-        self.deserted.is_some() || self.replicas.as_ref().is_some_and(Vec::is_empty)
+        self.replicas_doubted_since.is_some() || self.replicas.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Whether a replica can confirm an invalidation.
@@ -136,7 +136,7 @@ impl Topology {
         let shard = Shard {
             primary,
             replicas: None,
-            deserted: None,
+            replicas_doubted_since: None,
         };
         new.push((slot, slot, shard));
         *map = Arc::new(new);

@@ -175,7 +175,7 @@ impl Topology {
             let shard = Shard {
                 primary: node(range.primary),
                 replicas: Some(range.replicas.into_iter().map(&mut node).collect()),
-                deserted: None,
+                replicas_doubted_since: None,
             };
             (range.first, range.last, shard)
         });
@@ -206,10 +206,10 @@ impl Topology {
             let Some(known) = known.filter(|_| by_itself && !shard.can_confirm()) else {
                 continue;
             };
-            let since = known.deserted.unwrap_or_else(Instant::now);
+            let since = known.replicas_doubted_since.unwrap_or_else(Instant::now);
             if known.replicas.iter().flatten().next().is_some() && since.elapsed() < MAX_AGE {
                 shard.replicas = known.replicas;
-                shard.deserted = Some(since);
+                shard.replicas_doubted_since = Some(since);
             }
         }
     }

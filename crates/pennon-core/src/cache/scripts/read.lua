@@ -26,7 +26,7 @@ if kind == 'hash' then
       return {'blocked'}
     elseif string.sub(name, 1, 4) == '__d:' then
       -- The writer is done and prevents no fill.
-    elseif name == '__head' then
+    elseif name == '__grace' then
       if owner ~= ARGV[4] then return {'busy'} end
     else
       leases = leases + 1
@@ -40,7 +40,7 @@ end
 if leases >= 64 then return {'busy'} end
 
 local lease_until = now + tonumber(ARGV[2])
-local stored = redis.pcall('HSET', key, '__l:' .. ARGV[1], lease_until, '__head', (now + tonumber(ARGV[3])) .. ' ' .. ARGV[4])
+local stored = redis.pcall('HSET', key, '__l:' .. ARGV[1], lease_until, '__grace', (now + tonumber(ARGV[3])) .. ' ' .. ARGV[4])
 if type(stored) == 'table' and stored['err'] then return {'full'} end
 if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
 return {'lease', ARGV[1]}
