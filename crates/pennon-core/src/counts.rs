@@ -248,17 +248,18 @@ impl Tally {
             inner.reported = Some(now);
         }
         // If some do not fit, the next line reports them at once.
-        Some(take(&mut inner.reporting, MAX_BYTES))
+        Some(take(&mut inner.reporting, Some(MAX_BYTES)))
     }
 
-    /// Takes as many of the counts so far as fit into one line, and says whether more of them remain.
+    /// Takes as many of the counts so far as fit into one line, all of one day, and says whether more of them remain.
+    /// Who receives counts of several days may reject all of them because of the oldest day.
     #[must_use]
     pub fn take_part(&self) -> (Counts, bool) {
         let mut inner = self.lock();
         if inner.reporting.is_empty() {
             inner.start_report();
         }
-        let counts = take(&mut inner.reporting, MAX_BYTES);
+        let counts = take(&mut inner.reporting, Some(MAX_BYTES));
         (counts, !inner.reporting.is_empty())
     }
 
@@ -268,8 +269,8 @@ impl Tally {
         let mut inner = self.lock();
         inner.name_choices();
         inner.entries = 0;
-        let mut counts = take(&mut inner.reporting, usize::MAX);
-        for entry in take(&mut inner.by_day, usize::MAX).iter() {
+        let mut counts = take(&mut inner.reporting, None);
+        for entry in take(&mut inner.by_day, None).iter() {
             counts.add(
                 entry.environment,
                 entry.day,
@@ -327,18 +328,22 @@ impl Inner {
     }
 }
 
-/// Removes and returns counts, up to this many bytes of names.
-fn take(by_day: &mut ByDay, most_bytes: usize) -> Counts {
+/// Removes and returns counts: those of the first day up to this many bytes of names, or all.
+fn take(by_day: &mut ByDay, most_bytes: Option<usize>) -> Counts {
     let mut counts = Counts::default();
     let mut bytes = 0;
+    let first_day = by_day.keys().next().map(|(day, _)| day.clone());
     while let Some(mut entry) = by_day.first_entry() {
         let (day, environment) = entry.key().clone();
+        if most_bytes.is_some() && first_day.as_ref() != Some(&day) {
+            break;
+        }
         while let Some((flag, variants)) = entry.get_mut().pop_first() {
             for (variant, count) in variants {
                 bytes += flag.len() + variant.len();
                 counts.add(environment.as_str(), &day, &flag, &variant, count);
             }
-            if bytes >= most_bytes {
+            if most_bytes.is_some_and(|most| bytes >= most) {
                 if entry.get().is_empty() {
                     entry.remove();
                 }
@@ -412,6 +417,20 @@ mod tests {
         assert_eq!(tally.due(now + Duration::from_secs(9)), None);
         let later = tally.due(now + Duration::from_secs(10));
         assert_eq!(later.map(|counts| counts.total()), Some(200));
+    }
+
+    #[test]
+    fn each_part_has_the_counts_of_one_day() {
+        let tally = Tally::default();
+        for day in ["2026-11-21", "2026-11-22"] {
+            tally.add_on(day, &production(), [("a", "on")]);
+        }
+        for (day, more) in [("2026-11-21", true), ("2026-11-22", false)] {
+            let (counts, remain) = tally.take_part();
+            let days: Vec<&str> = counts.iter().map(|entry| entry.day).collect();
+            assert_eq!((days, remain), (vec![day], more));
+        }
+        assert!(tally.take().is_empty());
     }
 
     #[test]

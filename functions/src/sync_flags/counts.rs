@@ -16,7 +16,7 @@ use pennon_core::ofrep;
 use pennon_core::snapshot::Snapshot;
 use serde_json::{Value, json};
 
-/// Limit on a body. Its counts become part of one log line, and CloudWatch accepts 256 kB.
+/// Limit on a body. Its counts become part of one log line, and CloudWatch accepts events of 1 MB.
 const MAX_BODY_SIZE: usize = 240_000;
 /// Limit on the id of a batch. A UUID has 36 characters.
 const MAX_ID_LENGTH: usize = 64;
