@@ -73,7 +73,7 @@ impl Evaluator {
     /// Reads the flags of the last process, if it has left any.
     pub(crate) fn new(settings: &Settings, client: Arc<Https>) -> Self {
         let service = Service::new(settings, client);
-        let stored = StoredDocument::new(&settings.folder, service.base(), &settings.key);
+        let stored = StoredDocument::new(settings, service.base());
         let flags = stored
             .read()
             .and_then(|(etag, document)| Flags::parse(&document, &etag).ok());

@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use pennon_core::config::Secret;
 use pennon_core::hex::hex;
 use ring::hmac;
+
+use crate::settings::Settings;
 
 /// A file with the last document and its tag.
 ///
@@ -20,11 +21,13 @@ pub(crate) struct StoredDocument {
 }
 
 impl StoredDocument {
-    pub(crate) fn new(folder: &Path, url: &str, key: &Secret) -> Self {
+    /// The file of the process on this port: several sidecars of a machine may share the folder.
+    pub(crate) fn new(settings: &Settings, url: &str) -> Self {
+        let name = format!("pennon-extension-{}.flags", settings.port);
         Self {
-            path: folder.join("pennon-extension.flags"),
+            path: settings.folder.join(name),
             url: url.to_owned(),
-            key: hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes()),
+            key: hmac::Key::new(hmac::HMAC_SHA256, settings.key.expose().as_bytes()),
         }
     }
 
