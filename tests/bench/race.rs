@@ -36,9 +36,32 @@ const WITHOUT_LEASE_CHECK: &[(&str, &str)] = &[
     ("if deadline <= clock", "if deadline == clock"),
 ];
 /// Text that occurs only in the scripts that remove an entry.
-const INVALIDATION: &str = "local barriers = {";
+const INVALIDATION: &str = "local new_fields = {";
 /// Text that occurs only in the script that ends a write.
 const END_WRITE: &str = "-- After a commit";
+/// The scripts, by name. They are sent as they are, so a fault finds them by their text.
+const SCRIPTS: [(&str, &str); 5] = [
+    (
+        "begin_write",
+        include_str!("../../crates/pennon-core/src/cache/scripts/begin_write.lua"),
+    ),
+    (
+        "discard",
+        include_str!("../../crates/pennon-core/src/cache/scripts/discard.lua"),
+    ),
+    (
+        "end_write",
+        include_str!("../../crates/pennon-core/src/cache/scripts/end_write.lua"),
+    ),
+    (
+        "fill",
+        include_str!("../../crates/pennon-core/src/cache/scripts/fill.lua"),
+    ),
+    (
+        "read",
+        include_str!("../../crates/pennon-core/src/cache/scripts/read.lua"),
+    ),
+];
 
 /// The faults of a run, in addition to delays, freezes and DELs.
 #[derive(Clone, Copy, PartialEq)]
@@ -79,6 +102,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    check_texts();
     let reads = setting("RACE_READS", 100_000);
     let seed = setting("RACE_SEED", 20_261_121);
     println!("{READERS} readers, {WRITERS} writers, {reads} reads, seed {seed}");
@@ -103,6 +127,19 @@ async fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Without a script that contains its text, a fault would never happen, and its run would show nothing.
+fn check_texts() {
+    let with = |text: &str| -> Vec<&str> {
+        let found = SCRIPTS.iter().filter(|(_, script)| script.contains(text));
+        found.map(|(name, _)| *name).collect()
+    };
+    assert_eq!(with(INVALIDATION), ["begin_write", "discard", "end_write"]);
+    assert_eq!(with(END_WRITE), ["end_write"]);
+    for (text, _) in WITHOUT_LEASE_CHECK {
+        assert!(with(text).contains(&"fill"), "{text}");
     }
 }
 
