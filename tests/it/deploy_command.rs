@@ -38,6 +38,7 @@ case $* in
   *"Parameters[].ParameterKey"*) printf 'Stage\tCacheMode\tDeployRevision\n' ;;
   *pennon-dev*"'CacheMode'"*) printf none ;;
   *"'CacheMode'"*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${MODE-cluster}" ;;
+  *describe-stack-resources*ReplicationGroup*) printf '%s' "${CACHES:-}" ;;
   *"logical-resource-id SingleCache"*) printf node ;;
   *"logical-resource-id ClusterCache"*) printf cluster ;;
   *"replication-group-id ${WITH_USERS:-none} "*) printf pennon-production-cache ;;
@@ -300,6 +301,47 @@ fn cache_access_of_an_existing_cache_changes_in_steps_and_never_to_or_from_users
     let sandbox = Sandbox::complete();
     let (started, errors) = sandbox.deploy(&[("INSTANCES", "no stack")]);
     assert!(started, "{errors}");
+}
+
+#[test]
+fn functions_log_in_as_users_only_when_every_cache_has_them() {
+    for (caches, with_users, begins) in [
+        ("node", "node", true),
+        ("node cluster", "node", false),
+        ("cluster", "", false),
+    ] {
+        let sandbox = Sandbox::complete();
+        let switch = parameter("CacheAccess", "switch");
+        sandbox.replace_line("CacheAccess = \"users\"", &[switch]);
+        let (started, errors) = sandbox.deploy(&[
+            ("ACCESS", "prepare"),
+            ("CACHES", caches),
+            ("WITH_USERS", with_users),
+        ]);
+        assert_eq!(started, begins, "{caches} {with_users}: {errors}");
+        let rejected = "which the cache cluster would reject";
+        assert_eq!(errors.contains(rejected), !begins, "{errors}");
+    }
+}
+
+#[test]
+fn a_new_token_is_refused_where_functions_do_not_use_it() {
+    for (access, begins) in [
+        ("", true),
+        ("token", true),
+        ("prepare", true),
+        ("switch", false),
+        ("moved", false),
+        ("users", false),
+    ] {
+        let sandbox = Sandbox::complete();
+        let change = ["production", "CacheTokenGeneration=2"];
+        let done = sandbox.run_script("set-parameter", &change, &[("ACCESS", access)]);
+        let errors = text(&done.stderr);
+        assert_eq!(done.status.success(), begins, "{access}: {errors}");
+        let updates = sandbox.calls().contains("update-stack");
+        assert_eq!(updates, begins, "{access}: {errors}");
+    }
 }
 
 #[test]
@@ -756,7 +798,7 @@ fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
     assert_eq!(written(), samconfig().replace(before, after));
     set("CacheMode=single", &[("MODE", "both-use-single")]);
     // A new parameter is added at the end of the section.
-    set("CacheTokenGeneration=2", &[]);
+    set("CacheTokenGeneration=2", &[("ACCESS", "token")]);
     let last = "MonthlyBudgetUsd = \"80\"\n";
     let wanted = format!("{last}CacheTokenGeneration = \"2\"\n");
     assert_eq!(written(), samconfig().replace(last, &wanted));
