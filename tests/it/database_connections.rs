@@ -20,8 +20,7 @@ async fn connections(watch: &Client) -> i64 {
 
 /// The number of established connections to this port, from the kernel's table. PostgreSQL still counts a connection
 /// for a moment after the client has closed it, so only this table shows how many an instance has at the same time. The
-/// format: <https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>. Other kernels than Linux have no such
-/// table, and 0 is returned.
+/// format: <https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>. 0 where there is no such table.
 fn established(port: u16) -> usize {
     const ESTABLISHED: &str = "01";
     let remote = format!(":{port:04X}");
@@ -140,8 +139,9 @@ async fn without_redis_there_are_never_more_connections_than_instances() {
         }
     }
     freeze(&readers);
+    let at_least = usize::from(cfg!(target_os = "linux"));
     assert!(
-        (1..=INSTANCES).contains(&most),
+        (at_least..=INSTANCES).contains(&most),
         "{most} for {INSTANCES} instances"
     );
     assert_no_connections(&watch, "the load").await;
@@ -174,7 +174,7 @@ async fn one_instance_with_many_requests_at_once_uses_one_connection() {
         }
     };
     assert!(answers.iter().all(|answer| answer.status < 500));
-    assert_eq!(most, 1);
+    assert_eq!(most, usize::from(cfg!(target_os = "linux")));
     assert_no_connections(&watch, "many requests").await;
 }
 
