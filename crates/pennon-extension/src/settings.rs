@@ -34,7 +34,7 @@ impl Settings {
         Self::from_lookup(process_environment)
     }
 
-    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let text = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
         let number = |name: &str, default: u64, most: u64| match text(name) {
             None => Ok(default),

@@ -91,7 +91,17 @@ mod tests {
     fn only_the_unchanged_file_of_the_same_key_and_url_is_read() {
         let folder = std::env::temp_dir().join(format!("pennon-stored-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
-        let of = |url: &str, key: &str| StoredDocument::new(&folder, url, &Secret::new(key));
+        let on_port = |port: &str, url: &str, key: &str| {
+            let settings = Settings::from_lookup(|name| match name {
+                "PENNON_URL" => Some(url.to_owned()),
+                "PENNON_SYNC_KEY" => Some(key.to_owned()),
+                "PENNON_PORT" => Some(port.to_owned()),
+                "TMPDIR" => folder.to_str().map(str::to_owned),
+                _ => None,
+            });
+            StoredDocument::new(&settings.expect("valid"), url)
+        };
+        let of = |url: &str, key: &str| on_port("8016", url, key);
         let stored = of("https://a", "k");
         assert_eq!(stored.read(), None);
         stored.write("\"1\"", b"{\n}");
@@ -111,6 +121,8 @@ mod tests {
         }
         stored.write("\"2\"", b"{}");
         assert_eq!(stored.read(), Some(("\"2\"".to_owned(), b"{}".to_vec())));
+        on_port("8017", "https://a", "k").remove();
+        assert_ne!(stored.read(), None, "removed by another process");
         stored.remove();
         assert_eq!(stored.read(), None);
         fs::remove_dir_all(&folder).expect("removed");
