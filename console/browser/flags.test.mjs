@@ -445,6 +445,97 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('keeps what is typed while someone else changes the flag, and shows both sides before it is saved', async () => {
+    const env = await installation.environment('typing');
+    await installation.createFlag(env, { key: 'shared', enabled: true, rolloutPercentage: 5 });
+    const person = await open(`/${env}/flags/shared?tab=rollout`, { expected: [/^412 PATCH \/api\/admin\/flags\/shared$/] });
+    const percent = person.by('spinbutton', 'Percent');
+    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    await percent.fill('55');
+    await installation.api('PATCH', `/api/admin/flags/shared?environment=${env}`, { rolloutPercentage: 10 });
+    // The page learns it in the background.
+    await eventually(async () => {
+      await person.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange', { bubbles: true })));
+      return conflict.isVisible();
+    }, () => 'the change of the other person is not shown');
+    await percent.press('End');
+    await percent.press('Backspace');
+    assert.equal(await percent.inputValue(), '5');
+    await person.sees(`Lower shared from 10 % to 5 % in ${env}.`);
+    await percent.press('0');
+    assert.equal(await percent.inputValue(), '50');
+    await person.press('button', 'Save rollout');
+    await person.page.waitForLoadState('networkidle');
+    assert.equal((await installation.flag(env, 'shared')).rolloutPercentage, 10);
+
+    await person.page.reload();
+    await conflict.waitFor();
+    await person.sees(`Raise shared from 10 % to 50 % in ${env}.`);
+    await conflict.getByRole('button', { name: 'Apply mine on top' }).click();
+    await person.sees(`shared is at 50 % in ${env}.`);
+    await conflict.waitFor({ state: 'detached' });
+    await person.leave();
+  });
+
+  it('saves a change that is too large to be kept in the tab', async () => {
+    const env = await installation.environment('full');
+    await installation.createFlag(env, { key: 'large', enabled: true, rolloutPercentage: 5 });
+    const person = await open(`/${env}/flags/large?tab=rollout`);
+    await person.page.evaluate(() => {
+      for (let [size, number] = [1 << 24, 0]; size >= 1; number += 1) {
+        try {
+          sessionStorage.setItem(`full ${number}`, 'x'.repeat(size));
+        } catch {
+          size >>= 1;
+        }
+      }
+    });
+    await person.by('spinbutton', 'Percent').fill('30');
+    await person.press('button', 'Save rollout');
+    await person.sees(`large is at 30 % in ${env}.`);
+    await person.leave();
+  });
+
+  it('keeps an unsaved description, and shows both sides when someone else changes it', async () => {
+    const env = await installation.environment('described');
+    await installation.createFlag(env, { key: 'shared', enabled: true, description: 'Old' });
+    const person = await open(`/${env}/flags/shared`, { expected: [/^412 PATCH \/api\/admin\/flags\/shared$/] });
+    const description = person.by('textbox', 'Description');
+    await person.press('button', 'Edit description');
+    await description.fill('Mine');
+    await person.page.reload();
+    await description.waitFor();
+    assert.equal(await description.inputValue(), 'Mine');
+    await installation.api('PATCH', `/api/admin/flags/shared?environment=${env}`, { description: 'Theirs' });
+    await person.press('button', 'Save', { exact: true });
+    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    await conflict.getByText('Theirs').first().waitFor();
+    await person.press('button', 'Apply mine on top');
+    await person.sees('The description of shared was changed.');
+    assert.equal((await installation.flag(env, 'shared')).description, 'Mine');
+    await description.waitFor({ state: 'detached' });
+    await person.leave();
+  });
+
+  it('merges rules that two people change at once', async () => {
+    const env = await installation.environment('merged');
+    const definition = { variants: { on: true, off: false }, defaultVariant: 'off' };
+    await installation.createFlag(env, { key: 'shared', enabled: true, definition });
+    const person = await open(`/${env}/flags/shared?tab=rules`, { expected: [/^412 PATCH \/api\/admin\/flags\/shared$/] });
+    const path = `/api/admin/flags/shared?environment=${env}`;
+    await person.by('textbox', 'Targeting as JSON').fill('{"if": [{"==": [{"var": "country"}, "DE"]}, "on"]}');
+    await installation.api('PATCH', path, { definition: { ...definition, defaultVariant: 'on' } }, { 'if-match': '*' });
+    await person.press('button', 'Review and save');
+    await person.confirm('Save');
+    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    await conflict.getByRole('button', { name: 'Apply mine on top' }).click();
+    await person.confirm('Save');
+    await person.sees('The variants and rules of shared were saved');
+    const merged = (await installation.flag(env, 'shared')).definition;
+    assert.deepEqual(merged, { ...definition, defaultVariant: 'on', targeting: { if: [{ '==': [{ var: 'country' }, 'DE'] }, 'on'] } });
+    await person.leave();
+  });
+
   it('offers to undo a change without covering anything, by keyboard too', async () => {
     const env = await installation.environment('undo');
     await installation.createFlag(env, { key: 'undoable', enabled: true, rolloutPercentage: 5 });

@@ -146,9 +146,10 @@ describe('pages', { concurrency: 2 }, () => {
     await installation.api('PUT', path, { fractional, evaluators: theirs, bucketing: 'sha256', anonymousRollout: null, metadata: {} }, { 'if-match': '*' });
     await person.confirm('Save');
     const conflict = person.by('alert', 'Someone else changed this in the meantime');
-    await conflict.getByText('"bucketing": "sha256"').waitFor();
+    await conflict.locator('.added').filter({ hasText: '"bucketing": "sha256"' }).waitFor();
     await person.assertAccessible('a conflict of settings');
     await person.press('button', 'Apply mine on top');
+    await person.confirm('Save');
     await eventually(async () => (await settings()).metadata.team === 'shop', () => 'the settings are not saved');
     assert.equal((await settings()).bucketing, 'sha256');
     // The API says what the installation's default is only while it applies.

@@ -40,7 +40,7 @@ interface Props {
   /** Why the form cannot be sent. */
   why: string | undefined;
   curl: () => string;
-  /** What resolves a conflict; without it, a sentence asks to check what is shown. */
+  /** Shows a conflict and resolves it; without it, a sentence asks to check what is shown. */
   conflict?: ComponentChildren;
   class?: string;
   /** More buttons. */
@@ -59,9 +59,10 @@ export function ActionForm({ action: { busy, error }, submit, label, why, curl, 
       }}
     >
       {children}
-      {error && !error.isAtFields && ((error.conflict && conflict) || (
+      {!busy && conflict}
+      {error && !error.isAtFields && !(error.conflict && conflict) && (
         <Banner tone="bad">{error.conflict ? texts.conflict.reloaded : error.message}</Banner>
-      ))}
+      )}
       <div class="row">
         <Button type="submit" tone="primary" busy={busy} disabledBecause={why}>{label}</Button>
         {more}

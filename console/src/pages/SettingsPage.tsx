@@ -38,7 +38,7 @@ export function SettingsPage({ env }: { env: string }) {
 
 interface Draft { fractional: 'v2' | 'v3'; bucketing: string; anonymousRollout: string; evaluators: string; metadata: string }
 
-const draftOf = (settings: Settings): Draft => ({
+const fieldsOf = (settings: Settings): Draft => ({
   fractional: settings.fractional,
   bucketing: settings.inherited.includes('bucketing') ? '' : String(settings.bucketing),
   anonymousRollout: settings.inherited.includes('anonymousRollout') ? '' : String(settings.anonymousRollout),
@@ -54,52 +54,46 @@ const bodyOf = (draft: Draft) => ({
 });
 
 function Form({ env, settings, resource }: { env: string; settings: Settings; resource: Resource<Settings> }) {
-  const [edited, setEdited] = useDraft<{ draft: Draft; base: Settings; etag: string }>(env);
+  const latestEtag = resource.etag.value ?? '*';
+  const { base, etag, draft, changed, stale, edit: set, discard: end } = useDraft(`settings/${env}`, settings, latestEtag, fieldsOf);
   const action = useAction();
   const { error } = action;
-  const base = edited?.base ?? settings;
-  const draft = edited?.draft ?? draftOf(settings);
-  const latestEtag = resource.etag.value ?? '*';
-  const etag = edited?.etag ?? latestEtag;
-  const set = (change: Partial<Draft>) => setEdited({ draft: { ...draft, ...change }, base, etag });
-  const saving = (ifMatch: string, wanted = draft) => prepareChange('put', SETTINGS, { environment: env }, { body: bodyOf(wanted), ifMatch });
-  const save = (ifMatch: string, wanted = draft) => action.run(async () => {
-    const reply = await saving(ifMatch, wanted).send();
-    setEdited(null);
-    saved(t.saved, reply);
-    await reloadEnvironments();
-  });
   const discard = () => {
-    setEdited(null);
+    end();
     action.clear();
   };
   const body = bodyOf(draft);
+  const saving = (ifMatch: string) => prepareChange('put', SETTINGS, { environment: env }, { body, ifMatch });
   const bad = (value: unknown) => (value === undefined ? [t.badJson] : []);
   /** Without its value if the environment has one of its own, because the API does not return both. */
   const inherit = (field: 'bucketing' | 'anonymousRollout') =>
     ['', settings.inherited.includes(field) ? `${t.inherit} (${settings[field]})` : t.inherit] as const;
-  const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : edited ? undefined : texts.conflict.none);
-  const mine = <Diff before={bodyOf(draftOf(base))} after={body} label={texts.conflict.mine} />;
-  const conflict = (
-    <ConflictView
-      theirs={[<Diff before={bodyOf(draftOf(base))} after={bodyOf(draftOf(settings))} label={texts.conflict.theirs} />]}
-      mine={[mine]}
-      apply={() => {
-        const [was, now] = [draftOf(base), draftOf(settings)];
-        const fields = Object.keys(was) as (keyof Draft)[];
-        // Fields that only the other person changed keep their change.
-        const merged = { ...now, ...Object.fromEntries(fields.filter((name) => draft[name] !== was[name]).map((name) => [name, draft[name]])) };
-        setEdited({ draft: merged, base: settings, etag: latestEtag });
-        void save(latestEtag, merged);
-      }}
-      discard={discard}
-    />
-  );
+  const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : changed ? undefined : texts.conflict.none);
+  const now = bodyOf(fieldsOf(settings));
+  const mine = <Diff before={now} after={body} label={texts.conflict.mine} />;
+  const ask = (ifMatch: string) => confirmThen({
+    env,
+    title: t.saveTitle(env),
+    body: mine,
+    action: texts.save,
+    curl: saving(ifMatch).curl,
+    run: () => action.run(async () => {
+      const reply = await saving(ifMatch).send();
+      end();
+      saved(t.saved, reply);
+      await reloadEnvironments();
+    }),
+  });
   return (
     <ActionForm
-      class="card" action={action} label={texts.save} why={why} curl={saving(etag).curl} conflict={conflict}
-      more={edited && <Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}
-      submit={() => confirmThen({ env, title: t.saveTitle(env), body: mine, action: texts.save, curl: saving(etag).curl, run: () => save(etag) })}
+      class="card" action={action} label={texts.save} why={why} curl={saving(etag).curl} submit={() => ask(etag)}
+      conflict={stale && (
+        <ConflictView
+          theirs={[<Diff before={bodyOf(fieldsOf(base))} after={now} label={texts.conflict.theirs} />]} mine={[mine]}
+          apply={() => ask(latestEtag)} discard={discard}
+        />
+      )}
+      more={changed && <Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}
     >
       {settings.broken && <Banner tone="bad">{settings.broken.reason}</Banner>}
       <div class="form-row">

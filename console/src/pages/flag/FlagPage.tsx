@@ -11,6 +11,7 @@ import { Tabs } from '../../components/Tabs.tsx';
 import { Time } from '../../components/Time.tsx';
 import { isProduction } from '../../config.ts';
 import { prepareChange, reloadAll, useResource } from '../../data.ts';
+import { useDraft } from '../../drafts.ts';
 import { flagPath, pagePath } from '../../route.ts';
 import { href, navigate, queryValue } from '../../router.ts';
 import { stateSentence, type FlagSummary } from '../../sentences.ts';
@@ -20,7 +21,7 @@ import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsShownAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
-import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, SaveConflict, withReport, useBase, useSaving, type Flag } from './save.tsx';
+import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, FlagConflict, withReport, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
 export function definitionOf(flag: Flag): Schemas['Definition'] | null {
@@ -64,7 +65,7 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
       <Loaded from={resource}>
         {(flag) => (
           <>
-            <Summary env={env} flag={flag} etag={etag}>
+            <Summary key={`${env} ${key}`} env={env} flag={flag} etag={etag}>
               {flagTexts.evaluated} <Time at={lastEvaluatedAt} />. {today}
             </Summary>
             {flag.archivedAt !== null && <Banner tone="warn">{flagTexts.archived}</Banner>}
@@ -88,31 +89,38 @@ interface SummaryProps {
   children: ComponentChildren;
 }
 
-function Summary({ env, flag: latest, etag: latestEtag, children }: SummaryProps) {
-  const [draft, setDraft] = useState<string | null>(null);
-  const { flag, etag } = useBase(latest, latestEtag, draft !== null);
-  const saving = useSaving(env, () => setDraft(null));
+function Summary({ env, flag, etag: latestEtag, children }: SummaryProps) {
+  const { base, etag, draft: { description }, changed, stale, edit, discard } =
+    useDraft(`description/${env} ${flag.key}`, flag, latestEtag, ({ description }) => ({ description: description ?? '' }));
+  const [open, setOpen] = useState(changed);
+  const close = () => {
+    discard();
+    saving.clear();
+    setOpen(false);
+  };
+  const saving = useSaving(env, close);
   const why = useWhyNot(env, flag.key);
-  const change = { description: draft === '' ? null : draft };
+  const change = { description: description || null };
+  const save = (ifMatch: string) => void saving.save(flag, change, ifMatch, flagTexts.described(flag.key));
   return (
     <div class="stack">
-      {draft === null
+      {!open
         ? (
           <p class="row">
             <span class={flag.description === null ? 'muted' : ''}>{flag.description ?? flagTexts.noDescription}</span>
             {flag.archivedAt === null && (
-              <Button tone="quiet" disabledBecause={why} onClick={() => setDraft(flag.description ?? '')}>{flagTexts.edit}</Button>
+              <Button tone="quiet" disabledBecause={why} onClick={() => setOpen(true)}>{flagTexts.edit}</Button>
             )}
           </p>
         )
         : (
           <ActionForm
             class="stack fill" action={saving} label={texts.save} why={undefined}
-            submit={() => void saving.save(flag, change, etag, flagTexts.described(flag.key))}
-            curl={() => changeCurl(env, flag.key, change, etag)} more={<Button onClick={() => setDraft(null)}>{texts.cancel}</Button>}
-            conflict={<SaveConflict saving={saving} flag={latest} etag={latestEtag} discard={() => setDraft(null)} />}
+            submit={() => save(etag)}
+            curl={() => changeCurl(env, flag.key, change, etag)} more={<Button onClick={close}>{texts.cancel}</Button>}
+            conflict={stale && <FlagConflict base={base} flag={flag} change={change} apply={() => save(latestEtag)} discard={close} />}
           >
-            <TextField class="fill" label={flagTexts.description} value={draft} onInput={setDraft} errors={errorsShownAt(saving.error, 'description')} />
+            <TextField class="fill" label={flagTexts.description} value={description} onInput={(description) => edit({ description })} errors={errorsShownAt(saving.error, 'description')} />
           </ActionForm>
         )}
       <p>

@@ -17,45 +17,36 @@ import { cohortSentence, rolloutSentence } from '../../sentences.ts';
 import { flagTexts, rolloutTexts, rulesTexts } from '../../strings.ts';
 import { useRampState, useToday, useWhyNot } from './facts.ts';
 import { useOverrides } from './overrides.ts';
-import { changeCurl, SaveConflict, useSaving, type Flag, type FlagChange } from './save.tsx';
+import { changeCurl, FlagConflict, useSaving, type Flag, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-/** What was entered, as text, and the flag that it started from: saving is refused if that has changed. */
-interface Work {
-  flag: Flag;
-  etag: string;
-  draft: { percent?: string; salt?: string; bucketing?: string };
-}
+const fieldsOf = ({ rolloutPercentage, salt, bucketing }: Flag) => ({ percent: String(rolloutPercentage), salt: salt ?? '', bucketing: bucketing ?? '' });
 
-export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
-  const [work, setWork] = useDraft<Work>(`rollout/${env} ${latest.key}`);
-  const { flag, etag, draft } = work ?? { flag: latest, etag: latestEtag, draft: {} };
-  const set = (field: keyof Work['draft']) => (value: string) => setWork({ flag, etag, draft: { ...draft, [field]: value } });
+/** The effects are those on the stored flag. If it has changed since the first edit, the form shows both changes. */
+export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
+  const { base, etag, draft, changed, stale, edit, discard } = useDraft(`rollout/${env} ${flag.key}`, flag, latestEtag, fieldsOf);
   const slider = useId();
   const ramping = useRampState(env, flag.key).running;
   const today = useToday(env, flag.key).sentence;
   const from = flag.rolloutPercentage;
-  const text = draft.percent ?? String(from);
+  const text = draft.percent;
   const to = /^\d{1,3}$/.test(text) ? Math.min(100, Number(text)) : from;
-  const salt = (draft.salt ?? flag.salt) || null;
-  const bucketing = ((draft.bucketing ?? flag.bucketing) || null) as typeof flag.bucketing;
-  const reset = () => setWork(null);
-  const saving = useSaving(env, reset);
+  const salt = draft.salt || null;
+  const bucketing = (draft.bucketing || null) as typeof flag.bucketing;
+  const saving = useSaving(env, discard);
+  const reset = () => {
+    discard();
+    saving.clear();
+  };
   const change: FlagChange = {
     ...(text !== String(from) && { rolloutPercentage: numberOf(text) as number }),
     ...(salt !== flag.salt && { salt }),
     ...(bucketing !== flag.bucketing && { bucketing }),
   };
-  const changed = Object.keys(change).length > 0;
-  // Without changes, the form shows the present flag again.
-  useEffect(() => {
-    if (work && !changed) reset();
-  });
   const sentence = rolloutSentence(flag.key, from, to, env);
   const effect = cohortSentence(from, to, 'salt' in change || 'bucketing' in change);
-  const save = () => saving.save(flag, change, etag, rolloutTexts.done(flag.key, to, env));
-  const curl = () => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, etag);
-  const ask = () => confirmProduction({
+  const curl = (ifMatch: string) => () => changeCurl(env, flag.key, changed ? change : { rolloutPercentage: from }, ifMatch);
+  const ask = (ifMatch: string) => confirmProduction({
     env,
     title: sentence,
     body: (
@@ -66,8 +57,8 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
       </>
     ),
     action: rolloutTexts.save,
-    curl,
-    run: save,
+    curl: curl(ifMatch),
+    run: () => saving.save(flag, change, ifMatch, rolloutTexts.done(flag.key, to, env)),
   });
   const why = useWhyNot(env, flag.key);
   return (
@@ -75,29 +66,29 @@ export function RolloutTab({ env, flag: latest, etag: latestEtag }: TabProps) {
       {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{flagTexts.toRamp}</a></Banner>}
       {!flag.enabled && <Banner>{rolloutTexts.off}</Banner>}
       <ActionForm
-        class="card fill" action={saving} submit={ask} label={rolloutTexts.save} curl={curl}
-        conflict={<SaveConflict saving={saving} flag={latest} etag={latestEtag} discard={reset} />}
+        class="card fill" action={saving} submit={() => ask(etag)} label={rolloutTexts.save} curl={curl(etag)}
+        conflict={stale && <FlagConflict base={base} flag={flag} change={change} apply={() => ask(latestEtag)} discard={reset} />}
         why={why ?? (changed ? undefined : rulesTexts.unchanged)}
         more={
           <>
             <Button onClick={() => navigate(flagPath(env, flag.key, { tab: 'ramp' }))}>{rolloutTexts.ramp}</Button>
-            {changed && <Button tone="quiet" onClick={() => { reset(); saving.clear(); }}>{rulesTexts.reset}</Button>}
+            {changed && <Button tone="quiet" onClick={reset}>{rulesTexts.reset}</Button>}
           </>
         }
       >
         <label for={slider}><strong>{rolloutTexts.legend}</strong></label>
         <input
           id={slider} type="range" min={0} max={100} value={to} disabled={why !== undefined} aria-valuetext={`${to} %`}
-          onInput={(event) => set('percent')(event.currentTarget.value)}
+          onInput={(event) => edit({ percent: event.currentTarget.value })}
         />
-        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={set('percent')} errors={errorsShownAt(saving.error, 'rolloutPercentage')} />
+        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={(percent) => edit({ percent })} errors={errorsShownAt(saving.error, 'rolloutPercentage')} />
         <p role="status">{sentence} {effect}</p>
         <TextField
-          label={rolloutTexts.salt} value={salt ?? ''} onInput={set('salt')} errors={errorsShownAt(saving.error, 'salt')}
+          label={rolloutTexts.salt} value={draft.salt} onInput={(next) => edit({ salt: next })} errors={errorsShownAt(saving.error, 'salt')}
           hint={rolloutTexts.saltHint}
         />
         <SelectField
-          label={rolloutTexts.bucketing} value={bucketing ?? ''} onChange={set('bucketing')}
+          label={rolloutTexts.bucketing} value={draft.bucketing} onChange={(next) => edit({ bucketing: next })}
           options={[['', rolloutTexts.inherit] as const, 'sha256', 'fractional']}
         />
       </ActionForm>

@@ -15,90 +15,80 @@ import { parseRules, writeRules } from '../../rules.ts';
 import { problemTexts, rulesTexts, texts } from '../../strings.ts';
 import { useToday, useWhyNot } from './facts.ts';
 import { RulesForm } from './RulesForm.tsx';
-import { changeCurl, SaveConflict, useSaving, type Flag } from './save.tsx';
+import { changeCurl, FlagConflict, useSaving, type Flag } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-/** What is being edited, and the flag that it started from: saving is refused if that has changed. */
-interface Work {
-  flag: Flag;
-  etag: string;
-  draft: Draft;
-}
+const fieldsOf = ({ definition }: Flag) => definition && draftOf(definition as Definition);
 
 export function RulesTab({ env, flag: latest, etag: latestEtag }: TabProps) {
-  const [work, setWork] = useDraft<Work>(`${env} ${latest.key}`);
-  const saving = useSaving(env, () => setWork(null));
+  const { base, etag, draft, changed: edited, stale, edit: editFields, discard: end } = useDraft(`rules/${env} ${latest.key}`, latest, latestEtag, fieldsOf);
+  const saving = useSaving(env, end);
   const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
-  const { flag, etag } = work ?? { flag: latest, etag: latestEtag };
-  const why = useWhyNot(env, latest.key);
-  const today = useToday(env, latest.key).sentence;
-  const stored = flag.definition as Definition | null;
-  const original = stored ?? {};
-  const unedited = useMemo(() => stored && draftOf(stored), [stored]);
-  const draft = work?.draft ?? unedited;
-  const edit = (change: Partial<Draft>) => draft && setWork({ flag, etag, draft: { ...draft, ...change } });
+  const { key } = latest;
+  const why = useWhyNot(env, key);
+  const today = useToday(env, key).sentence;
+  const stored = base.definition as Definition | null;
+  // Rules and variants belong together: a draft has all of them, also if somebody changes some.
+  const edit = (change: Partial<Draft>) => editFields({ ...draft, ...change });
   const discard = () => {
-    setWork(null);
+    end();
     saving.clear();
   };
-  const review = (definition: Definition | null, title: string, note?: string) => confirmThen({
+  const review = (ifMatch: string, before: Definition | null, definition: Definition | null, title: string, note?: string) => confirmThen({
     env,
     title,
     body: (
       <>
         <p>{today}</p>
         {note && <p>{note}</p>}
-        <Diff label={rulesTexts.review} before={stored} after={definition} />
+        <Diff label={rulesTexts.review} before={before} after={definition} />
       </>
     ),
     action: texts.save,
     danger: definition === null,
-    curl: () => changeCurl(env, flag.key, { definition }, etag),
-    run: () => saving.save(flag, { definition }, etag, rulesTexts.done(flag.key, env)),
+    curl: () => changeCurl(env, key, { definition }, ifMatch),
+    run: () => saving.save(latest, { definition }, ifMatch, rulesTexts.done(key, env)),
   });
-  const conflict = (
-    <SaveConflict
-      saving={saving} flag={latest} etag={latestEtag} discard={discard}
-      merge={({ base, change }) => ({
-        definition: mergeDefinitions(base.definition as Definition | null, latest.definition as Definition | null, change.definition as Definition | null),
-      })}
-    />
-  );
-  if (!draft) {
+  if (!stored && !edited) {
     return (
       <div class="stack">
         <div class="fill"><Empty title={rulesTexts.simple}>
           <Button
             tone="primary" disabledBecause={why}
-            onClick={() => setWork({ flag, etag, draft: draftOf(definitionOfSimple(flag.rolloutPercentage, flag.salt)) })}
+            onClick={() => editFields(draftOf(definitionOfSimple(latest.rolloutPercentage, latest.salt)))}
           >
             {rulesTexts.convert}
           </Button>
         </Empty></div>
-        {conflict}
       </div>
     );
   }
-  const result = definitionFrom(draft, original);
+  const result = definitionFrom(draft, stored ?? {});
   const changed = stored === null || !('definition' in result) || !sameJson(result.definition, stored);
   const blocked = why ?? ('problem' in result ? problemText(result.problem) : changed ? undefined : rulesTexts.unchanged);
   const { error } = saving;
   const definition = 'definition' in result ? result.definition : null;
+  const theirs = latest.definition as Definition | null;
+  const merged = mergeDefinitions(stored, theirs, definition);
+  const title = rulesTexts.reviewTitle(key, env);
   return (
     <ActionForm
-      action={saving} label={rulesTexts.review} why={blocked} conflict={conflict}
-      submit={() => definition && review(definition, rulesTexts.reviewTitle(flag.key, env))}
-      curl={() => changeCurl(env, flag.key, { definition: definition ?? stored }, etag)}
+      action={saving} label={rulesTexts.review} why={blocked}
+      submit={() => review(etag, stored, definition, title)}
+      curl={() => changeCurl(env, key, { definition: definition ?? stored }, etag)}
+      conflict={stale && definition && (
+        <FlagConflict base={base} flag={latest} change={{ definition: merged }} apply={() => review(latestEtag, theirs, merged, title)} discard={discard} />
+      )}
       more={
         <>
           {blocked !== undefined && blocked !== rulesTexts.unchanged && <span class="muted">{blocked}</span>}
           {stored && (
-            <Button tone="quiet" disabledBecause={why} onClick={() => review(null, rulesTexts.toSimpleTitle(flag.key), rulesTexts.toSimpleText)}>{rulesTexts.toSimple}</Button>
+            <Button tone="quiet" disabledBecause={why} onClick={() => review(etag, stored, null, rulesTexts.toSimpleTitle(key), rulesTexts.toSimpleText)}>{rulesTexts.toSimple}</Button>
           )}
         </>
       }
     >
-      {work && changed && <Banner actions={<Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}>{rulesTexts.unsaved}</Banner>}
+      {edited && <Banner actions={<Button tone="quiet" onClick={discard}>{rulesTexts.reset}</Button>}>{rulesTexts.unsaved}</Banner>}
       <Variants draft={draft} problem={'problem' in result ? result.problem : null} errors={[...errorsShownAt(error, 'definition/variants'), ...errorsShownAt(error, 'definition/defaultVariant')]} onChange={edit} />
       <Targeting draft={draft} segments={Object.keys(settings?.evaluators ?? {})} error={error} errors={errorsShownAt(error, 'definition/targeting')} onChange={(targeting) => edit({ targeting })} />
       <Check label={rulesTexts.serverOnly} checked={draft.serverOnly} onChange={(serverOnly) => edit({ serverOnly })} />

@@ -1,10 +1,9 @@
 // Changing a flag: with its ETag, a message that offers Undo, and both sides after a conflict.
 import type { ComponentChildren } from 'preact';
-import { useRef, useState } from 'preact/hooks';
 import { asApiError, curlOf, send, type Reply, type Schemas } from '../../api/client.ts';
 import { useAction, type Action } from '../../components/ActionForm.tsx';
 import { Diff } from '../../components/Diff.tsx';
-import { ConflictView } from '../../components/feedback.tsx';
+import { ConflictView, type Conflict } from '../../components/feedback.tsx';
 import { toast, type Confirmation } from '../../components/overlays.tsx';
 import { change, reloadAll } from '../../data.ts';
 import { changeSentences } from '../../sentences.ts';
@@ -106,74 +105,39 @@ export function previous(flag: Flag, change: FlagChange): FlagChange {
   return Object.fromEntries(Object.keys(change).map((field) => [field, flag[field as keyof FlagChange]]));
 }
 
-/** The flag that a form started from: refreshes in the background do not change it while there are changes to save. */
-export function useBase(flag: Flag, etag: string, changed: boolean): { flag: Flag; etag: string } {
-  const base = useRef({ flag, etag });
-  if (!changed) base.current = { flag, etag };
-  return base.current;
-}
-
-interface Tried {
-  base: Flag;
-  change: FlagChange;
-  what: string;
-}
-
 /** The state of saving one form. */
 export interface Saving extends Action {
-  /** The last change that was sent. */
-  tried: Tried | null;
   save(base: Flag, change: FlagChange, ifMatch: string, what: string): Promise<void>;
 }
 
 /** `ended` is called after the change was saved, to reset the form. */
 export function useSaving(env: string, ended: () => void): Saving {
   const action = useAction();
-  const [tried, setTried] = useState<Tried | null>(null);
   return {
     ...action,
-    tried,
-    save(base, change, ifMatch, what) {
-      setTried({ base, change, what });
-      return action.run(async () => {
-        await changeFlag(env, base.key, change, previous(base, change), ifMatch, what);
-        ended();
-      });
-    },
+    save: (base, change, ifMatch, what) => action.run(async () => {
+      await changeFlag(env, base.key, change, previous(base, change), ifMatch, what);
+      ended();
+    }),
   };
 }
 
-interface ConflictProps {
-  saving: Saving;
-  /** The stored state, which another person has changed. */
+interface ConflictProps extends Pick<Conflict, 'apply' | 'discard'> {
+  /** The flag that the form started from. */
+  base: Flag;
+  /** The stored flag, which somebody has changed since. */
   flag: Flag;
-  etag: string;
-  /** Resets the form to the stored state. */
-  discard: () => void;
-  /** For changes that do not simply set fields, such as a definition that both sides have edited. */
-  merge?: (tried: Tried) => FlagChange;
+  /** What `apply` saves. */
+  change: FlagChange;
 }
 
-/** A change that was rejected because of another one. */
-export function SaveConflict({ saving, flag: theirs, etag, discard, merge }: ConflictProps) {
-  const { tried } = saving;
-  if (!tried || !saving.error?.conflict) return null;
-  const { base, change, what } = tried;
-  const mine = { ...base, ...change } as Flag;
-  return (
-    <ConflictView
-      theirs={[...changeSentences(base, theirs), ...difference(base, theirs)]}
-      mine={[...changeSentences(base, mine), ...difference(base, mine)]}
-      apply={() => void saving.save(theirs, merge?.(tried) ?? change, etag, what)}
-      discard={() => {
-        saving.clear();
-        discard();
-      }}
-    />
-  );
+/** Both changes of a flag that has changed while it was edited. */
+export function FlagConflict({ base, flag, change, ...choice }: ConflictProps) {
+  return <ConflictView theirs={differences(base, flag)} mine={differences(flag, { ...flag, ...change } as Flag)} {...choice} />;
 }
 
-function difference(before: Flag, after: Flag): ComponentChildren[] {
-  if (JSON.stringify(before.definition) === JSON.stringify(after.definition)) return [];
-  return [<Diff key="definition" label={flagTexts.definition} before={before.definition} after={after.definition} />];
+function differences(before: Flag, after: Flag): ComponentChildren[] {
+  const sentences: ComponentChildren[] = changeSentences(before, after);
+  if (JSON.stringify(before.definition) === JSON.stringify(after.definition)) return sentences;
+  return [...sentences, <Diff label={flagTexts.definition} before={before.definition} after={after.definition} />];
 }
