@@ -82,7 +82,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('says when the token is wrong after the end of a session, and forgets unsaved rules at a sign-out only', async () => {
+  it('says when the token is wrong after the end of a session, and forgets what was entered at a sign-out only', async () => {
     const env = await installation.environment('ended');
     await installation.createFlag(env, { key: 'kept', enabled: true, definition: { variants: { on: true, off: false }, defaultVariant: 'off' } });
     const person = await open(`/${env}/flags/kept?tab=rules`, { expected: [/^401 /] });
@@ -105,9 +105,20 @@ describe('flags', { concurrency: 2 }, () => {
     await person.press('link', 'Rules', { exact: true });
     await person.sees('Your changes stay in this tab');
 
+    await person.press('button', 'Turn off: kept');
+    await person.confirm('Turn off');
+    await person.by('button', 'Undo').waitFor();
+    await person.press('link', 'Explain');
+    await person.by('textbox', 'Value').fill('alice');
+    await person.by('button', 'Explain').click();
+    await person.by('combobox', 'Recent contexts').waitFor();
     await person.press('button', 'Sign out');
     await page.getByLabel('Admin token').fill(TOKEN);
     await person.press('button', 'Sign in');
+    await person.by('button', 'Explain').waitFor();
+    assert.equal(await person.by('combobox', 'Recent contexts').count(), 0);
+    assert.equal(await person.by('button', 'Undo').count(), 0);
+    await person.press('link', 'Rules', { exact: true });
     await person.by('button', 'Add rule').waitFor();
     await person.seesNo('Your changes stay in this tab');
     await person.leave();

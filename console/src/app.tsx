@@ -1,6 +1,6 @@
 import { Component, type ComponentChildren } from 'preact';
 import { useEffect } from 'preact/hooks';
-import { session } from './auth.ts';
+import { signedIn } from './auth.ts';
 import { Button } from './components/controls.tsx';
 import { Banner, Empty } from './components/feedback.tsx';
 import { Layout } from './components/Layout.tsx';
@@ -15,15 +15,16 @@ import { environment, environments, loadSession, me, sessionError } from './sess
 import { texts } from './strings.ts';
 
 export function App() {
-  const state = session.value;
+  const state = signedIn.value;
   useEffect(() => onRecovery(() => void loadSession()), []);
   useEffect(() => {
-    if (state !== 'in') return;
+    if (!state) return;
     void loadSession();
     // Another person may have signed in.
     void reloadAll();
   }, [state]);
-  if (state === 'out') {
+  // After the end of a session, the page keeps its contents.
+  if (!state && !me.value) {
     return (
       <main class="login">
         <h1>{texts.login.title}</h1>

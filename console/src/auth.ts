@@ -3,7 +3,9 @@
 // reload in sessionStorage.
 import { signal } from '@preact/signals-core';
 import { consolePath } from './base.ts';
+import { tryJson } from './api/json.ts';
 import { config, type OidcConfig } from './config.ts';
+import { fetchText, unreachable } from './connection.ts';
 import { challengeOf, claimsOf, randomText, rejectIdToken } from './oidc.ts';
 import { texts } from './strings.ts';
 
@@ -11,18 +13,19 @@ const LOGIN = 'pennon.login';
 const REFRESH = 'pennon.refresh';
 const TOKEN = 'pennon.token';
 
-/** `out`: nobody has signed in. `ended`: the token has expired and cannot be renewed; the page keeps its contents. */
-export type Session = 'in' | 'out' | 'ended';
-export const session = signal<Session>('out');
+/** What a sign-out removes from localStorage: the user ids and the contexts that somebody has entered. */
+export const IDS = 'pennon.ids';
+export const CONTEXTS = 'pennon.contexts';
+
+/** Whether there is a token, or one can be requested. If it ends, the page keeps its contents until the next sign-in. */
+export const signedIn = signal(false);
 /** Why the last sign-in failed. */
 export const loginError = signal<string | null>(null);
 
 let token: string | null = null;
 let idToken: string | null = null;
-/** Whether the API has accepted the token. */
+/** Whether the API has accepted a token since the last sign-in. */
 let accepted = false;
-/** Whether it has accepted one since the last sign-out: then the page has contents to keep. */
-let known = false;
 
 export function accessToken(): string | null {
   return token;
@@ -43,7 +46,7 @@ export async function startSession(): Promise<void> {
   else if (sessionStorage.getItem(REFRESH)) {
     // If the issuer cannot be reached, the requests of the page try again.
     await renewToken().catch(() => {
-      session.value = 'in';
+      signedIn.value = true;
     });
   }
 }
@@ -53,12 +56,12 @@ export function signInWithToken(value: string): void {
   token = value;
   loginError.value = null;
   sessionStorage.setItem(TOKEN, value);
-  session.value = 'in';
+  signedIn.value = true;
 }
 
 /** The API has accepted a request with this token. */
 export function tokenAccepted(used: string | null): void {
-  if (used === token) accepted = known = true;
+  if (used === token) accepted = true;
 }
 
 /**
@@ -66,12 +69,14 @@ export function tokenAccepted(used: string | null): void {
  * another sign-in, that one stays.
  */
 export function sessionEnded(rejected: string | null): void {
-  if (rejected !== token || session.value !== 'in') return;
-  if (!accepted) loginError.value = texts.login.rejected;
-  session.value = known ? 'ended' : 'out';
+  if (rejected !== token || !signedIn.value) return;
+  // Without a token, a session was resumed: nobody has tried to sign in.
+  if (token !== null && !accepted) loginError.value = texts.login.rejected;
+  signedIn.value = accepted = false;
   token = null;
-  accepted = false;
   sessionStorage.removeItem(TOKEN);
+  // The API may reject a token that has just been renewed. The next person must not resume this session.
+  sessionStorage.removeItem(REFRESH);
 }
 
 function redirectPath(): string {
@@ -133,24 +138,25 @@ interface Tokens {
   refresh_token?: string;
 }
 
-/** Returns null if the issuer rejects the grant. Fails if it cannot be reached or has a problem of its own. */
+/** Returns null if the issuer rejects the grant. Fails if it cannot be reached, is overloaded or has a problem of its own. */
 async function requestTokens(oidc: OidcConfig, grant: Record<string, string>): Promise<Tokens | null> {
-  const response = await fetch(oidc.tokenEndpoint, {
+  const [{ status }, text] = await fetchText(oidc.tokenEndpoint, {
     method: 'POST',
     body: new URLSearchParams({ ...grant, client_id: oidc.clientId }),
     credentials: 'omit',
   });
-  // The statuses of RFC 6749, section 5.2.
-  if (response.status === 400 || response.status === 401) return null;
-  if (!response.ok) throw new Error(response.statusText);
-  return response.json() as Promise<Tokens>;
+  // RFC 6749, section 5.2 names 400 and 401; Auth0 answers 403. After 408 and 429, the same grant may succeed.
+  if (/^4(?!08|29)/.test(`${status}`)) return null;
+  const tokens = tryJson(text) as Tokens | undefined;
+  if (!tokens?.access_token) throw unreachable();
+  return tokens;
 }
 
 function keep(tokens: Tokens): void {
   token = tokens.access_token;
   idToken = tokens.id_token ?? idToken;
   if (tokens.refresh_token) sessionStorage.setItem(REFRESH, tokens.refresh_token);
-  session.value = 'in';
+  signedIn.value = true;
 }
 
 let renewal: Promise<boolean> | null = null;
@@ -175,12 +181,13 @@ async function renew(): Promise<boolean> {
 }
 
 export function logout(): void {
-  // The next person does not get what this one has typed. After the end of a session, it waits for the same person.
-  if (session.value === 'in') sessionStorage.clear();
-  token = null;
-  accepted = known = false;
-  session.value = 'out';
-  if (config.mode !== 'oidc' || !config.endSessionEndpoint) return;
+  // The next person does not get what this one has typed. After the end of a session, unsaved changes wait for the same
+  // person.
+  if (signedIn.value) sessionStorage.clear();
+  localStorage.removeItem(IDS);
+  localStorage.removeItem(CONTEXTS);
+  // Loading the page again forgets what it shows, and messages that offer Undo.
+  if (config.mode !== 'oidc' || !config.endSessionEndpoint) return location.reload();
   // Cognito reads client_id and logout_uri, other issuers the rest.
   const after = location.origin + consolePath;
   const query = new URLSearchParams({ client_id: config.clientId, logout_uri: after, post_logout_redirect_uri: after });

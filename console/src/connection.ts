@@ -1,8 +1,9 @@
 // Whether the service can be reached, for the banner at the top.
 import { signal } from '@preact/signals-core';
-import { session } from './auth.ts';
+import { signedIn } from './auth.ts';
 import { apiUrl } from './base.ts';
-import type { ApiError } from './api/error.ts';
+import { ApiError } from './api/error.ts';
+import { texts } from './strings.ts';
 
 export type Trouble = 'offline' | 'unavailable' | 'cache' | 'database';
 
@@ -21,6 +22,23 @@ export function connectionFailed(error: ApiError): void {
   const first = trouble.value === null;
   if (trouble.value !== 'database') trouble.value = error.status === 0 ? 'offline' : 'unavailable';
   checkSoon(first ? 500 : 3_000);
+}
+
+/** The error of a request to which nothing has responded. */
+export function unreachable(): ApiError {
+  const error = new ApiError(0, texts.offline);
+  connectionFailed(error);
+  return error;
+}
+
+/** Sends a request, and reads the response. Fails as `unreachable`, or with the signal's reason if it was aborted. */
+export async function fetchText(url: string, init: RequestInit): Promise<[Response, string]> {
+  try {
+    const response = await fetch(url, init);
+    return [response, await response.text()];
+  } catch (cause) {
+    throw init.signal?.aborted ? cause : unreachable();
+  }
 }
 
 export function connectionWorks(): void {
@@ -51,13 +69,12 @@ async function check(): Promise<void> {
     next = 'offline';
   }
   const before = trouble.value;
-  const signedIn = session.value === 'in';
   checkSoon(next || before ? 3_000 : 30_000);
   // While somebody is signed in, a healthy /health ends only `database` and `cache`. `offline` and `unavailable` end with
   // the next response of the API (`connectionWorks`), or when /health finds the database or the cache unhealthy instead.
-  if (next || !signedIn || before === 'database' || before === 'cache') trouble.value = next;
+  if (next || !signedIn.value || before === 'database' || before === 'cache') trouble.value = next;
   // Without a token, the requests would be rejected, as if somebody had tried to sign in.
-  if (signedIn && before && before !== 'cache' && (!next || next === 'cache')) for (const run of recoveries) run();
+  if (signedIn.value && before && before !== 'cache' && (!next || next === 'cache')) for (const run of recoveries) run();
 }
 
 export function watchConnection(): void {

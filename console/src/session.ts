@@ -2,7 +2,7 @@
 import { computed, effect, signal } from '@preact/signals-core';
 import { send, asApiError, type Schemas } from './api/client.ts';
 import type { ApiError } from './api/error.ts';
-import { session } from './auth.ts';
+import { signedIn } from './auth.ts';
 import { productionNames } from './config.ts';
 import { environmentInAddress } from './router.ts';
 import { texts } from './strings.ts';
@@ -53,7 +53,7 @@ export async function loadSession(): Promise<void> {
     environments.value = list;
     sessionError.value = null;
   } catch (error) {
-    if (session.value === 'in') sessionError.value = asApiError(error);
+    if (signedIn.value) sessionError.value = asApiError(error);
   }
 }
 

@@ -1,9 +1,8 @@
 // The only place that calls the API.
 import { apiUrl } from '../base.ts';
 import { accessToken, renewToken, sessionEnded, tokenAccepted } from '../auth.ts';
-import { connectionFailed, connectionWorks } from '../connection.ts';
+import { connectionFailed, connectionWorks, fetchText } from '../connection.ts';
 import { withQuery } from '../route.ts';
-import { texts } from '../strings.ts';
 import { curl } from './curl.ts';
 import { ApiError, errorOf } from './error.ts';
 import { tryJson } from './json.ts';
@@ -81,16 +80,8 @@ export async function send<M extends Method, P extends PathOf<M>>(
   options: RequestOptions = {},
 ): Promise<Reply<ResponseBody<P, M>>> {
   const url = urlOf(pattern, params);
-  let response, text, token;
-  try {
-    [response, text, token] = await attempt(method, url, options);
-    if (response.status === 401 && (await renewToken())) [response, text, token] = await attempt(method, url, options);
-  } catch (cause) {
-    if (options.signal?.aborted) throw cause;
-    const error = new ApiError(0, texts.offline);
-    connectionFailed(error);
-    throw error;
-  }
+  let [response, text, token] = await attempt(method, url, options);
+  if (response.status === 401 && (await renewToken())) [response, text, token] = await attempt(method, url, options);
   if (response.status === 401) sessionEnded(token);
   // A proxy in between may answer with something other than JSON.
   const body = tryJson(text);
@@ -118,14 +109,16 @@ async function attempt(method: Method, url: string, options: RequestOptions): Pr
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
   if (options.ifMatch !== undefined) headers['if-match'] = options.ifMatch;
   if (options.ifNoneMatch !== undefined) headers['if-none-match'] = options.ifNoneMatch;
-  const init: RequestInit = { method: method.toUpperCase(), headers, cache: 'no-store', credentials: 'omit' };
-  if (options.signal) init.signal = options.signal;
-  if (options.body !== undefined) {
-    headers['content-type'] = 'application/json';
-    init.body = JSON.stringify(options.body);
-  }
-  const response = await fetch(url, init);
-  return [response, await response.text(), token];
+  if (options.body !== undefined) headers['content-type'] = 'application/json';
+  const [response, text] = await fetchText(url, {
+    method: method.toUpperCase(),
+    headers,
+    body: JSON.stringify(options.body),
+    cache: 'no-store',
+    credentials: 'omit',
+    signal: options.signal ?? null,
+  });
+  return [response, text, token];
 }
 
 /** For `catch`: any other error is a defect of the console, and is shown in the same way. */

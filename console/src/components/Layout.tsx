@@ -1,7 +1,7 @@
 // What surrounds every page: environment, navigation, who is signed in, and what does not work.
 import type { ComponentChildren } from 'preact';
 import { useRef } from 'preact/hooks';
-import { logout, session } from '../auth.ts';
+import { logout, signedIn } from '../auth.ts';
 import { isProduction } from '../config.ts';
 import { trouble } from '../connection.ts';
 import { pagePath } from '../route.ts';
@@ -84,7 +84,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
       <ConfirmationDialog />
       <Palette />
       <Toasts />
-      {session.value === 'ended' && (
+      {!signedIn.value && (
         <Dialog title={texts.login.ended} onClose={logout}>
           <p>{texts.login.endedText}</p>
           <Login />

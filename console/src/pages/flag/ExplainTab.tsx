@@ -5,6 +5,7 @@ import { request } from '../../api/client.ts';
 import { errorsShownAt } from '../../api/error.ts';
 import type { Explanation } from '../../api/explanation.ts';
 import { isObject, pretty, valueOf } from '../../api/json.ts';
+import { CONTEXTS } from '../../auth.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { AddButton, Button, CopyButton, SelectField, TextField } from '../../components/controls.tsx';
 import { withItem } from '../../forms.ts';
@@ -16,13 +17,12 @@ import { evaluationReasons, explainTexts, texts } from '../../strings.ts';
 import { FLAG, flagParams } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
 
-const RECENT = 'pennon.contexts';
 const KEPT = 8;
 
 type Rows = [name: string, text: string][];
 
 function recentContexts(): string[] {
-  const stored = valueOf(localStorage.getItem(RECENT) ?? '[]');
+  const stored = valueOf(localStorage.getItem(CONTEXTS) ?? '[]');
   return Array.isArray(stored) ? stored.map(String) : [];
 }
 
@@ -58,7 +58,7 @@ export function ExplainTab({ env, flag }: TabProps) {
   const run = () => void action.run(async () => {
     setFound((await explaining.send()).data);
     const text = JSON.stringify(context);
-    localStorage.setItem(RECENT, JSON.stringify([text, ...recentContexts().filter((other) => other !== text)].slice(0, KEPT)));
+    localStorage.setItem(CONTEXTS, JSON.stringify([text, ...recentContexts().filter((other) => other !== text)].slice(0, KEPT)));
   });
   const invalid = context ? errorsShownAt(action.error, 'context') : [explainTexts.badJson];
   const recent = recentContexts();

@@ -1,6 +1,7 @@
 // The share of users that get a simple flag, and which known users a change moves.
 import { useEffect, useId, useState } from 'preact/hooks';
 import { errorsShownAt } from '../../api/error.ts';
+import { IDS } from '../../auth.ts';
 import { bucketOf } from '../../bucketing.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
 import { Button, SelectField, TextField } from '../../components/controls.tsx';
@@ -96,8 +97,6 @@ export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
     </div>
   );
 }
-
-const IDS = 'pennon.ids';
 
 interface Known {
   user: string;
