@@ -340,6 +340,27 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('shows overrides that change while they are read, and does not replace them', async () => {
+    const env = await installation.environment('changing');
+    await installation.createFlag(env, { key: 'many', enabled: true });
+    const path = `/api/admin/flags/many/users?environment=${env}`;
+    const user = (userId) => ({ userId, overrideType: 'include' });
+    await installation.api('PUT', path, { overrides: Array.from({ length: 1_001 }, (_, index) => user(`user-${index}`)) }, { 'if-match': '*' });
+    const person = await open('/production/flags');
+    let added = 0;
+    await person.page.route(/\/users\?.*page=2/, async (route) => {
+      await installation.api('POST', path, user(`added-${added++}`));
+      await route.continue();
+    });
+    await person.go(`/${env}/flags/many?tab=users&panel=paste`);
+    await person.sees(/1,00\d overrides/);
+    await person.by('textbox', 'User ids').fill('alice');
+    await person.by('checkbox', 'Remove the overrides of all other users').check();
+    await person.by('button', 'Save').and(person.page.locator('[aria-disabled=true][title="Someone else changed this in the meantime"]')).waitFor();
+    await person.page.unrouteAll({ behavior: 'wait' });
+    await person.leave();
+  });
+
   it('replaces an override that cannot be read without Undo, and leaves its user out of the preview', async () => {
     const env = await installation.environment('unreadable');
     await installation.createFlag(env, { key: 'damaged', enabled: true, rolloutPercentage: 0 });

@@ -182,14 +182,15 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const removed = replace ? existing.length - same - changed : 0;
   const put = (mode: 'replace' | 'merge', ifMatch: string | undefined, list: unknown[]) =>
     prepareChange('put', PATTERN, { ...flagParams(env, flag.key), mode }, { body: { overrides: list }, ifMatch });
-  const pasting = put(replace ? 'replace' : 'merge', resource.etag.value ?? '*', overrides);
+  const etag = resource.etag.value;
+  const pasting = put(replace ? 'replace' : 'merge', etag ?? '*', overrides);
   const save = () => action.run(async () => {
     const reply = await pasting.send();
     const unreadable = existing.some(({ overrideType }) => overrideType === 'unreadable');
-    saved(usersTexts.saved(reply.data.total), reply, unreadable ? undefined : put('replace', reply.etag, existing.map(entryOf)).send);
+    saved(usersTexts.saved(reply.data.total), reply, unreadable || !etag ? undefined : put('replace', reply.etag, existing.map(entryOf)).send);
     onClose();
   });
-  const why = whyNotEdit(env) ?? (ids.length === 0 && !replace ? usersTexts.noIds : undefined);
+  const why = whyNotEdit(env) ?? (replace ? etag ? undefined : texts.conflict.title : ids.length === 0 ? usersTexts.noIds : undefined);
   const preview = usersTexts.preview(ids.length - same - changed, changed, same, removed);
   const ask = () => (removed > 0 ? confirmThen : confirmProduction)({
     env,

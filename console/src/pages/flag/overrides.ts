@@ -11,19 +11,17 @@ const PAGE = 1_000;
 export function useOverrides(env: string, flagKey: string): Resource<Override[]> {
   const target = flagParams(env, flagKey);
   return useLoader(urlOf(PATTERN, target), async ({ signal }) => {
-    let overrides: Override[] = [];
-    let etag: string | undefined;
-    for (let page = 1; ; page += 1) {
-      const { data, ...reply } = await send('get', PATTERN, { ...target, page, pageSize: PAGE }, { signal });
-      // All pages of one state have the same tag. After a change in between, the first page is read again.
-      if (page > 1 && etag !== reply.etag) {
-        overrides = [];
-        page = 0;
-        continue;
+    for (let attempt = 1; ; attempt += 1) {
+      const overrides: Override[] = [];
+      const tags = new Set<string | undefined>();
+      for (let page = 1, pages = 1; page <= pages; page += 1) {
+        const { data, etag } = await send('get', PATTERN, { ...target, page, pageSize: PAGE }, { signal });
+        overrides.push(...data.includes, ...data.excludes);
+        tags.add(etag);
+        pages = Math.ceil(data.pagination.total / PAGE);
       }
-      overrides.push(...data.includes, ...data.excludes);
-      etag = reply.etag;
-      if (page * PAGE >= data.pagination.total) return { status: 200, data: overrides, etag };
+      // All pages of one state have the same tag. A list that changes all the time is shown without a tag.
+      if (tags.size === 1 || attempt === 3) return { status: 200, data: overrides, etag: tags.size === 1 ? [...tags][0] : undefined };
     }
   });
 }
