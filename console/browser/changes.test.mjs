@@ -244,6 +244,10 @@ describe('changes', { concurrency: 2 }, () => {
     assert.match(await json.inputValue(), /"age": 9007199254740993,/);
     await json.fill('{"targetingKey": ');
     await person.by('alert').getByText('The context must be a JSON object').waitFor();
+    await json.fill('{}');
+    await person.by('alert').waitFor({ state: 'detached' });
+    await json.fill('9007199254740993');
+    await person.by('alert').getByText('The context must be a JSON object').waitFor();
     const adult = { targetingKey: 'alice', age: '40', country: 'FR' };
     await json.fill(JSON.stringify(adult));
     await person.press('button', 'Explain', { exact: true });

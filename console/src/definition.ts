@@ -30,7 +30,7 @@ export function draftOf(definition: Definition): Draft {
 /** The type of all variants of a flag: that of the first. */
 function typeOf(value: Json): ValueType {
   if (typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return typeof value as ValueType;
-  return isObject(value) && Object.getPrototypeOf(value) === null ? 'number' : 'object';
+  return value instanceof Object || value === null ? 'object' : 'number';
 }
 
 function textOf(value: Json, type: ValueType): string {

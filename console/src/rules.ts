@@ -113,7 +113,7 @@ function readComparison(json: Json, negated: Negation): Condition | null {
 
 /** Values that a field of the form can hold. */
 function isLiteral(value: Json): boolean {
-  return Array.isArray(value) ? value.every((item) => !Array.isArray(item) && isLiteral(item)) : !isObject(value) || isRawNumber(value);
+  return Array.isArray(value) ? value.every((item) => !Array.isArray(item) && isLiteral(item)) : !isObject(value);
 }
 
 function readOutcome(json: Json): Outcome {
@@ -178,11 +178,6 @@ function writeOutcome(outcome: Outcome): Json {
 /** The value of an object's only field. */
 function only(json: Json, field: string): Json | undefined {
   return isObject(json) && Object.keys(json).length === 1 ? json[field] : undefined;
-}
-
-/** A number that JavaScript cannot hold exactly (api/json.ts). */
-function isRawNumber(json: Json): boolean {
-  return isObject(json) && Object.getPrototypeOf(json) === null;
 }
 
 /** A value as the text of a field: a text stands for itself unless it would be read as something else. */

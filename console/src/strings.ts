@@ -77,6 +77,7 @@ export const texts = {
     confirmed: 'Every instance sees the change.',
     unconfirmed: 'Redis did not confirm the change: other instances may see it up to five minutes later.',
   },
+  undoing: 'Undoing…',
   undone: 'Undone.',
   never: 'never',
   confirmProduction: 'This is production.',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseJson, valueOf } from './json.ts';
+import { isObject, parseJson, sameJson, valueOf } from './json.ts';
 
 const keepsDigits = 'rawJSON' in JSON;
 
@@ -18,4 +18,20 @@ test('a field keeps a 64-bit number', { skip: !keepsDigits }, () => {
 
 test('text that is not valid JSON fails', () => {
   assert.throws(() => parseJson('{'));
+});
+
+test('a 64-bit number is no object, and equals itself', { skip: !keepsDigits }, () => {
+  const [one, same, other] = ['9007199254740993', '9007199254740993', '9007199254740995'].map(valueOf);
+  assert.equal(isObject(one), false);
+  assert.equal(sameJson(one, same), true);
+  assert.equal(sameJson(one, other), false);
+});
+
+test('arrays are compared by item, and objects without regard to the order of their fields', () => {
+  assert.equal(sameJson([1, { a: null, b: [] }], [1, { b: [], a: null }]), true);
+  assert.equal(sameJson([], {}), false);
+  assert.equal(sameJson([1], [1, 2]), false);
+  assert.equal(sameJson(null, {}), false);
+  assert.equal(isObject(null), false);
+  assert.equal(isObject([]), false);
 });

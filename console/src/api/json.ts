@@ -44,15 +44,16 @@ function loses(value: number, source: string): boolean {
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
+/** Not for numbers that JavaScript cannot hold: they have no prototype. */
 export function isObject(json: unknown): json is { [key: string]: Json } {
-  return typeof json === 'object' && json !== null && !Array.isArray(json);
+  return json instanceof Object && !Array.isArray(json);
 }
 
 /** Whether two values are the same JSON, apart from the order of fields. */
 export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;
-  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, index) => sameJson(item, b[index]));
-  if (!isObject(a) || !isObject(b)) return false;
-  const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && sameJson(a[key], b[key]));
+  if (Object(a) !== a || Object(b) !== b || Array.isArray(a) !== Array.isArray(b)) return false;
+  const [left, right] = [a, b] as Record<string, unknown>[] as [Record<string, unknown>, Record<string, unknown>];
+  const keys = Object.keys(left);
+  return keys.length === Object.keys(right).length && keys.every((key) => Object.hasOwn(right, key) && sameJson(left[key], right[key]));
 }

@@ -69,7 +69,7 @@ export async function changeFlag(env: string, key: string, body: FlagChange, bef
 /** The change of one flag out of several: what a message calls the flag, and the requests, at most one to each route. */
 export type Step = readonly [name: string, run: () => Promise<unknown>];
 
-/** Changes several flags, one after the other, and reports the changes that fail. Returns whether all succeeded. */
+/** Changes several flags, one after the other, and reports how many fail, with the first ten. Returns whether all succeeded. */
 export async function runSteps(steps: readonly Step[]): Promise<boolean> {
   const failed: string[] = [];
   for (const [name, run] of steps) {
@@ -82,13 +82,14 @@ export async function runSteps(steps: readonly Step[]): Promise<boolean> {
     await new Promise((done) => setTimeout(done, 50));
   }
   await reloadAll();
-  if (failed.length > 0) toast(failed.join(' '), { tone: 'bad' });
+  if (failed.length > 0) toast(failed.slice(0, 10).join(' ') + (failed.length > 10 ? ` (${failed.length})` : ''), { tone: 'bad' });
   return failed.length === 0;
 }
 
 /** A message about several changes. Undo runs all `steps`. */
 export function toastWithUndo(text: string, steps: readonly Step[]): void {
   const undo = async () => {
+    toast(texts.undoing);
     if (await runSteps(steps)) toast(texts.undone);
   };
   toast(text, steps.length > 0 ? { undo } : {});
