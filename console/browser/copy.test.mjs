@@ -15,7 +15,8 @@ describe('copying', { concurrency: 2 }, () => {
     for (const env of [from, to]) {
       await installation.createFlag(env, { key: 'changed', enabled: true, rolloutPercentage: env === from ? 30 : 5 });
       await installation.createFlag(env, { key: 'equal', enabled: true });
-      await installation.createFlag(env, { key: 'theme', enabled: true, definition: { ...typed, defaultVariant: env === from ? 'on' : 'off' } });
+      await installation.createFlag(env, { key: 'theme', enabled: true, rolloutPercentage: env === from ? 100 : 5 });
+      await update(env, 'theme', { definition: { ...typed, defaultVariant: env === from ? 'on' : 'off' } });
     }
     await installation.createFlag(from, { key: 'added', enabled: true, definition: typed });
     return [from, to];
@@ -46,20 +47,22 @@ describe('copying', { concurrency: 2 }, () => {
     await person.sees('Undone.');
     assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 5);
     assert.notEqual((await installation.flag(to, 'added')).archivedAt, null);
-    assert.equal((await installation.flag(to, 'theme')).definition.defaultVariant, 'off');
+    const { definition, rolloutPercentage } = await installation.flag(to, 'theme');
+    assert.equal(definition.defaultVariant, 'off');
+    assert.equal(rolloutPercentage, 5, 'the rollout that the definition hides is not restored');
     await person.leave();
   });
 
   it('undoes a copy with one request at a time, and names the flags that have changed since', async () => {
     const [from, to] = await pair('each');
-    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [/^412 PATCH /] });
+    const person = await open(`/compare?from=${from}&to=${to}`, { expected: [/^412 POST /] });
     await person.press('button', 'Select all');
     await person.press('button', 'Copy 3 flags');
     await person.confirm('Copy');
     await person.sees(`3 flags copied to ${to}.`);
     await update(to, 'changed', { description: 'Changed since' });
     let [running, most] = [0, 0];
-    await person.page.route(/\/flags\/\w+\?/, async (route) => {
+    await person.page.route(/\/flags\/\w+(\/revert)?\?/, async (route) => {
       most = Math.max(most, ++running);
       const response = await route.fetch();
       // Requests that start at the same time arrive before this response ends.

@@ -14,7 +14,7 @@ import { isProduction } from '../config.ts';
 import { reloadAll, useLoader, type Resource } from '../data.ts';
 import { flagPath, pagePath } from '../route.ts';
 import { href, queryValue, setQuery } from '../router.ts';
-import { FIELDS, fieldsOf, stateSentence } from '../sentences.ts';
+import { fieldsOf, stateSentence } from '../sentences.ts';
 import { environment, environments, whyNotEdit } from '../session.ts';
 import { environmentTexts as t, paletteTexts } from '../strings.ts';
 import { flagSummary } from './flag/FlagPage.tsx';
@@ -203,10 +203,11 @@ function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefi
   if (!flag || !same(flag, from)) return [];
   const target = flagParams(env, key);
   return [[key, async () => {
-    let ifMatch: string | undefined = etagOf(flag);
-    // The API rejects fields that have no effect on a flag with a definition.
-    const fields = before?.definition ? ['enabled', 'description', 'definition'] : FIELDS;
-    if (before) ifMatch = (await send('patch', FLAG, target, { ifMatch, body: fieldsOf(before, fields) })).etag;
-    if (before?.archivedAt !== null) await send('delete', FLAG, target, { ifMatch });
+    const ifMatch = etagOf(flag);
+    if (!before) return send('delete', FLAG, target, { ifMatch });
+    // A revert also restores fields without an effect, such as the rollout of a flag with a definition.
+    const { data } = await send('get', `${FLAG}/audit`, target);
+    const auditId = data.entries.find(({ action }) => action === 'flag.copy')!.id;
+    return send('post', `${FLAG}/revert`, target, { ifMatch, body: { auditId, state: 'before' } });
   }]];
 }

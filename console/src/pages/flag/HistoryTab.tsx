@@ -8,15 +8,18 @@ import type { TabProps } from './tabs.tsx';
 
 const PATTERN = `${FLAG}/audit` as const;
 
-/** A link to an entry opens the page that contains it now: the first whose last entry is not newer. */
+/** A link to an entry opens the page that contains it now: the first whose last entry is not newer. Halves the pages: ids descend. */
 export function HistoryTab({ env, flag }: TabProps) {
   const params = { ...flagParams(env, flag.key), ...pageOptions() };
   const entry = Number(!params.page && queryValue('entry')) || Infinity;
   const from = useLoader(urlOf(PATTERN, { ...params, entry }), async (options) => {
-    for (let page = Number(params.page ?? 1); ; page += 1) {
+    for (let page = Number(params.page ?? 1), first = page, last = 0; ; page = (first + last) >> 1) {
       const reply = await send('get', PATTERN, { ...params, page }, options);
       const { entries, pagination } = reply.data;
-      if (page * pagination.pageSize >= pagination.total || entries.some(({ id }) => id <= entry)) return reply;
+      last ||= Math.ceil(pagination.total / pagination.pageSize);
+      if (entries.some(({ id }) => id <= entry)) last = page;
+      else first = page + 1;
+      if (first === page || first > last) return reply;
     }
   });
   return <AuditList from={from} env={env} />;
