@@ -391,6 +391,11 @@ async fn a_revoked_key_ends_evaluations_and_removes_the_stored_document() {
         (response.status, response.json()["key"].clone()),
         (401, json!("size"))
     );
+    // Requests to the extension need no key.
+    let details = response.json()["errorDetails"].clone();
+    let details = details.as_str().expect("a text");
+    assert!(details.contains("PENNON_SYNC_KEY"), "{details}");
+    assert!(!details.contains("X-API-Key"), "{details}");
     assert!(!file.exists());
     assert!(
         !extension.log().contains("pennon_sync"),

@@ -1,4 +1,4 @@
-//! The HTTP server, which responds as the service does.
+//! The HTTP server, with the two evaluation routes of OFREP. Evaluations have the same bytes as those of the service.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Incoming, MAX_BODY_SIZE, Match, OfrepPath, Query};
 use pennon_core::ofrep::{self, ApiClient};
+use pennon_core::ofrep_format::Failure;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -60,7 +61,7 @@ async fn respond(evaluator: &Arc<Evaluator>, request: Request<Body>) -> http::Re
     }
     let caller = match evaluator.read().await {
         Ok(caller) => caller,
-        Err(NoFlags::KeyRejected) => return failed(&Error::NoKey, &path),
+        Err(NoFlags::KeyRejected) => return key_rejected(path.key()),
         Err(NoFlags::NotReady) => return not_ready(path.key()),
     };
     match query.names_other_environment(&caller.environment) {
@@ -104,6 +105,14 @@ fn bulk(
     let revision = caller.reading.snapshot.revision;
     let tag = ETag::for_context(revision, &caller.environment, caller.kind, &digest);
     caller.answer_all(incoming, &context, &tag, &evaluator.tally)
+}
+
+/// 401: requests to the extension need no key, so this one is about its setting. HTTP requires a challenge.
+fn key_rejected(key: Option<&str>) -> http::Response {
+    let details =
+        "The service rejected the key of the extension; set PENNON_SYNC_KEY to a valid sync key";
+    let failure = Failure::general(StatusCode::UNAUTHORIZED, details);
+    http::with_header(failure.answer(key), "www-authenticate", "Bearer")
 }
 
 /// 503: SDKs use the application's default values, and try again at their next evaluation or poll.

@@ -110,7 +110,9 @@ impl Failure {
         }
     }
 
-    pub(crate) fn general(status: StatusCode, details: impl Into<String>) -> Self {
+    /// Any other failure, with this status.
+    #[must_use]
+    pub fn general(status: StatusCode, details: impl Into<String>) -> Self {
         Self {
             code: Code::General,
             details: details.into(),
