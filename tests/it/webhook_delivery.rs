@@ -11,6 +11,8 @@ use pennon_tests::receiver::{Behaviour, Received, Receiver};
 use pennon_tests::stack::Stack;
 use pennon_tests::webhook_function::WebhookFunction;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -541,4 +543,22 @@ async fn the_local_server_sends_from_its_own_process() {
     let actions = [&events[0]["action"], &events[1]["action"]];
     assert_eq!(actions, ["webhook.create", "flag.update"]);
     assert!(!received[0].body.contains(ADMIN_TOKEN));
+}
+
+#[tokio::test]
+async fn a_receiver_waits_for_the_last_byte_of_a_body() {
+    let receiver = Receiver::start_plain().await;
+    let body = "x".repeat(98) + "é";
+    let request = format!("POST /hooks HTTP/1.1\r\ncontent-length: 100\r\n\r\n{body}");
+    for missing in [1, 0] {
+        let address = ("127.0.0.1", receiver.port());
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let sent = &request.as_bytes()[..request.len() - missing];
+        stream.write_all(sent).await.expect("sent");
+        stream.shutdown().await.expect("no more bytes follow");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.expect("an end");
+        assert_eq!(response.is_empty(), missing > 0, "{missing} missing");
+    }
+    assert_eq!(receiver.received().len(), 1);
 }

@@ -239,10 +239,12 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         bytes.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             continue;
         };
+        let head = String::from_utf8_lossy(&bytes[..end]);
+        // In bytes: a read may end inside a character.
+        let body = &bytes[end + 4..];
         let mut lines = head.lines();
         let line = lines.next().unwrap_or_default().to_owned();
         let headers: Vec<(String, String)> = lines
@@ -252,10 +254,10 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<
         let received = Received {
             line,
             headers,
-            body: body.to_owned(),
+            body: String::from_utf8_lossy(body).into_owned(),
         };
         let length: usize = received.header("content-length").parse().unwrap_or(0);
-        if received.body.len() >= length {
+        if body.len() >= length {
             return Ok(received);
         }
     }
