@@ -1,7 +1,7 @@
 //! HTTPS clients: for the issuer of tokens, for calls to AWS, for webhooks, and for the extension. Only this module
 //! uses the clients of hyper.
 
-mod guarded;
+mod webhook_client;
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use url::form_urlencoded;
 
 use crate::tls::{self, Authorities};
 
-pub use guarded::Reach;
-pub(crate) use guarded::{Guarded, PostError};
+pub use webhook_client::Reach;
+pub(crate) use webhook_client::{PostError, WebhookClient};
 
 /// The default limit of a response. Key sets, discovery documents and tokens have a few kilobytes.
 const MAX_RESPONSE_SIZE: usize = 256 * 1024;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Message;
-use crate::https::{Guarded, PostError, Reach};
+use crate::https::{PostError, Reach, WebhookClient};
 use crate::tls::Authorities;
 
 /// Sends requests to webhooks, from this process.
-pub struct Sender(Guarded);
+pub struct Sender(WebhookClient);
 
 /// Why a webhook did not accept a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,10 @@ impl Sender {
     /// # Errors
     /// Text for the log if TLS cannot be set up.
     pub fn public() -> Result<Self, String> {
-        Ok(Self(Guarded::new(&Authorities::Public, Reach::Public)?))
+        Ok(Self(WebhookClient::new(
+            &Authorities::Public,
+            Reach::Public,
+        )?))
     }
 
     /// Sends to any address, over HTTP too, and trusts the authorities of a PEM file: for the local server and
@@ -39,7 +42,7 @@ impl Sender {
     /// Text for the log if the file cannot be used.
     pub fn anywhere(ca_file: Option<&str>) -> Result<Self, String> {
         let authorities = ca_file.map_or(Authorities::Public, Authorities::File);
-        Ok(Self(Guarded::new(&authorities, Reach::Anywhere)?))
+        Ok(Self(WebhookClient::new(&authorities, Reach::Anywhere)?))
     }
 
     /// The URLs that it sends to.

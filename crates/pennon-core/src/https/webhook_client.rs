@@ -46,7 +46,7 @@ pub(crate) enum PostError {
 }
 
 /// A client that opens a connection per request, follows no redirects and reads no response bodies.
-pub(crate) struct Guarded {
+pub(crate) struct WebhookClient {
     tls: TlsConnector,
     reach: Reach,
 }
@@ -97,7 +97,7 @@ impl Reach {
     }
 }
 
-impl Guarded {
+impl WebhookClient {
     /// A client that trusts these authorities.
     ///
     /// # Errors
@@ -361,7 +361,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("no waiting");
         let port = listener.local_addr().expect("an address").port();
-        let client = Guarded::new(&Authorities::Public, Reach::Public).expect("a client");
+        let client = WebhookClient::new(&Authorities::Public, Reach::Public).expect("a client");
         let url = Url::parse(&format!("https://localhost:{port}/")).expect("a URL");
         let sent = client.post(&url, [].into_iter(), String::new(), Duration::from_secs(5));
         let refused = PostError::Refused("localhost has no public address".to_owned());
