@@ -79,6 +79,21 @@ describe('copying', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('does not undo the replacement of a definition that cannot be read', async () => {
+    const [from, to] = await pair('broken');
+    installation.sql(`update feature_flags set definition = '5'::json where flag_key = 'theme' and environment = '${to}'`);
+    const person = await open(`/compare?from=${from}&to=${to}`);
+    await person.press('button', 'Select all');
+    await person.press('button', 'Copy 3 flags');
+    await person.confirm('Copy');
+    await person.sees(`3 flags copied to ${to}.`);
+    await person.press('button', 'Undo');
+    await person.sees('Undone.');
+    assert.equal((await installation.flag(to, 'changed')).rolloutPercentage, 5);
+    assert.deepEqual((await installation.flag(to, 'theme')).definition, typed);
+    await person.leave();
+  });
+
   it('compares definitions that a page of the list omits because of their size', async () => {
     const [from, to] = await Promise.all([installation.environment('large-from'), installation.environment('large-to')]);
     const text = 'x'.repeat(200_000);

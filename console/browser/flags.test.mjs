@@ -287,6 +287,21 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('replaces a definition that cannot be read without Undo', async () => {
+    const env = await installation.environment('broken-definition');
+    await installation.createFlag(env, { key: 'broken', enabled: true, definition: { variants: { on: true, off: false }, defaultVariant: 'off' } });
+    installation.sql(`update feature_flags set definition = '5'::json where flag_key = 'broken' and environment = '${env}'`);
+    const person = await open(`/${env}/flags/broken?tab=rules`);
+    await person.sees('The stored flag is unreadable');
+    await person.press('button', 'Use variants and rules');
+    await person.press('button', 'Review and save');
+    await person.by('button', 'Save').last().click();
+    await person.sees(`The variants and rules of broken were saved in ${env}.`);
+    // It would turn the flag into a simple one.
+    assert.equal(await person.by('button', 'Undo').count(), 0);
+    await person.leave();
+  });
+
   it('adds, pastes, finds and removes overrides', async () => {
     const env = await installation.environment('journey-5');
     await installation.createFlag(env, { key: 'beta', enabled: true, rolloutPercentage: 0 });

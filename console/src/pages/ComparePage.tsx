@@ -197,10 +197,13 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
   );
 }
 
-/** Returns a copied flag to its state before, unless someone has changed it since. A flag that was new is archived. */
+/**
+ * Returns a copied flag to its state before, unless that was unreadable or someone has changed the flag since. A flag
+ * that was new is archived.
+ */
 function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): Step[] {
   const flag = now?.get(key);
-  if (!flag || !same(flag, from)) return [];
+  if (!flag || before?.broken || !same(flag, from)) return [];
   const target = flagParams(env, key);
   return [[key, async () => {
     const ifMatch = etagOf(flag);

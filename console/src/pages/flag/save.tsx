@@ -15,6 +15,7 @@ export interface FlagChange {
   rolloutPercentage?: number;
   description?: string | null;
   salt?: string | null;
+  bucketing?: Schemas['FlagDefinition']['bucketing'];
   definition?: unknown;
 }
 
@@ -22,20 +23,20 @@ export const FLAG = '/api/admin/flags/{flagKey}';
 /** The parameters of requests about a flag. */
 export const flagParams = (env: string, flagKey: string) => ({ flagKey, environment: env });
 
-type Done = Pick<Reply<unknown>, 'invalidated'>;
+type ChangeReply = Pick<Reply<unknown>, 'invalidated'>;
 
 /** What was saved, and whether every instance sees it. */
-export function savedText(what: string, { invalidated }: Done): string {
+export function savedText(what: string, { invalidated }: ChangeReply): string {
   return `${what} ${invalidated === false ? texts.saved.unconfirmed : texts.saved.confirmed}`;
 }
 
 /** The message after a change. `undo` makes the change that takes it back. */
-export function saved(what: string, reply: Done, undo?: () => Promise<Done>): void {
+export function saved(what: string, reply: ChangeReply, undo?: () => Promise<ChangeReply>): void {
   toast(savedText(what, reply), { undo: undo && (() => attempt(async () => saved(texts.undone, await undo()))) });
 }
 
-/** For a confirmation: the request that it sends, and the message that follows. */
-export function withReport<R extends Done>({ send, curl }: { send: () => Promise<R>; curl: () => string }, what: string, undo?: (reply: R) => Promise<Done>): Pick<Confirmation, 'curl' | 'run'> {
+/** The `curl` and `run` of a confirmation: `run` sends the request and shows `what` as a message, with Undo if given. */
+export function withReport<R extends ChangeReply>({ send, curl }: { send: () => Promise<R>; curl: () => string }, what: string, undo?: (reply: R) => Promise<ChangeReply>): Pick<Confirmation, 'curl' | 'run'> {
   return {
     curl,
     run: () => attempt(async () => {
@@ -59,14 +60,17 @@ export function changeCurl(env: string, key: string, change: FlagChange, ifMatch
   return curlOf('patch', FLAG, flagParams(env, key), { body: change, ifMatch });
 }
 
-/** Sends a change. The message offers to put the previous values back, if nobody has changed the flag by then. */
-export async function changeFlag(env: string, key: string, body: FlagChange, before: FlagChange, ifMatch: string, what: string): Promise<void> {
+/** Sends a change. The message offers to put the values `before` back, if nobody has changed the flag by then. */
+export async function changeFlag(env: string, key: string, body: FlagChange, before: FlagChange | undefined, ifMatch: string, what: string): Promise<void> {
   const put = (values: FlagChange, tag: string | undefined) => change('patch', FLAG, flagParams(env, key), { body: values, ifMatch: tag });
   const reply = await put(body, ifMatch);
-  saved(what, reply, () => put(before, reply.etag));
+  saved(what, reply, before && (() => put(before, reply.etag)));
 }
 
-/** The change of one flag out of several: what a message calls the flag, and the requests, at most one to each route. */
+/**
+ * One of several changes: the name of its flag in messages, and a function that sends its requests. It must not send two
+ * requests to the same route, because `runSteps` paces the steps by the rate limit of one route.
+ */
 export type Step = readonly [name: string, run: () => Promise<unknown>];
 
 /** Changes several flags, one after the other, and reports how many fail, with the first ten. Returns whether all succeeded. */
@@ -96,14 +100,14 @@ export function toastWithUndo(text: string, steps: readonly Step[]): void {
 }
 
 /** Restores an archived flag, which leaves it off; it is turned on again if it was on before. The caller reloads the page. */
-export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<Done> {
+export async function restoreFlag(env: string, { key, enabled }: Pick<Flag, 'key' | 'enabled'>, ifMatch: string | undefined): Promise<ChangeReply> {
   const restored = await send('post', `${FLAG}/restore`, flagParams(env, key), { ifMatch });
   return enabled ? send('patch', FLAG, flagParams(env, key), { ifMatch: restored.etag, body: { enabled } }) : restored;
 }
 
-/** The previous values of the fields that a change sets. */
-export function previous(flag: Flag, change: FlagChange): FlagChange {
-  return Object.fromEntries(Object.keys(change).map((field) => [field, flag[field as keyof FlagChange]]));
+/** The previous values of the fields that a change sets. An unreadable definition cannot be put back. */
+function previous(flag: Flag, change: FlagChange): FlagChange | undefined {
+  return flag.broken ? undefined : Object.fromEntries(Object.keys(change).map((field) => [field, flag[field as keyof FlagChange]]));
 }
 
 /** The state of saving one form. */
