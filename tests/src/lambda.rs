@@ -25,8 +25,8 @@ use crate::process::{Process, coverage, new_folder};
 use crate::response::Response;
 use crate::{TIME_LIMIT, eventually};
 
-/// Lambda's limit: 6 MB, and 100 kB for the envelope.
-const MAX_RESPONSE: usize = 6 * 1024 * 1024 + 100 * 1024;
+/// Lambda's limit: 6 MiB and 100 bytes.
+const MAX_RESPONSE: usize = 6 * 1024 * 1024 + 100;
 
 /// A running function: one warm instance.
 pub struct Function {
