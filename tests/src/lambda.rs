@@ -55,7 +55,7 @@ pub const INSTALLATION: &str = "tests";
 /// The MAC key of functions and servers, unless a test sets another one.
 pub const MAC_KEY: &str = "a-key-for-tests-of-sixty-four-characters-0123456789-0123456789ab";
 
-/// Metrics that a log line omits if they are 0.
+/// Metrics that count as 0 if a log line omits them.
 fn counters() -> impl Iterator<Item = Metric> {
     Metric::ALL.into_iter().filter(|metric| match metric {
         Metric::ResponseLatency | Metric::CacheHitRate | Metric::ActiveConnections => false,
@@ -118,8 +118,8 @@ impl RuntimeApi {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_REGION", "us-east-1"),
-            // Without it, the address of the database would name the installation, and the functions of one test reach
-            // the same database through different proxies.
+            // By default the installation is named after the address of the database. The functions of one test reach
+            // the same database through different proxies, so they would count as different installations.
             ("INSTALLATION_ID", INSTALLATION),
             ("CACHE_MAC_KEY", MAC_KEY),
         ]
@@ -168,7 +168,7 @@ impl Function {
         Self::start_by(Command::new("env"), name, environment).await
     }
 
-    /// Starts a function in this much memory; the system denies more.
+    /// Starts a function with this limit on its address space (`ulimit -v`).
     pub async fn start_within(bytes: u64, name: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new("sh");
         let kilobytes = (bytes / 1024).to_string();

@@ -112,7 +112,8 @@ impl<'s> Scale<'s> {
                     + sums.values
                     + sums.definitions / 64
             }
-            // The steps that a rule takes of its request have no limit of their own, so only the rule bounds them.
+            // Steps that count against the request only (`Fuel::charge_request`) are not capped by the limit of one
+            // evaluation. A costly rule may take any number of them, so its sums give no bound.
             Measure::Steps if sums.costly > 0 => usize::MAX,
             // An operator is a step or two, and its operands may have to be converted.
             Measure::Steps => {
