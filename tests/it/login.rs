@@ -436,6 +436,23 @@ async fn a_logout_deletes_the_session_also_if_the_issuer_does_not_answer() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_may_have_any_characters() {
+    let machine = Machine::new().await;
+    machine.issuer.sign_in(|it| {
+        it.expires_in = 59;
+        it.refresh_suffix = "!*$ '\"&+%=~".to_owned();
+    });
+    let first = machine.sign_in(&[]).await;
+    assert!(first.success, "{}", first.errors);
+    let refreshed = machine.sign_in(&["--refresh"]).await;
+    assert!(refreshed.success, "{}", refreshed.errors);
+    let token = machine.session()["refreshToken"].clone();
+    assert!(machine.sign_in(&["--logout"]).await.success);
+    let revoked = machine.issuer.sign_in(|it| it.revoked.clone());
+    assert_eq!(json!(revoked), json!([token]));
+}
+
+#[tokio::test]
 async fn an_issuer_that_leads_elsewhere_is_not_followed() {
     let machine = Machine::new().await;
     for (name, address) in [

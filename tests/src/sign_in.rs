@@ -22,6 +22,10 @@ pub struct SignIn {
     issued: usize,
     /// The subject of its tokens.
     pub subject: String,
+    /// The scopes that a client must request.
+    pub scope: &'static str,
+    /// Text at the end of its refresh tokens.
+    pub refresh_suffix: String,
     /// The groups in its access tokens. Without them, access tokens are opaque.
     pub groups: Option<Vec<String>>,
     /// How it behaves.
@@ -89,6 +93,8 @@ impl SignIn {
             refresh_tokens: Vec::new(),
             issued: 0,
             subject: "admin-1".to_owned(),
+            scope: "openid",
+            refresh_suffix: String::new(),
             groups: None,
             behaviour: Behaviour::Correct,
             expires_in: 900,
@@ -118,7 +124,7 @@ impl SignIn {
             ("response_type", "code"),
             ("client_id", AUDIENCE),
             ("code_challenge_method", "S256"),
-            ("scope", "openid"),
+            ("scope", self.scope),
         ] {
             if named(name)? != wanted {
                 return Err(format!("{name} is not {wanted}"));
@@ -220,7 +226,7 @@ impl SignIn {
 
     fn tokens(&mut self, nonce: Option<String>) -> Value {
         let number = self.next_number();
-        let refresh = format!("refresh-{number}");
+        let refresh = format!("refresh-{number}{}", self.refresh_suffix);
         self.refresh_tokens.push(refresh.clone());
         let is_refresh = nonce.is_none();
         let subject = if self.behaviour == Behaviour::OtherUser && is_refresh {

@@ -160,7 +160,7 @@ impl Issuer {
         let response = self.request_tokens(&fields).await?;
         // Stored before the new tokens are verified, which may fail: an issuer that rotates refresh tokens has
         // invalidated the previous one.
-        if let Some(rotated) = refresh_token(&response).map_err(TokenError::Failed)? {
+        if let Some(rotated) = refresh_token(&response) {
             session.refresh_token = Some(rotated);
             file.write(&session).map_err(TokenError::Failed)?;
         }
@@ -246,7 +246,7 @@ impl Issuer {
         }
         let access_token = response["access_token"].as_str();
         let access_token = access_token.filter(|token| is_token(token));
-        let refresh_token = refresh_token(response)?
+        let refresh_token = refresh_token(response)
             .or_else(|| before.and_then(|session| session.refresh_token.clone()));
         let subject = before.map(|session| session.subject.clone());
         let subject = subject.or_else(|| claims["sub"].as_str().map(str::to_owned));
@@ -263,11 +263,9 @@ impl Issuer {
     }
 }
 
-/// The refresh token of a response. A refresh returns one if the issuer rotates it.
-fn refresh_token(response: &Value) -> Result<Option<Secret>, String> {
-    match response["refresh_token"].as_str() {
-        Some(token) if is_token(token) => Ok(Some(Secret::new(token))),
-        Some(_) => Err("the issuer returned a malformed refresh token".to_owned()),
-        None => Ok(None),
-    }
+/// The refresh token of a response. A refresh returns one if the issuer rotates it. It may have any characters (RFC 6749,
+/// appendix A.17): it is only sent in forms.
+fn refresh_token(response: &Value) -> Option<Secret> {
+    let token = response["refresh_token"].as_str();
+    token.filter(|token| !token.is_empty()).map(Secret::new)
 }

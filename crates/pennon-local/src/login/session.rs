@@ -79,13 +79,14 @@ impl Session {
             subject: text("subject")?,
             access_token: token("accessToken")?,
             id_token: token("idToken")?,
-            refresh_token: token("refreshToken"),
+            refresh_token: text("refreshToken").map(Secret::new),
             expires_at: value["expiresAt"].as_u64()?,
         })
     }
 }
 
-/// Whether a text has only characters of bearer tokens (RFC 6750), which end no quoted text in a shell.
+/// Whether a text is a bearer token (RFC 6750) of at most 16 KiB. No character of such a token can close a quoted string
+/// in a shell.
 pub(super) fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !text.is_empty() && text.len() <= 16_384 && text.bytes().all(plain)
