@@ -46,7 +46,7 @@ impl Machine {
     }
 
     fn start(&self, more: &[&str]) -> Login {
-        let errors = self.folder.join(format!("errors-{}", more.join("")));
+        let errors = self.folder.join(format!("errors-{}", more.join("").replace('/', "-")));
         let written = std::fs::File::create(&errors).expect("a file");
         let process = Command::new(binary("pennon-local"))
             .env_clear()
@@ -433,6 +433,29 @@ async fn a_logout_deletes_the_session_also_if_the_issuer_does_not_answer() {
     assert!(!ended.success, "the token was not revoked");
     assert!(ended.errors.contains("500"), "{}", ended.errors);
     assert!(!machine.file().exists());
+}
+
+#[tokio::test]
+async fn a_logout_revokes_the_stored_session_also_if_it_names_another_issuer_or_client() {
+    let machine = Machine::new().await;
+    let other = Issuer::start(&[]).await;
+    for options in [
+        ["--logout", "--issuer", other.name()],
+        ["--logout", "--client-id", "client-2"],
+    ] {
+        assert!(machine.sign_in(&[]).await.success);
+        let token = machine.session()["refreshToken"].clone();
+        let ended = machine.sign_in(&options).await;
+        assert!(ended.success, "{options:?}: {}", ended.errors);
+        assert!(
+            ended.errors.contains(machine.issuer.name()),
+            "{options:?}: {}",
+            ended.errors
+        );
+        let revoked = machine.issuer.sign_in(|it| it.revoked.last().cloned());
+        assert_eq!(revoked.as_deref(), token.as_str(), "{options:?}");
+        assert!(!machine.file().exists(), "{options:?}");
+    }
 }
 
 #[tokio::test]

@@ -33,22 +33,13 @@ const MIN_VALIDITY: Duration = Duration::from_secs(60);
 /// A sentence for the user.
 pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     let file = SessionFile::open(&options.name)?;
+    if options.purpose == Purpose::Logout {
+        end_session(&file, options).await?;
+        return Ok(None);
+    }
     let session = file
         .read()
         .filter(|session| session.is_of(&options.issuer, &options.client_id));
-    if options.purpose == Purpose::Logout {
-        let revoked = match &session {
-            Some(session) => match Issuer::discover(&options).await {
-                Ok(issuer) => issuer.revoke(session).await,
-                Err(why) => Err(why),
-            },
-            None => Ok(()),
-        };
-        file.remove()?;
-        revoked?;
-        notify("signed out");
-        return Ok(None);
-    }
     if let Some(session) = &session
         && options.purpose != Purpose::SignIn
         && session.is_valid_for(MIN_VALIDITY, options.token)
@@ -78,6 +69,26 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
     let session = sign_in(&issuer, &options).await?;
     file.write(&session)?;
     Ok(Some(session.export(options.token)))
+}
+
+/// Revokes and deletes the session, also if the command line names another issuer or client: the file has its only
+/// refresh token.
+async fn end_session(file: &SessionFile, mut options: Options) -> Result<(), String> {
+    let Some(session) = file.read() else {
+        file.remove()?;
+        notify("there is no session");
+        return Ok(());
+    };
+    options.issuer.clone_from(&session.issuer);
+    options.client_id.clone_from(&session.client_id);
+    let revoked = match Issuer::discover(&options).await {
+        Ok(issuer) => issuer.revoke(&session).await,
+        Err(why) => Err(why),
+    };
+    file.remove()?;
+    revoked?;
+    notify(&format!("signed out at {}", options.issuer));
+    Ok(())
 }
 
 async fn sign_in(issuer: &Issuer, options: &Options) -> Result<Session, String> {

@@ -165,7 +165,7 @@ Usage: pennon-local login --issuer URL --client-id ID [options]
   --no-browser      print the address without opening a browser
   --new             sign in again, even if a session is stored
   --refresh         use or refresh the stored session, or fail
-  --logout          revoke and delete the session
+  --logout          revoke and delete the session with this name, whatever its issuer and client
 
 JWT_CA_FILE names a PEM file with certificate authorities for an issuer without a public certificate.
 The session is stored in $XDG_CONFIG_HOME/pennon or ~/.config/pennon, readable by its owner only.
