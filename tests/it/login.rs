@@ -476,6 +476,37 @@ async fn a_refresh_token_may_have_any_characters() {
 }
 
 #[tokio::test]
+async fn a_stored_session_with_other_scopes_than_the_requested_ones_is_not_used() {
+    let machine = Machine::new().await;
+    let sign_ins = || machine.issuer.sign_in(|it| it.grants.len());
+    assert!(machine.sign_in(&[]).await.success);
+    machine.issuer.sign_in(|it| it.scope = "openid flags/admin");
+    let scope = ["--scope", "openid flags/admin"];
+    assert!(machine.sign_in(&scope).await.success);
+    assert_eq!(sign_ins(), 2);
+    for options in [&scope[..], &["--refresh"], &[]] {
+        assert!(machine.sign_in(options).await.success, "{options:?}");
+        assert_eq!(sign_ins(), 2, "{options:?}");
+    }
+    // A refresh keeps the scopes.
+    machine.issuer.sign_in(|it| it.expires_in = 59);
+    assert!(
+        machine
+            .sign_in(&["--new", "--scope", scope[1]])
+            .await
+            .success
+    );
+    assert!(machine.sign_in(&["--refresh"]).await.success);
+    assert!(
+        machine
+            .sign_in(&["--refresh", "--scope", scope[1]])
+            .await
+            .success
+    );
+    assert_eq!(sign_ins(), 5);
+}
+
+#[tokio::test]
 async fn an_issuer_that_leads_elsewhere_is_not_followed() {
     let machine = Machine::new().await;
     for (name, address) in [

@@ -83,7 +83,7 @@ impl Issuer {
         Ok(Self {
             name: options.issuer.clone(),
             client_id: options.client_id.clone(),
-            scope: options.scope.clone(),
+            scope: options.scope.clone().unwrap_or_else(|| "openid".to_owned()),
             authorization: endpoint("authorization_endpoint")?,
             token: endpoint("token_endpoint")?,
             revocation: endpoint("revocation_endpoint").ok(),
@@ -248,11 +248,13 @@ impl Issuer {
         let access_token = access_token.filter(|token| is_token(token));
         let refresh_token = refresh_token(response)
             .or_else(|| before.and_then(|session| session.refresh_token.clone()));
+        let scope = before.map_or(&self.scope, |session| &session.scope);
         let subject = before.map(|session| session.subject.clone());
         let subject = subject.or_else(|| claims["sub"].as_str().map(str::to_owned));
         Ok(Session {
             issuer: self.name.clone(),
             client_id: self.client_id.clone(),
+            scope: scope.clone(),
             subject: subject.unwrap_or_default(),
             access_token: Secret::new(access_token.ok_or("the issuer returned no access token")?),
             id_token: Secret::new(id_token),

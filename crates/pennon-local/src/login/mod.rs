@@ -37,9 +37,7 @@ pub(crate) async fn run(options: Options) -> Result<Option<String>, String> {
         end_session(&file, options).await?;
         return Ok(None);
     }
-    let session = file
-        .read()
-        .filter(|session| session.is_of(&options.issuer, &options.client_id));
+    let session = file.read().filter(|session| session.is_for(&options));
     if let Some(session) = &session
         && options.purpose != Purpose::SignIn
         && session.is_valid_for(MIN_VALIDITY, options.token)

@@ -41,8 +41,8 @@ pub(crate) struct Options {
     pub(crate) client_id: String,
     /// The name of the session file.
     pub(crate) name: String,
-    /// The scopes to request.
-    pub(crate) scope: String,
+    /// The scopes to request. `None` is the default for a sign-in, and any stored session.
+    pub(crate) scope: Option<String>,
     /// Which token is printed.
     pub(crate) token: TokenKind,
     /// The ports to try, in this order; 0 is any free port.
@@ -65,7 +65,7 @@ impl Options {
             issuer: String::new(),
             client_id: String::new(),
             name: "default".to_owned(),
-            scope: "openid".to_owned(),
+            scope: None,
             token: TokenKind::Access,
             ports: PORTS.to_vec(),
             timeout: TIMEOUT,
@@ -88,7 +88,7 @@ impl Options {
                 "--issuer" => options.issuer = value()?,
                 "--client-id" => options.client_id = value()?,
                 "--name" => options.name = name(value()?)?,
-                "--scope" => options.scope = value()?,
+                "--scope" => options.scope = Some(value()?),
                 "--token" => options.token = token(&value()?)?,
                 "--port" => options.ports = vec![number("--port", &value()?, 65_535)?],
                 "--timeout" => {
@@ -158,7 +158,7 @@ Usage: pennon-local login --issuer URL --client-id ID [options]
                       http://127.0.0.1:41818/callback
                       http://127.0.0.1:41819/callback
   --name NAME       store the session under this name (`default` without it)
-  --scope SCOPES    the scopes to request (openid)
+  --scope SCOPES    the scopes to request (openid); a stored session with others is not used
   --token KIND      access, or id for issuers whose access tokens have another audience (access)
   --port PORT       listen on this port instead; 0 is any, for issuers that allow any port of 127.0.0.1
   --timeout SECONDS how long to wait for the browser (300)

@@ -13,13 +13,15 @@ use pennon_core::id::unique_id;
 use serde_json::{Value, json};
 
 use super::notify;
-use super::options::TokenKind;
+use super::options::{Options, TokenKind};
 
 /// The tokens of one sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) issuer: String,
     pub(super) client_id: String,
+    /// The scopes that were requested.
+    pub(super) scope: String,
     /// The user (`sub`).
     pub(super) subject: String,
     pub(super) access_token: Secret,
@@ -30,8 +32,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn is_of(&self, issuer: &str, client_id: &str) -> bool {
-        self.issuer == issuer && self.client_id == client_id
+    /// Whether it has the issuer, the client and, if given, the scopes of a command line.
+    pub(super) fn is_for(&self, options: &Options) -> bool {
+        self.issuer == options.issuer
+            && self.client_id == options.client_id
+            && options
+                .scope
+                .as_ref()
+                .is_none_or(|scope| self.scope == *scope)
     }
 
     pub(super) fn is_valid_for(&self, time: Duration, kind: TokenKind) -> bool {
@@ -62,6 +70,7 @@ impl Session {
         json!({
             "issuer": self.issuer,
             "clientId": self.client_id,
+            "scope": self.scope,
             "subject": self.subject,
             "accessToken": self.access_token.expose(),
             "idToken": self.id_token.expose(),
@@ -76,6 +85,8 @@ impl Session {
         Some(Self {
             issuer: text("issuer")?,
             client_id: text("clientId")?,
+            // Missing in files of earlier versions.
+            scope: text("scope").unwrap_or_default(),
             subject: text("subject")?,
             access_token: token("accessToken")?,
             id_token: token("idToken")?,
@@ -198,6 +209,7 @@ mod tests {
             let session = Session {
                 issuer: "https://issuer.example".to_owned(),
                 client_id: "c-1".to_owned(),
+                scope: "openid".to_owned(),
                 subject: "u-1".to_owned(),
                 access_token: Secret::new(token),
                 id_token: Secret::new("other"),
