@@ -46,9 +46,15 @@ impl Machine {
     }
 
     fn start(&self, more: &[&str]) -> Login {
-        let errors = self.folder.join(format!("errors-{}", more.join("").replace('/', "-")));
+        self.start_by(Command::new(binary("pennon-local")), more)
+    }
+
+    /// Starts the program by a command that takes its arguments.
+    fn start_by(&self, mut command: Command, more: &[&str]) -> Login {
+        let name = format!("errors-{}", more.join("").replace('/', "-"));
+        let errors = self.folder.join(name);
         let written = std::fs::File::create(&errors).expect("a file");
-        let process = Command::new(binary("pennon-local"))
+        let process = command
             .env_clear()
             .env("HOME", &self.folder)
             .args([
@@ -79,6 +85,30 @@ impl Machine {
 
     fn file(&self) -> PathBuf {
         self.folder.join(".config/pennon/default.json")
+    }
+
+    /// Signs in, and the system kills the program when it has written the first 1,024 bytes of the session.
+    async fn sign_in_interrupted(&self) {
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -f 1 -c 0 && exec \"$0\" \"$@\""]);
+        command.arg(binary("pennon-local"));
+        let mut login = self.start_by(command, &["--new"]);
+        let url = login.sign_in_url().await.expect("an address");
+        visit(&go(&url).await).await;
+        let outcome = login.finish().await;
+        assert!(!outcome.success, "it was not killed: {}", outcome.errors);
+    }
+
+    /// The names of the files in the folder of the session.
+    fn files(&self) -> Vec<String> {
+        let folder = self.folder.join(".config/pennon");
+        let files = std::fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<String> = files
+            .map(|file| file.expect("a file").file_name())
+            .map(|name| name.into_string().expect("UTF-8"))
+            .collect();
+        names.sort();
+        names
     }
 
     fn session(&self) -> Value {
@@ -504,6 +534,21 @@ async fn a_stored_session_with_other_scopes_than_the_requested_ones_is_not_used(
             .success
     );
     assert_eq!(sign_ins(), 5);
+}
+
+#[tokio::test]
+async fn no_tokens_of_an_interrupted_sign_in_outlast_the_next_one_or_a_logout() {
+    let machine = Machine::new().await;
+    machine
+        .issuer
+        .sign_in(|it| it.refresh_suffix = "x".repeat(2_000));
+    machine.sign_in_interrupted().await;
+    assert_eq!(machine.files().len(), 2, "{:?}", machine.files());
+    assert!(machine.sign_in(&["--logout"]).await.success);
+    assert_eq!(machine.files(), ["default.lock"]);
+    machine.sign_in_interrupted().await;
+    assert!(machine.sign_in(&[]).await.success);
+    assert_eq!(machine.files(), ["default.json", "default.lock"]);
 }
 
 #[tokio::test]

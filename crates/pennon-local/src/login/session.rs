@@ -3,13 +3,12 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pennon_core::config::{Secret, process_environment};
-use pennon_core::id::unique_id;
 use serde_json::{Value, json};
 
 use super::notify;
@@ -120,6 +119,8 @@ pub(super) fn seconds_now() -> u64 {
 /// twice.
 pub(super) struct SessionFile {
     path: PathBuf,
+    /// The next content while it is written. An interrupted write leaves it behind, and it contains tokens.
+    temporary: PathBuf,
     _lock: File,
 }
 
@@ -156,6 +157,7 @@ impl SessionFile {
         }
         Ok(Self {
             path: folder.join(format!("{name}.json")),
+            temporary: folder.join(format!("{name}.new")),
             _lock: lock,
         })
     }
@@ -168,31 +170,32 @@ impl SessionFile {
 
     /// Stores the session, readable by its owner only.
     pub(super) fn write(&self, session: &Session) -> Result<(), String> {
-        let temporary = self.path.with_extension(format!("new-{}", unique_id()));
         let written = OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(0o600)
-            .open(&temporary)
+            .open(&self.temporary)
             .and_then(|mut file| {
                 file.write_all(session.to_json().to_string().as_bytes())?;
                 file.sync_all()
             })
-            .and_then(|()| std::fs::rename(&temporary, &self.path));
+            .and_then(|()| std::fs::rename(&self.temporary, &self.path));
         written.map_err(|error| {
-            let _may_not_exist = std::fs::remove_file(&temporary);
+            let _may_not_exist = std::fs::remove_file(&self.temporary);
             format!("cannot write {}: {error}", self.path.display())
         })
     }
 
-    /// Deletes the session.
+    /// Deletes the session, and what an interrupted write has left.
     pub(super) fn remove(&self) -> Result<(), String> {
-        match std::fs::remove_file(&self.path) {
+        let remove = |path: &Path| match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", self.path.display()))
+                Err(format!("cannot remove {}: {error}", path.display()))
             }
             Ok(()) | Err(_) => Ok(()),
-        }
+        };
+        remove(&self.path).and(remove(&self.temporary))
     }
 }
 
