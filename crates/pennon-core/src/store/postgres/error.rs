@@ -1,5 +1,7 @@
 //! Classifies errors of PostgreSQL: how to respond to the request, and whether later requests will fail too.
 
+use std::io::ErrorKind;
+
 use tokio_postgres::error::SqlState;
 
 use crate::error::Error;
@@ -114,6 +116,42 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether the server rejects the user or the password.
+pub(super) fn is_about_login(code: &SqlState) -> bool {
+    [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ]
+    .contains(code)
+}
+
+/// Whether the server, or a pooler in front of it, accepts no connection now: it has none left (class 53), is starting
+/// or shutting down (class 57), or the pooler cannot reach the server (class 08).
+pub(super) fn is_temporary(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
+    ["08", "53", "57"].contains(&class)
+}
+
+/// Whether a connection was refused, or lost while it was being established, as during a restart or a failover.
+pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let kind = cause
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    error.is_closed()
+        || matches!(
+            kind,
+            Some(
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+                    | ErrorKind::TimedOut
+            )
+        )
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! most settings in the startup message. Each transaction sets its limits: see `transaction` and
 //! `PostgresStore::query`.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,11 +20,10 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::{chain, unavailable};
+use super::error::{chain, is_about_login, is_lost, is_temporary, unavailable};
 use super::url::{DatabaseUrl, TlsMode};
 use crate::config::{DatabaseConfig, SecretSource};
 use crate::error::Error;
@@ -43,8 +42,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_millis(150);
 /// Limit on closing a connection, which takes one write to a socket. After it, the socket is closed by force.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// The pause between two reads of a secret whose login is rejected. A rotation ends within seconds, and more reads
-/// would only use up the account's quota.
+/// The pause between two reads of a secret whose login is rejected, and between two attempts with a rejected login beside
+/// a fallback. A rotation ends within seconds; more reads would only use up the account's quota, and each attempt costs
+/// the server a process.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// The first and the longest pause between attempts to connect to a server without a free connection. Even a rejected
 /// attempt costs the server a process.
@@ -76,7 +76,7 @@ struct State {
     server: Result<Arc<Server>, String>,
     /// The server with the fallback login, if `server` cannot be used and the fallback was needed.
     fallback: Option<Arc<Server>>,
-    /// When the secret was last read.
+    /// When the address was last read, from the secret or the settings.
     read: Moment,
     /// Idle connections to `server` or, while that cannot be used, to `fallback`.
     idle: Vec<OpenConnection>,
@@ -216,6 +216,7 @@ impl Connections {
     /// Returns an idle connection or opens one. If the server rejects the login, reads the secret again, and then tries
     /// the fallback login.
     async fn open(&self) -> Result<OpenConnection, ConnectError> {
+        self.pool.leave_fallback();
         if let Some(open) = self.idle().await {
             return Ok(open);
         }
@@ -250,11 +251,9 @@ impl Connections {
         let arn = self.config.fallback_secret.as_ref()?;
         {
             let mut state = self.pool.lock();
-            let is_from_secret = matches!(self.config.url, SecretSource::SecretArn(_));
-            if state.server.is_ok() && is_from_secret {
-                // Until the secret is read again, requests skip the rejected login: each attempt would cost the server
-                // a process.
-                state.server = Err("the server rejects the login in the secret".to_owned());
+            if state.server.is_ok() {
+                // Requests skip the rejected login until the address is read again.
+                state.server = Err("the server rejects the login".to_owned());
             }
             if let Some(known) = &state.fallback {
                 return Some(known.clone());
@@ -268,7 +267,7 @@ impl Connections {
             Ok(server) => {
                 tracing::warn!(
                     domain = "config",
-                    "the login in DATABASE_SECRET_ARN is missing or rejected; using DATABASE_FALLBACK_SECRET_ARN"
+                    "the database's login is missing or rejected; using DATABASE_FALLBACK_SECRET_ARN"
                 );
                 self.pool.lock().fallback = Some(server.clone());
                 Some(server)
@@ -333,12 +332,13 @@ impl Connections {
         }
     }
 
-    /// Reads the secret again and returns the server in it. `None` if there is no secret, it was read less than
-    /// [`REREAD_INTERVAL`] ago, or it cannot be read. If another request has read it meanwhile, returns that request's
-    /// result.
+    /// Reads the secret again and returns the server in it. `None` if it was read less than [`REREAD_INTERVAL`] ago, or
+    /// cannot be read. If another request has read it meanwhile, returns that request's result. A plain URL never
+    /// changes, but beside a fallback its rejected login is tried again this way.
     async fn read_again(&self) -> Option<Arc<Server>> {
         match &self.config.url {
             SecretSource::SecretArn(_) => {}
+            SecretSource::Plain(_) if self.config.fallback_secret.is_some() => {}
             SecretSource::Plain(_) | SecretSource::None => return None,
         }
         let waited_from = Moment::now();
@@ -357,7 +357,10 @@ impl Connections {
         }
         match find_server(&self.config, &self.secrets, &self.installation).await {
             Ok(server) => {
-                tracing::info!(domain = "config", "the database's secret was read again");
+                tracing::info!(
+                    domain = "config",
+                    "the address of the database was read again"
+                );
                 let mut state = self.pool.lock();
                 state.server = Ok(server.clone());
                 state.fallback = None;
@@ -375,6 +378,15 @@ impl Connections {
 impl Pool {
     fn server(&self) -> Result<Arc<Server>, String> {
         self.lock().server.clone()
+    }
+
+    /// Closes idle connections with the fallback login when the rejected one may be tried again. A process that keeps
+    /// its connections would otherwise use them for ever.
+    fn leave_fallback(&self) {
+        let mut state = self.lock();
+        if state.server.is_err() && state.read.age() >= REREAD_INTERVAL {
+            state.idle.clear();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -488,42 +500,6 @@ fn explain(error: &tokio_postgres::Error) -> Error {
     } else {
         unavailable(error)
     }
-}
-
-/// Whether the server rejects the user or the password.
-fn is_about_login(code: &SqlState) -> bool {
-    [
-        SqlState::INVALID_PASSWORD,
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    ]
-    .contains(code)
-}
-
-/// Whether the server, or a pooler in front of it, accepts no connection now: it has none left (class 53), is starting
-/// or shutting down (class 57), or the pooler cannot reach the server (class 08).
-fn is_temporary(code: &SqlState) -> bool {
-    let class = code.code().get(..2).unwrap_or_default();
-    ["08", "53", "57"].contains(&class)
-}
-
-/// Whether the connection was refused, or lost while it was being established, as during a restart or a failover.
-fn is_lost(error: &tokio_postgres::Error) -> bool {
-    let cause = std::error::Error::source(error);
-    let kind = cause
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
-        .map(std::io::Error::kind);
-    error.is_closed()
-        || matches!(
-            kind,
-            Some(
-                ErrorKind::ConnectionRefused
-                    | ErrorKind::ConnectionReset
-                    | ErrorKind::ConnectionAborted
-                    | ErrorKind::BrokenPipe
-                    | ErrorKind::UnexpectedEof
-                    | ErrorKind::TimedOut
-            )
-        )
 }
 
 async fn find_server(
