@@ -170,13 +170,19 @@ async fn an_unreadable_webhook_can_be_deleted() {
     sql.batch_execute("update pennon_webhooks set webhook = '{}'")
         .await
         .expect("unreadable");
+    let list = api.read("/api/admin/webhooks").await.json();
+    let listed = &list["webhooks"][0];
+    assert_eq!(listed["id"], webhook["id"], "{list}");
+    assert!(listed["broken"].is_string(), "{list}");
     let enabled = api
         .admin_if("*", "POST", &format!("{path}/enable"), &Value::Null)
         .await;
-    assert_eq!(enabled.status, 404, "{enabled:?}");
+    assert_eq!(enabled.status, 409, "{enabled:?}");
     // Nobody can know its revision.
-    let deleted = api.admin_if("\"1\"", "DELETE", &path, &Value::Null).await;
-    assert_eq!(deleted.status, 412, "{deleted:?}");
+    for tag in ["\"0\"", "\"1\""] {
+        let deleted = api.admin_if(tag, "DELETE", &path, &Value::Null).await;
+        assert_eq!(deleted.status, 412, "{tag}: {deleted:?}");
+    }
     let deleted = api.admin_if("*", "DELETE", &path, &Value::Null).await;
     assert_eq!(deleted.status, 204, "{deleted:?}");
     let rest = "select from pennon_webhooks union all select from pennon_outbox";

@@ -1594,7 +1594,14 @@ export interface components {
             } | null;
         };
         Webhooks: {
-            webhooks: components["schemas"]["Webhook"][];
+            webhooks: (components["schemas"]["Webhook"] | components["schemas"]["UnreadableWebhook"])[];
+        };
+        /** @description Nothing is sent to it, but its events are kept; it can only be deleted, with `If-Match: *` */
+        UnreadableWebhook: {
+            id: string;
+            environment: components["schemas"]["EnvironmentName"];
+            /** @description Why nothing is sent to it */
+            broken: string;
         };
         CreatedWebhook: {
             /** @description The key of the signatures */
@@ -3847,6 +3854,15 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            /** @description The stored webhook is unreadable */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["TooLarge"];
             428: components["responses"]["PreconditionRequired"];

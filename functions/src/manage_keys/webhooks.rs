@@ -7,7 +7,7 @@ use pennon_core::environment::Environment;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Fields, Request, Response, timestamp};
 use pennon_core::service::WantedWebhook;
-use pennon_core::webhooks::{Format, Reach, Transport, Webhook};
+use pennon_core::webhooks::{Format, Reach, Transport, UnreadableWebhook, Webhook};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -18,7 +18,14 @@ const MAX_URL: usize = 2000;
 
 pub(crate) async fn list(app: &App, environment: &Environment) -> Result<Response, Error> {
     let webhooks = app.service.store().list_webhooks(environment).await?;
-    let shown = webhooks.iter().map(|webhook| shown(webhook, environment));
+    let shown = webhooks.iter().map(|webhook| match webhook {
+        Ok(webhook) => shown(webhook, environment),
+        Err(UnreadableWebhook { id }) => json!({
+            "id": id,
+            "environment": environment.as_str(),
+            "broken": "its stored state is unreadable; nothing is sent to it",
+        }),
+    });
     let body = json!({ "webhooks": shown.collect::<Vec<Value>>() });
     Ok(http::json(StatusCode::OK, &body))
 }

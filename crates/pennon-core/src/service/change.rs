@@ -47,6 +47,17 @@ impl Expected {
         }
     }
 
+    /// Checks a state without a revision, such as a deleted flag: no revision that the caller named can be its own.
+    ///
+    /// # Errors
+    /// [`Error::PreconditionFailed`] if the caller named revisions.
+    pub(super) fn check_without_revision(&self) -> Result<(), Error> {
+        match self {
+            Self::Unspecified | Self::Any => Ok(()),
+            Self::OneOf(_) => Err(Error::PreconditionFailed),
+        }
+    }
+
     /// Rejects a request without `If-Match`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::random_bytes;
 use crate::store::{Action, LeasedWebhook};
-use crate::webhooks::{Failure, Message, Transport};
+use crate::webhooks::{Failure, Message, Transport, UnreadableWebhook};
 
 /// The actor of audit entries about webhooks that were disabled.
 const ACTOR: &str = "webhooks";
@@ -137,9 +137,9 @@ impl FlagService {
         let id = &leased.webhook.id;
         let mut transaction = self.begin(&leased.environment, ACTOR).await?;
         let mut webhook = match find_webhook(&mut transaction, id).await {
-            Ok(Some(webhook)) => webhook,
+            Ok(Ok(webhook)) => webhook,
             // Meanwhile it was deleted, and its events with it, or it became unreadable.
-            Ok(None) | Err(Error::NotFound(_)) => return Ok(()),
+            Ok(Err(UnreadableWebhook { .. })) | Err(Error::NotFound(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let before = state_of(&webhook);

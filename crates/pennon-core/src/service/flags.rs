@@ -285,9 +285,9 @@ async fn revert_whole(
         reject_ineffective_schedules(transaction, &changes).await?;
         reject_removal_of_used_variants(transaction, &changes).await?;
         supersede_ramps(transaction, &changes, Action::RevertFlag).await?;
-    } else if let Expected::OneOf(_) = expected {
-        // The caller has seen the flag, and has not seen its deletion.
-        return Err(Error::PreconditionFailed);
+    } else {
+        // A caller who names a revision has seen the flag, and has not seen its deletion.
+        expected.check_without_revision()?;
     }
     if !target.archived {
         check_limits_with_flag(

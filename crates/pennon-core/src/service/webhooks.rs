@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::unique_id;
 use crate::store::{Action, Transaction};
-use crate::webhooks::{Destination, Format, Webhook, new_secret};
+use crate::webhooks::{Destination, Format, UnreadableWebhook, Webhook, new_secret};
 
 /// Limit on the webhooks of an environment. Every change writes an event for each of them.
 const MAX_WEBHOOKS: usize = 20;
@@ -55,7 +55,7 @@ impl FlagService {
         let mut transaction = self.begin(environment, &actor.id).await?;
         // Locks the environment, so that concurrent requests cannot exceed the limit.
         require_environment_in(&mut transaction, environment).await?;
-        if transaction.webhooks().await?.len() >= MAX_WEBHOOKS {
+        if transaction.count_webhooks().await? >= MAX_WEBHOOKS {
             return Err(Error::Conflict(format!(
                 "An environment can have {MAX_WEBHOOKS} webhooks; delete one first"
             )));
@@ -90,7 +90,8 @@ impl FlagService {
     /// Enables a disabled webhook and clears its failures. It receives the events that were kept meanwhile.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::PreconditionFailed`]; [`Error::Unavailable`].
+    /// [`Error::NotFound`], [`Error::PreconditionFailed`]; [`Error::Conflict`] if it is unreadable;
+    /// [`Error::Unavailable`].
     pub async fn enable_webhook(
         &self,
         environment: &Environment,
@@ -100,7 +101,11 @@ impl FlagService {
     ) -> Result<Webhook, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let webhook = find_webhook(&mut transaction, id).await?;
-        let mut webhook = webhook.ok_or_else(not_found)?;
+        let mut webhook = webhook.map_err(|UnreadableWebhook { .. }| {
+            Error::Conflict(
+                "The stored webhook is unreadable; delete it and create it again".to_owned(),
+            )
+        })?;
         expected.check(webhook.revision)?;
         let before = state_of(&webhook);
         webhook.enable();
@@ -127,11 +132,17 @@ impl FlagService {
     ) -> Result<(), Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let webhook = find_webhook(&mut transaction, id).await?;
-        expected.check(webhook.as_ref().map_or(0, |webhook| webhook.revision))?;
+        let before = match &webhook {
+            Ok(webhook) => {
+                expected.check(webhook.revision)?;
+                state_of(webhook)
+            }
+            Err(UnreadableWebhook { id }) => {
+                expected.check_without_revision()?;
+                json!({ "id": id })
+            }
+        };
         transaction.delete_webhook(id).await?;
-        let before = webhook
-            .as_ref()
-            .map_or_else(|| json!({ "id": id }), state_of);
         transaction
             .add_audit_entry(None, Action::DeleteWebhook, Some(before), None)
             .await?;
@@ -139,20 +150,14 @@ impl FlagService {
     }
 }
 
-/// The webhook with this id, `None` if it is unreadable. Locks the environment before the webhooks, the same order as
-/// their creation.
+/// The webhook with this id. Locks the environment before the webhook, the same order as its creation.
 pub(super) async fn find_webhook(
     transaction: &mut Transaction,
     id: &str,
-) -> Result<Option<Webhook>, Error> {
+) -> Result<Result<Webhook, UnreadableWebhook>, Error> {
     transaction.lock_revision().await?;
-    let mut webhooks = transaction.webhooks().await?.into_iter();
-    let found = webhooks.find(|(known, _)| known == id);
-    found.map(|(_, webhook)| webhook).ok_or_else(not_found)
-}
-
-fn not_found() -> Error {
-    Error::NotFound("Webhook".to_owned())
+    let found = transaction.webhook(id).await?;
+    found.ok_or_else(|| Error::NotFound("Webhook".to_owned()))
 }
 
 /// A webhook as the audit stores it: without its secret and without the path of its URL.

@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::key_uses::LastUses;
 use crate::ramp::{Ramp, WatchedRamp};
 use crate::snapshot::{Revision, Snapshot};
-use crate::webhooks::Webhook;
+use crate::webhooks::{UnreadableWebhook, Webhook};
 
 /// The database ends a transaction that idles longer than this. It limits how late a commit can happen, which the TTL
 /// of a write barrier in the cache depends on.
@@ -268,7 +268,10 @@ impl Store {
     }
 
     /// The webhooks of an environment, newest first.
-    pub async fn list_webhooks(&self, environment: &Environment) -> Result<Vec<Webhook>, Error> {
+    pub async fn list_webhooks(
+        &self,
+        environment: &Environment,
+    ) -> Result<Vec<Result<Webhook, UnreadableWebhook>>, Error> {
         dispatch!(self, store => store.list_webhooks(environment))
     }
 

@@ -19,7 +19,7 @@ use crate::flag_sums::FlagSums;
 use crate::key_kind::KeyKind;
 use crate::ramp::Ramp;
 use crate::snapshot::Revision;
-use crate::webhooks::{Destination, Webhook};
+use crate::webhooks::{Destination, UnreadableWebhook, Webhook};
 
 /// An open transaction.
 pub enum Transaction {
@@ -279,9 +279,17 @@ impl Transaction {
         dispatch!(self, open => open.write_ramp(key, ramp))
     }
 
-    /// Locks and reads the webhooks of the environment, by their ids; `None` for an unreadable one, which is logged.
-    pub async fn webhooks(&mut self) -> Result<Vec<(String, Option<Webhook>)>, Error> {
-        dispatch!(self, open => open.webhooks())
+    /// The number of webhooks of the environment, including unreadable ones.
+    pub async fn count_webhooks(&mut self) -> Result<usize, Error> {
+        dispatch!(self, open => open.count_webhooks())
+    }
+
+    /// Locks and reads a webhook of the environment.
+    pub async fn webhook(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<Result<Webhook, UnreadableWebhook>>, Error> {
+        dispatch!(self, open => open.webhook(id))
     }
 
     /// Adds a webhook.

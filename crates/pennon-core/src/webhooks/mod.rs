@@ -55,6 +55,13 @@ pub struct Webhook {
     pub outage: Option<Outage>,
 }
 
+/// A webhook that is stored but cannot be read, for example after a change by SQL. It receives nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableWebhook {
+    /// Its id.
+    pub id: String,
+}
+
 /// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

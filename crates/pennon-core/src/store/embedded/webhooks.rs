@@ -6,7 +6,7 @@ use super::{EmbeddedStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::LeasedWebhook;
-use crate::webhooks::{Destination, Webhook};
+use crate::webhooks::{Destination, UnreadableWebhook, Webhook};
 
 #[expect(
     clippy::unnecessary_wraps,
@@ -17,7 +17,7 @@ impl EmbeddedStore {
     pub(in crate::store) fn list_webhooks(
         &self,
         _environment: &Environment,
-    ) -> Result<Vec<Webhook>, Error> {
+    ) -> Result<Vec<Result<Webhook, UnreadableWebhook>>, Error> {
         Ok(Vec::new())
     }
 }
@@ -28,8 +28,15 @@ impl EmbeddedStore {
     reason = "the same signatures as for a database, where each call can fail"
 )]
 impl Transaction {
-    pub(in crate::store) fn webhooks(&mut self) -> Result<Vec<(String, Option<Webhook>)>, Error> {
-        Ok(Vec::new())
+    pub(in crate::store) fn count_webhooks(&mut self) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    pub(in crate::store) fn webhook(
+        &mut self,
+        _id: &str,
+    ) -> Result<Option<Result<Webhook, UnreadableWebhook>>, Error> {
+        Ok(None)
     }
 
     pub(in crate::store) fn insert_webhook(

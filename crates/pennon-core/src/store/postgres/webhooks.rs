@@ -12,35 +12,40 @@ use crate::config::Secret;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::LeasedWebhook;
-use crate::webhooks::{Destination, Webhook};
+use crate::webhooks::{Destination, UnreadableWebhook, Webhook};
 
 impl PostgresStore {
     pub(in crate::store) async fn list_webhooks(
         &self,
         environment: &Environment,
-    ) -> Result<Vec<Webhook>, Error> {
+    ) -> Result<Vec<Result<Webhook, UnreadableWebhook>>, Error> {
         let statement = "
             select id, webhook::text as webhook from pennon_webhooks
             where environment = $1 order by created_at desc, id";
         let rows = self
             .rows(statement, &[(&environment.as_str(), Type::TEXT)])
             .await?;
-        Ok(rows.iter().filter_map(webhook_of).collect())
+        Ok(rows.iter().map(webhook_of).collect())
     }
 }
 
 impl Transaction {
-    pub(in crate::store) async fn webhooks(
+    pub(in crate::store) async fn count_webhooks(&mut self) -> Result<usize, Error> {
+        let statement = "select id from pennon_webhooks where environment = $1";
+        let parameters: [Parameter<'_>; 1] = [(&self.environment(), Type::TEXT)];
+        Ok(self.rows(statement, &parameters).await?.len())
+    }
+
+    pub(in crate::store) async fn webhook(
         &mut self,
-    ) -> Result<Vec<(String, Option<Webhook>)>, Error> {
+        id: &str,
+    ) -> Result<Option<Result<Webhook, UnreadableWebhook>>, Error> {
         let statement = "
             select id, webhook::text as webhook from pennon_webhooks
-            where environment = $1 order by id for update";
-        let rows = self
-            .rows(statement, &[(&self.environment(), Type::TEXT)])
-            .await?;
-        let webhooks = rows.iter().map(|row| (row.get("id"), webhook_of(row)));
-        Ok(webhooks.collect())
+            where id = $1 and environment = $2 for update";
+        let parameters: [Parameter<'_>; 2] = [(&id, Type::TEXT), (&self.environment(), Type::TEXT)];
+        let rows = self.rows(statement, &parameters).await?;
+        Ok(rows.first().map(webhook_of))
     }
 
     pub(in crate::store) async fn insert_webhook(
@@ -112,7 +117,7 @@ impl Transaction {
             };
             // An unreadable webhook is logged and stays leased, so the statement finds another one.
             let environment = Environment::parse(row.get("environment"));
-            if let (Ok(environment), Some(webhook), Some(destination)) =
+            if let (Ok(environment), Ok(webhook), Some(destination)) =
                 (environment, webhook_of(row), destination_of(row))
             {
                 return Ok(Some(LeasedWebhook {
@@ -140,13 +145,12 @@ fn text_of(webhook: &Webhook) -> Result<String, Error> {
 }
 
 /// A stored webhook. An unreadable one is logged, and does not affect the others.
-fn webhook_of(row: &Row) -> Option<Webhook> {
-    let id: &str = row.get("id");
-    serde_json::from_str(row.get("webhook"))
-        .inspect_err(|why| {
-            error!(domain = "config", webhook = id, error = %why, "a stored webhook is unreadable");
-        })
-        .ok()
+fn webhook_of(row: &Row) -> Result<Webhook, UnreadableWebhook> {
+    serde_json::from_str(row.get("webhook")).map_err(|why| {
+        let id: String = row.get("id");
+        error!(domain = "config", webhook = id, error = %why, "a stored webhook is unreadable");
+        UnreadableWebhook { id }
+    })
 }
 
 /// The destination of a webhook. Only SQL can remove it.
