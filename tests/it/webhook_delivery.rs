@@ -10,6 +10,7 @@ use pennon_tests::local::{ADMIN_TOKEN, Local};
 use pennon_tests::receiver::{Behaviour, Received, Receiver};
 use pennon_tests::stack::Stack;
 use pennon_tests::webhook_function::WebhookFunction;
+use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -440,6 +441,40 @@ async fn a_locked_environment_does_not_make_the_webhooks_of_others_receive_event
     for id in ["a", "b"] {
         assert_eq!(setup.waiting(id).await, 0, "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_run_waits_once_for_a_database_that_fails_after_its_requests() {
+    let setup = Setup::start().await;
+    setup
+        .sql("insert into feature_flags (flag_key, environment) values ('checkout', 'staging')")
+        .await;
+    let receiver = Receiver::start().await;
+    receiver.behave(Behaviour::Silence);
+    for environment in ["production", "staging"] {
+        let url = receiver.url();
+        setup
+            .webhook_in(environment, environment, &url, Format::Json)
+            .await;
+        let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
+        let event = event.query(&format!("environment={environment}"));
+        let changed = setup.update.call(&event).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+    }
+    let mut environment = setup.lambda.environment().to_vec();
+    environment.push(("DATABASE_TIMEOUT_MS", "1000"));
+    let reconcile = setup.stack.function_with("reconcile", &environment).await;
+    let event = Event::load("reconcile");
+    let run = reconcile.invoke(event.value());
+    let outage = async {
+        eventually("the requests", async || receiver.received().len() == 2).await;
+        setup.stack.database_wire.set(Mode::Refuse).await;
+    };
+    let (failed, ()) = tokio::join!(run, outage);
+    failed.expect_err("the responses cannot be recorded");
+    let log = reconcile.log();
+    let waits = log.matches("the request waits for a connection").count();
+    assert_eq!(waits, 1, "{log}");
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ const SCHEDULE_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause between comparisons of the cache with the store: shorter than in production, so that users see changes by SQL
 /// soon.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
+/// Schedules, ramps and comparisons each take no longer than this in one run, apart from the last item.
+const RUN_LIMIT: Duration = Duration::from_secs(15);
 /// Pause between writes of evaluation counts: all requests of a second share one write.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -270,8 +272,10 @@ async fn run_schedules(app: Arc<App>) {
 /// `flags.json` is invalid, and the others would fail for the same reason.
 async fn run_due(app: &App) -> Result<(), Error> {
     let budget = app.config.cache.request_budget;
-    app.service.run_schedules(budget).await?;
-    app.service.run_ramps(app.alarms(), budget).await?;
+    app.service.run_schedules(budget, RUN_LIMIT).await?;
+    app.service
+        .run_ramps(app.alarms(), budget, RUN_LIMIT)
+        .await?;
     app.service.publish(app.bus(), SCHEDULE_INTERVAL).await?;
     Ok(())
 }
@@ -282,7 +286,7 @@ async fn reconcile(app: Arc<App>) {
     let budget = app.config.cache.request_budget;
     loop {
         tokio::time::sleep(RECONCILE_INTERVAL).await;
-        if let Some(error) = failure.if_new(app.service.reconcile(budget).await) {
+        if let Some(error) = failure.if_new(app.service.reconcile(budget, RUN_LIMIT).await) {
             tracing::warn!("{error}; the cache is not compared");
         }
     }

@@ -1,6 +1,6 @@
 //! Sending change events from the outbox to webhooks.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::webhooks::{find_webhook, state_of};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::random_bytes;
-use crate::store::{Action, LeasedWebhook};
+use crate::store::{Action, LeasedWebhook, Transaction};
 use crate::webhooks::{Failure, Message, Transport, UnreadableWebhook};
 
 /// The actor of audit entries about webhooks that were disabled.
@@ -27,6 +27,9 @@ const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
 /// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way. Shorter
 /// than the interval of `reconcile`: if `send-webhooks` cannot be invoked, every run must find that out and fail.
 const LEASE: Duration = Duration::from_secs(30);
+/// No outcome is recorded later than this after the beginning of its round, whose requests take up to 14 seconds: each
+/// locked environment takes the time limit of a statement, and `reconcile` would be stopped.
+const MAX_ROUND: Duration = Duration::from_secs(18);
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,8 +43,8 @@ pub struct WebhooksRun {
 }
 
 impl FlagService {
-    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`. The requests
-    /// of a round take up to 14 seconds, and the transactions before and after them more.
+    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`. A round takes up
+    /// to 18 seconds, and the transaction around its last outcome more.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if `send-webhooks` cannot be invoked, or the store does not answer, also if only the
@@ -55,24 +58,33 @@ impl FlagService {
         let started = Instant::now();
         let mut run = WebhooksRun::default();
         while started.elapsed() < within {
+            let round_began = Instant::now();
             let round = self.lease_webhooks().await?;
             if round.is_empty() {
                 break;
             }
             let (leased, messages): (Vec<_>, Vec<_>) = round.into_iter().unzip();
             let outcomes = transport.send(messages).await.map_err(Error::Unavailable)?;
-            let mut failures = BTreeMap::new();
+            let mut locked = HashSet::new();
+            let mut failure = None;
             for (sent, outcome) in leased.iter().zip(outcomes) {
                 let environment = &sent.leased.environment;
                 // Someone may hold the lock of the environment: its other outcomes would wait for it as long.
-                if failures.contains_key(environment) {
+                if locked.contains(environment) {
                     continue;
                 }
-                if let Err(error) = self.record_outcome(sent, outcome, &mut run).await {
-                    failures.insert(environment, error);
+                if round_began.elapsed() > MAX_ROUND {
+                    let late = "no time was left to record all responses of webhooks";
+                    return Err(Error::Unavailable(late.to_owned()));
+                }
+                // If no transaction begins, the store does not answer, and would not for the others either.
+                let transaction = self.begin(environment, ACTOR).await?;
+                if let Err(error) = record_outcome(transaction, sent, outcome, &mut run).await {
+                    locked.insert(environment);
+                    failure.get_or_insert(error);
                 }
             }
-            if let Some((_, error)) = failures.pop_first() {
+            if let Some(error) = failure {
                 return Err(error);
             }
         }
@@ -125,60 +137,59 @@ impl FlagService {
         }
         Ok(round)
     }
+}
 
-    /// Removes delivered events, or plans the next attempt.
-    async fn record_outcome(
-        &self,
-        sent: &Sent,
-        outcome: Result<(), Failure>,
-        run: &mut WebhooksRun,
-    ) -> Result<(), Error> {
-        let Sent { leased, positions } = sent;
-        let id = &leased.webhook.id;
-        let mut transaction = self.begin(&leased.environment, ACTOR).await?;
-        let mut webhook = match find_webhook(&mut transaction, id).await {
-            Ok(Ok(webhook)) => webhook,
-            // Meanwhile it was deleted, and its events with it, or it became unreadable.
-            Ok(Err(UnreadableWebhook { .. })) | Err(Error::NotFound(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let before = state_of(&webhook);
-        let now = SystemTime::now();
-        match outcome {
-            Ok(()) => {
-                run.delivered += positions.len();
-                webhook.succeed(now);
-                transaction.remove_events(id, positions).await?;
-            }
-            Err(failure) => {
-                run.failed += 1;
-                let mut jitter = [0];
-                random_bytes(&mut jitter)?;
-                webhook.fail(&failure, now, jitter[0]);
-                tracing::warn!(
-                    domain = "config",
-                    environment = leased.environment.as_str(),
-                    webhook = id,
-                    origin = webhook.origin,
-                    error = failure.reason,
-                    disabled = webhook.disabled.is_some(),
-                    "a webhook did not accept change events"
-                );
-            }
+/// Removes delivered events, or plans the next attempt.
+async fn record_outcome(
+    mut transaction: Transaction,
+    sent: &Sent,
+    outcome: Result<(), Failure>,
+    run: &mut WebhooksRun,
+) -> Result<(), Error> {
+    let Sent { leased, positions } = sent;
+    let id = &leased.webhook.id;
+    let mut webhook = match find_webhook(&mut transaction, id).await {
+        Ok(Ok(webhook)) => webhook,
+        // Meanwhile it was deleted, and its events with it, or it became unreadable.
+        Ok(Err(UnreadableWebhook { .. })) | Err(Error::NotFound(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let before = state_of(&webhook);
+    let now = SystemTime::now();
+    match outcome {
+        Ok(()) => {
+            run.delivered += positions.len();
+            webhook.succeed(now);
+            transaction.remove_events(id, positions).await?;
         }
-        // Without the lease, an admin has enabled the webhook or another run sends to it: this outcome is out of date.
-        let is_current = transaction
-            .write_webhook(&webhook, Some(leased.until))
-            .await?;
-        if is_current && webhook.disabled.is_some() {
-            run.disabled += 1;
-            let after = Some(state_of(&webhook));
-            transaction
-                .add_audit_entry(None, Action::DisableWebhook, Some(before), after)
-                .await?;
+        Err(failure) => {
+            run.failed += 1;
+            let mut jitter = [0];
+            random_bytes(&mut jitter)?;
+            webhook.fail(&failure, now, jitter[0]);
+            tracing::warn!(
+                domain = "config",
+                environment = leased.environment.as_str(),
+                webhook = id,
+                origin = webhook.origin,
+                error = failure.reason,
+                disabled = webhook.disabled.is_some(),
+                "a webhook did not accept change events"
+            );
         }
-        transaction.commit().await
     }
+    // Without the lease, an admin has enabled the webhook or another run sends to it: this outcome is out of date.
+    let is_current = transaction
+        .write_webhook(&webhook, Some(leased.until))
+        .await?;
+    if is_current && webhook.disabled.is_some() {
+        run.disabled += 1;
+        let after = Some(state_of(&webhook));
+        transaction
+            .add_audit_entry(None, Action::DisableWebhook, Some(before), after)
+            .await?;
+    }
+    transaction.commit().await
 }
 
 /// A request of this run.

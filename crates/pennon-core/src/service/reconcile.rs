@@ -14,8 +14,6 @@ use crate::store::{SnapshotUpdate, Waiting};
 
 /// The actor of transactions, which change nothing.
 const ACTOR: &str = "reconcile";
-/// A run compares no further environment after this time, because `reconcile` is stopped after 50 s.
-const MAX_RUN: Duration = Duration::from_secs(15);
 
 /// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,12 +45,12 @@ enum Compared {
 
 impl FlagService {
     /// Compares revision and content of all cache entries with the store, removes entries that differ and fills
-    /// missing ones.
+    /// missing ones. Begins no comparison after `within`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store does not answer, or the first error of an environment, after the others were
+    /// [`Error::Unavailable`] if the store does not answer; or the first error of an environment, after the others were
     /// compared.
-    pub async fn reconcile(&self, budget: Duration) -> Result<Reconciled, Error> {
+    pub async fn reconcile(&self, budget: Duration, within: Duration) -> Result<Reconciled, Error> {
         let mut done = Reconciled::default();
         let Some(cache) = &self.cache else {
             return Ok(done);
@@ -63,9 +61,9 @@ impl FlagService {
         // In another order in each run, so that a run without enough time never leaves the same ones.
         let order = RandomState::new();
         environments.sort_by_cached_key(|(environment, _)| order.hash_one(environment));
-        let mut failure = None;
+        let mut failures = BTreeMap::new();
         for (environment, current) in environments {
-            if started.elapsed() > MAX_RUN {
+            if started.elapsed() > within {
                 done.left += 1;
                 continue;
             }
@@ -79,7 +77,6 @@ impl FlagService {
                 error = %error,
                 "an environment could not be compared with the cache"
             );
-            failure.get_or_insert(error);
             // The flags of one environment may be too many for the time limit, which opens the breaker. If the store
             // works, a transaction closes it; otherwise the other environments cannot be read either.
             match self.begin(&environment, ACTOR).await {

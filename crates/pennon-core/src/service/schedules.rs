@@ -21,9 +21,6 @@ use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transact
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
 const MAX_PER_RUN: u32 = 100;
-/// A run applies no further change after this time: if someone else's transaction locks flags, each of their schedules
-/// waits for the time limit of a statement, and `reconcile` has other work to do in its 50 s.
-const MAX_RUN: Duration = Duration::from_secs(10);
 /// A schedule that is later than this is abandoned: after days, the change would surprise the editor who scheduled it.
 /// This also covers the schedules of an existing service, which never applied any.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
@@ -112,11 +109,16 @@ impl FlagService {
         Ok(after)
     }
 
-    /// Applies due schedules. Concurrent runs apply different ones.
+    /// Applies due schedules, none after `within`: if someone else's transaction locks flags, each of their schedules
+    /// waits for the time limit of a statement. Concurrent runs apply different ones.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the due schedules cannot be read.
-    pub async fn run_schedules(&self, budget: Duration) -> Result<SchedulesRun, Error> {
+    pub async fn run_schedules(
+        &self,
+        budget: Duration,
+        within: Duration,
+    ) -> Result<SchedulesRun, Error> {
         let mut run = SchedulesRun::default();
         let started = Instant::now();
         let due_schedules = self.store.due_schedules(MAX_PER_RUN).await?;
@@ -127,7 +129,7 @@ impl FlagService {
                 run.postponed += 1;
                 continue;
             }
-            if started.elapsed() > MAX_RUN {
+            if started.elapsed() > within {
                 run.left += 1;
                 continue;
             }

@@ -16,9 +16,6 @@ use crate::store::{Action, Transaction};
 
 /// Limit on the ramps of one run. A run checks those first whose last check is oldest.
 const MAX_PER_RUN: u32 = 500;
-/// A run checks no further ramp after this time, because `reconcile` is stopped after 50 s. The next run begins with
-/// the ramps that are left.
-const MAX_RUN: Duration = Duration::from_secs(25);
 /// The time of a check without effect is written this often. The local server checks every two seconds, and
 /// would otherwise write its file as often.
 const WRITE_INTERVAL: Duration = Duration::from_secs(30);
@@ -50,11 +47,17 @@ pub struct AlarmEvent<'a> {
 }
 
 impl FlagService {
-    /// Checks the ramps that are baking or holding, at most 500. Concurrent runs never change the same ramp.
+    /// Checks the ramps that are baking or holding, at most 500, and none after `within`. Concurrent runs never change
+    /// the same ramp.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not list the ramps.
-    pub async fn run_ramps(&self, alarms: &Alarms, budget: Duration) -> Result<RampsRun, Error> {
+    pub async fn run_ramps(
+        &self,
+        alarms: &Alarms,
+        budget: Duration,
+        within: Duration,
+    ) -> Result<RampsRun, Error> {
         let mut run = RampsRun::default();
         let started = Instant::now();
         let ramps = self.store.watched_ramps(MAX_PER_RUN).await?;
@@ -91,7 +94,7 @@ impl FlagService {
         };
         let (urgent, others): (Vec<_>, Vec<_>) = ramps.iter().partition(is_in_alarm);
         for watched in urgent.into_iter().chain(others) {
-            if started.elapsed() > MAX_RUN {
+            if started.elapsed() > within {
                 run.left += 1;
                 continue;
             }
