@@ -287,7 +287,7 @@ async fn reconcile(app: Arc<App>) {
     loop {
         tokio::time::sleep(RECONCILE_INTERVAL).await;
         if let Some(error) = failure.if_new(app.service.reconcile(budget, RUN_LIMIT).await) {
-            tracing::warn!("{error}; the cache is not compared");
+            tracing::warn!("{error}; not all environments were compared with the cache");
         }
     }
 }

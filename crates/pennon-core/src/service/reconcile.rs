@@ -1,5 +1,6 @@
 //! Compares the cache with the store and repairs it, independently of requests.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -48,8 +49,8 @@ impl FlagService {
     /// missing ones. Begins no comparison after `within`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store does not answer; or the first error of an environment, after the others were
-    /// compared.
+    /// [`Error::Unavailable`] if the store does not answer; the error of an environment, after the others were compared:
+    /// of several, that of the first by name.
     pub async fn reconcile(&self, budget: Duration, within: Duration) -> Result<Reconciled, Error> {
         let mut done = Reconciled::default();
         let Some(cache) = &self.cache else {
@@ -79,7 +80,9 @@ impl FlagService {
             );
             // The flags of one environment may be too many for the time limit, which opens the breaker. If the store
             // works, a transaction closes it; otherwise the other environments cannot be read either.
-            match self.begin(&environment, ACTOR).await {
+            let begun = self.begin(&environment, ACTOR).await;
+            failures.insert(environment, error);
+            match begun {
                 Ok(transaction) => transaction.rollback().await,
                 Err(_) => break,
             }
@@ -92,7 +95,10 @@ impl FlagService {
                 "no time was left to compare all environments with the cache"
             );
         }
-        failure.map_or(Ok(done), Err)
+        // Not the first that was compared: in their changing order, the local server would log each of them as a new one.
+        failures
+            .pop_first()
+            .map_or(Ok(done), |(_, error)| Err(error))
     }
 
     async fn reconcile_environment(
