@@ -86,14 +86,9 @@ impl FlagService {
                 "alarms that guard ramps invoke no function; ramps notice them once a minute"
             );
         }
-        // A rollback must not wait until all other ramps have been checked.
-        let is_in_alarm = |watched: &&WatchedRamp| {
-            let states = guard_states(&watched.ramp, &[], &source);
-            let mut states = states.iter();
-            states.any(|state| matches!(state, GuardState::Alarm { .. }))
-        };
-        let (urgent, others): (Vec<_>, Vec<_>) = ramps.iter().partition(is_in_alarm);
-        for watched in urgent.into_iter().chain(others) {
+        let mut in_order: Vec<&WatchedRamp> = ramps.iter().collect();
+        in_order.sort_by_cached_key(|watched| place(&guard_states(&watched.ramp, &[], &source)));
+        for watched in in_order {
             if started.elapsed() > within {
                 run.left += 1;
                 continue;
@@ -226,6 +221,21 @@ impl FlagService {
         self.store
             .evaluation_counter(environment, key, started)
             .await
+    }
+}
+
+/// The place of a ramp in a run; ramps with the same place keep their order.
+fn place(guards: &[GuardState]) -> u8 {
+    let is_in_alarm = |state: &GuardState| matches!(state, GuardState::Alarm { .. });
+    if guards.iter().any(is_in_alarm) {
+        // A rollback must not wait until all other ramps have been checked.
+        0
+    } else if !guards.contains(&GuardState::Unknown) {
+        1
+    } else {
+        // It can only hold. Its last check stays the oldest, so in an outage of CloudWatch it would be checked first in
+        // every run, which would then have no time for ramps without guards.
+        2
     }
 }
 
@@ -381,4 +391,24 @@ fn report_failure(watched: &WatchedRamp, why: &Error) {
         error = %why,
         "a ramp could not be checked"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_handled_first_and_unknown_guards_last() {
+        let alarm = GuardState::Alarm {
+            window: Duration::from_secs(300),
+            shared: false,
+        };
+        let unknown = GuardState::Unknown;
+        assert_eq!(place(&[unknown.clone(), alarm]), 0);
+        for known in [GuardState::Ok, GuardState::Missing("has no data")] {
+            assert_eq!(place(std::slice::from_ref(&known)), 1);
+            assert_eq!(place(&[known, unknown.clone()]), 2);
+        }
+        assert_eq!(place(&[]), 1);
+    }
 }
