@@ -620,7 +620,7 @@ async fn a_bake_during_which_cloudwatch_never_answered_does_not_count() {
     deployment.start_ramp("checkout", &body).await;
     deployment.alarms.wire.set(Mode::Refuse).await;
     // Runs a minute apart, the last ones after the end of the bake.
-    for seconds in [-100, -100, -4_000] {
+    for seconds in [-100, -100, -3_500] {
         move_time(&deployment.stack, "checkedAt", seconds.max(-100)).await;
         move_time(&deployment.stack, "dueAt", seconds).await;
         deployment.run().await;

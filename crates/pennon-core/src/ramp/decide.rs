@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
-/// `reconcile` checks a ramp every minute. A step that was not watched for longer than this, because `reconcile` did
-/// not run or CloudWatch did not answer, bakes again. Otherwise, after an outage, a bake without checks would count, and
+/// `reconcile` checks a ramp every minute. A bake that was not watched for longer than this, because `reconcile` did
+/// not run or CloudWatch did not answer, begins again. Otherwise, after an outage, a bake without checks would count, and
 /// several steps would begin one right after the other.
 pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
@@ -115,8 +115,10 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
 fn untrusted_bake(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
     let bake = ramp.current_step()?.bake();
+    // The bake was watched until its end; only evaluations or an approval are missing.
+    let was_over = ramp.due_at.is_some_and(|due| due <= checked);
     match now.duration_since(checked) {
-        Ok(since) if since > MAX_CHECK_GAP => Some(format!(
+        Ok(since) if since > MAX_CHECK_GAP && !was_over => Some(format!(
             "the step was not watched for {} s, and bakes again",
             since.as_secs()
         )),
@@ -311,6 +313,17 @@ mod tests {
     fn a_step_ends_when_it_is_due_and_was_watched() {
         assert_eq!(decided(&checked(540), at(599), &OK), Decision::Bake);
         assert_eq!(decided(&checked(540), at(600), &OK), Decision::Advance);
+    }
+
+    #[test]
+    fn a_step_that_waits_after_its_bake_does_not_bake_again() {
+        let mut ramp = checked(600);
+        ramp.plan.steps[1].approval = true;
+        let waits = Decision::Hold("the next step needs an approval".to_owned());
+        assert_eq!(decided(&ramp, at(600 + 3_600), &OK), waits);
+        ramp.checked_at = Some(at(599));
+        let decision = decided(&ramp, at(600 + 3_600), &OK);
+        assert!(matches!(decision, Decision::BakeAgain(_)), "{decision:?}");
     }
 
     #[test]
