@@ -199,7 +199,7 @@ impl Journal {
                 error,
                 "the state file was not compacted; this is tried again later"
             );
-            self.superseded -= RETRY_AFTER;
+            self.superseded = MAX_SUPERSEDED - RETRY_AFTER;
         }
     }
 
@@ -546,13 +546,15 @@ mod tests {
         let files = Files::find(&long).expect("a path");
         std::fs::rename(short.state(), files.state()).expect("renamed");
         let (mut journal, state, mut history) = Journal::open(&files).expect("opens");
-        journal.superseded = MAX_SUPERSEDED;
+        // As after a large import.
+        journal.superseded = 3 * MAX_SUPERSEDED;
         for id in 1..=2 {
             journal
                 .append_unsynced(audit(id), &state, &mut history)
                 .expect("stores");
         }
-        assert_eq!(journal.superseded, MAX_SUPERSEDED + 2 - RETRY_AFTER);
+        // The second append has not tried again.
+        assert_eq!(journal.superseded, MAX_SUPERSEDED - RETRY_AFTER + 1);
         assert_eq!(found(&files), [1, 2]);
         remove(&files);
     }
