@@ -368,11 +368,17 @@ impl Files {
     }
 
     /// Makes a rename durable, so that a power failure does not restore the replaced file.
+    /// Does nothing if that is impossible: some file systems cannot sync folders, and a folder that the process may not
+    /// list cannot be opened.
     pub(super) fn sync_folder(&self) -> io::Result<()> {
-        match File::open(folder_of(&self.flags))?.sync_all() {
-            // The file system cannot sync folders.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            synced => synced,
+        let synced = File::open(folder_of(&self.flags)).and_then(|folder| folder.sync_all());
+        let code = synced.as_ref().err().and_then(Errno::from_io_error);
+        match code {
+            // NOTSUP and NOSYS: such as network shares on macOS.
+            Some(Errno::ACCESS | Errno::INVAL | Errno::BADF | Errno::NOTSUP | Errno::NOSYS) => {
+                Ok(())
+            }
+            Some(_) | None => synced,
         }
     }
 }
@@ -522,5 +528,18 @@ mod tests {
         let files = Files::find(Path::new("/proc/flags.json")).expect("a path");
         assert!(File::open("/proc").and_then(|it| it.sync_all()).is_err());
         files.sync_folder().expect("as durable as possible");
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_listed_does_not_make_writes_fail() {
+        use super::*;
+
+        let folder = std::env::temp_dir().join(format!("pennon-folder-{}", unique_id()));
+        std::fs::create_dir(&folder).expect("a folder");
+        let files = Files::find(&folder.join("flags.json")).expect("a path");
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o300)).expect("protects");
+        files.create("{}").expect("as durable as possible");
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).expect("unprotects");
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }
