@@ -236,7 +236,7 @@ async fn the_local_server_creates_keys_and_keeps_them_in_its_file() {
         let file = std::fs::read_to_string(local.folder().join(name)).expect("a file");
         assert!(!file.contains(&key), "{name}");
     }
-    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let id = made.json()["id"].as_str().expect("an id").to_uppercase();
     let gone = local
         .admin("DELETE", &format!("/api/admin/keys/{id}"), "")
         .await;

@@ -84,13 +84,14 @@ async fn revoke(
     actor: &Actor,
     environment: &Environment,
 ) -> Result<Response, Error> {
-    let id = request.parameter("keyId");
-    if !may_be_an_id(id) {
+    // Some programs write UUIDs in capitals.
+    let id = request.parameter("keyId").to_ascii_lowercase();
+    if !may_be_an_id(&id) {
         return Err(Error::NotFound("Key".to_owned()));
     }
     let changed = app
         .service
-        .revoke_key(environment, id, actor, request.context())
+        .revoke_key(environment, &id, actor, request.context())
         .await?;
     Ok(http::with_invalidation(
         http::no_content(),

@@ -11,14 +11,15 @@ use super::view;
 pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
-    let id = request.parameter("id");
+    // Some programs write UUIDs in capitals.
+    let id = request.parameter("id").to_ascii_lowercase();
     if id.contains('\0') {
         let error = "Must not contain a NUL character";
         return Err(Error::invalid_field("id", error));
     }
     let cancelled = app
         .service
-        .cancel_schedule(&environment, &key, id, actor)
+        .cancel_schedule(&environment, &key, &id, actor)
         .await?;
     Ok(http::json(StatusCode::OK, &view::schedule(&cancelled)))
 }

@@ -91,7 +91,7 @@ impl Transaction {
         // Compared as text, so that an invalid UUID matches no row. A cast of it would fail the query.
         let statement = format!(
             "update pennon_api_keys set revoked_at = now(), revoked_by = $3
-             where environment = $1 and id::text = lower($2) and revoked_at is null
+             where environment = $1 and id::text = $2 and revoked_at is null
              returning {COLUMNS}"
         );
         let parameters: [Parameter<'_>; 3] = [

@@ -156,7 +156,7 @@ impl Transaction {
         let statement = format!(
             "select {COLUMNS} from feature_flag_schedules as schedule
              join feature_flags as flag on flag.id = schedule.flag_id
-             where flag.flag_key = $1 and flag.environment = $2 and schedule.id::text = lower($3)
+             where flag.flag_key = $1 and flag.environment = $2 and schedule.id::text = $3
              {lock}"
         );
         let parameters: [Parameter<'_>; 3] = [
