@@ -73,7 +73,7 @@ pub(super) fn answer(
         (flag.before, flag.after) = (None, None);
     }
     if let Some(settings) = settings {
-        (settings.before, settings.after) = (Value::Null, Value::Null);
+        (settings.before, settings.after) = (None, None);
     }
     let mut omitted = 0;
     loop {

@@ -69,15 +69,15 @@ pub struct FlagDifference {
     pub after: Option<Box<RawValue>>,
 }
 
-/// Settings before and after. A response that would be too large omits both, as null.
+/// Settings before and after. A response that would be too large omits both.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SettingsDifference {
     /// The current settings.
-    #[serde(skip_serializing_if = "Value::is_null")]
-    pub before: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
     /// The new settings.
-    #[serde(skip_serializing_if = "Value::is_null")]
-    pub after: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
 }
 
 /// A file to import, and the mode.
@@ -151,7 +151,7 @@ impl FlagService {
             transaction.write_settings(&file.settings).await?;
             let (before, after) = (before.clone(), after.clone());
             transaction
-                .add_audit_entry(None, Action::ChangeSettings, Some(before), Some(after))
+                .add_audit_entry(None, Action::ChangeSettings, before, after)
                 .await?;
         }
         self.finish(transaction, environment, difference, context)
@@ -360,8 +360,8 @@ fn difference(
     }
     if *settings != file.settings {
         difference.settings = Some(SettingsDifference {
-            before: to_json(settings)?,
-            after: to_json(&file.settings)?,
+            before: Some(to_json(settings)?),
+            after: Some(to_json(&file.settings)?),
         });
     }
     Ok(difference)

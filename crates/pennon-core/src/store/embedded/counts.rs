@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use pennon_eval::FlagKey;
 
+use super::EmbeddedStore;
 use super::state::Record;
-use super::{EmbeddedStore, Inner};
 use crate::counts::{Counts, day};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -25,25 +25,16 @@ impl EmbeddedStore {
     ) -> Result<CountedBatch, Error> {
         // `flags.json` may be invalid meanwhile: the caller's counts are only in memory.
         let mut inner = self.lock_last_valid();
-        let Inner {
-            journal,
-            data,
-            history,
-            counted,
-            ..
-        } = &mut *inner;
-        let is_new = counted.iter().all(|known| known != batch);
+        let is_new = inner.counted.iter().all(|known| known != batch);
         if is_new {
             let record = Record::Counts {
                 counts: counts.clone(),
                 until,
             };
-            journal
-                .append_unsynced(record, &data.state, history)
-                .map_err(Error::StoreFile)?;
-            counted.push_back(batch.to_owned());
-            if counted.len() > MAX_COUNTED {
-                counted.pop_front();
+            inner.append_unsynced(record)?;
+            inner.counted.push_back(batch.to_owned());
+            if inner.counted.len() > MAX_COUNTED {
+                inner.counted.pop_front();
             }
         }
         Ok(CountedBatch { is_new, lost: 0 })

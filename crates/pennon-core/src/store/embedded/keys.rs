@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::state::Record;
-use super::{EmbeddedStore, Inner, Transaction};
+use super::{EmbeddedStore, Transaction};
 use crate::counts::day;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -37,15 +37,7 @@ impl EmbeddedStore {
         };
         // `flags.json` may be invalid meanwhile: the caller's uses are only in memory.
         let mut inner = self.lock_last_valid();
-        let Inner {
-            journal,
-            data,
-            history,
-            ..
-        } = &mut *inner;
-        journal
-            .append_unsynced(record, &data.state, history)
-            .map_err(Error::StoreFile)
+        inner.append_unsynced(record)
     }
 }
 

@@ -517,6 +517,13 @@ impl Inner {
         Ok(())
     }
 
+    /// Appends a record that affects neither flags nor their details, without waiting for the disk.
+    fn append_unsynced(&mut self, record: Record) -> Result<(), Error> {
+        self.journal
+            .append_unsynced(record, &self.data.state, &mut self.history)
+            .map_err(Error::StoreFile)
+    }
+
     fn revision_of(&self, environment: &str) -> Revision {
         let revision = self.revisions.get(environment);
         revision.copied().unwrap_or(Revision::NONE)
