@@ -1069,7 +1069,7 @@ export interface components {
             result?: unknown;
             error?: string;
             fractional?: {
-                /** @description From 0 to total - 1; null without a bucketing value, such as a targeting key */
+                /** @description From 0 to total - 1; null without a valid bucketing value, such as a targeting key */
                 bucket: number | null;
                 /** @description The sum of all weights */
                 total: number;

@@ -1,7 +1,7 @@
 //! The steps that decided an evaluation, for people who ask why a caller gets a value.
 //!
 //! Evaluations of callers record nothing: [`explain`](crate::explain) compiles a flag in a way that names the place
-//! of each operation, and evaluates it with the code of every other evaluation.
+//! of each operation, and evaluates it with the same code as all other evaluations.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const MAX_OPERATIONS: usize = 500;
 /// Limit on the bytes of all recorded values together, so that every trace fits into a response.
 const MAX_BYTES: usize = 200_000;
 /// Limit on the recorded operands of one operation.
-const MAX_OPERANDS: usize = 50;
+pub(crate) const MAX_OPERANDS: usize = 50;
 /// Longer texts are cut, in characters.
 pub(crate) const SHOWN_CHARACTERS: usize = 100;
 /// Replaces the rest of a text or a value that is cut.
@@ -38,7 +38,8 @@ pub(crate) fn cut(text: &str) -> String {
     rename_all_fields = "camelCase"
 )]
 pub enum Step {
-    /// Whether the flag is enabled. A disabled flag is off for all callers.
+    /// Whether the flag is enabled. A disabled simple flag is off for all callers; a disabled flag with variants has no
+    /// value.
     Enabled {
         /// The switch.
         result: bool,
@@ -112,7 +113,7 @@ pub struct OperationStep {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How `fractional` chose; absent for other operators.
+    /// How `fractional` chose; absent for other operators and for invalid weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fractional: Option<FractionalStep>,
 }
@@ -121,7 +122,7 @@ pub struct OperationStep {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Operand {
-    /// Its value: a constant as written, or the result of an operation.
+    /// Its value: a constant, the result of an operation, or a bucket of `fractional` as it is written.
     Value(Value),
     /// It has no value: it was not evaluated, because the result does not depend on it, or it failed, and its own step
     /// has the error. Always true.
@@ -132,7 +133,7 @@ pub enum Operand {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FractionalStep {
-    /// From 0 to `total` - 1; null without a bucketing value, such as for a caller without a targeting key.
+    /// From 0 to `total` - 1; null without a valid bucketing value, such as for a caller without a targeting key.
     pub bucket: Option<u64>,
     /// The sum of all weights.
     pub total: u64,
@@ -149,22 +150,25 @@ pub struct VariantLimit {
     pub limit: u64,
 }
 
-/// Where an operation is written, and what its operands are.
+/// An operation, a reference to an evaluator, or a list that is not constant.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
+    /// The evaluator in which it is written.
     pub(crate) evaluator: Option<Arc<str>>,
     pub(crate) pointer: String,
-    pub(crate) operator: String,
-    pub(crate) arguments: Vec<Argument>,
+    /// `None` for a `var`, a reference or a list: they have no step, and their values are shown as operands only.
+    pub(crate) operator: Option<String>,
+    /// The operands that are shown.
+    pub(crate) arguments: Arc<[Argument]>,
 }
 
 /// An operand in the text of the rule.
 #[derive(Debug, Clone)]
 pub(crate) enum Argument {
-    /// A value that is not an operation, and the bytes that it takes in a trace.
+    /// A value that is shown as it is written, and the bytes that it takes in a trace.
     Written(Value, usize),
-    /// An operation: its evaluator and pointer.
-    Operation(Option<Arc<str>>, String),
+    /// An [`Operation`] at this pointer, in the same text as the operation around it.
+    Operation(String),
 }
 
 /// The steps of one evaluation.
@@ -182,8 +186,10 @@ pub(crate) struct Trace {
 struct Frame {
     /// The place of its step, if it is recorded.
     step: Option<usize>,
-    /// The results of the operations in it.
-    results: Vec<(Option<Arc<str>>, String, Value)>,
+    /// Its operands, if it is recorded.
+    arguments: Arc<[Argument]>,
+    /// The results of the operands that were evaluated.
+    results: Vec<Option<Value>>,
 }
 
 impl Trace {
@@ -197,18 +203,20 @@ impl Trace {
         self.bytes <= MAX_BYTES
     }
 
-    /// Begins an operation. The values of `var` are shown as operands only.
+    /// Begins an operation.
     pub(crate) fn begin(&mut self, operation: &Operation) {
         let mut frame = Frame::default();
-        if operation.operator != "var" {
+        if let Some(operator) = &operation.operator {
             if self.operations < MAX_OPERATIONS {
                 self.operations += 1;
                 frame.step = Some(self.steps.len());
+                frame.arguments = Arc::clone(&operation.arguments);
+                frame.results = vec![None; operation.arguments.len()];
                 let depth = self.open.iter().filter(|frame| frame.step.is_some());
                 self.steps.push(Step::Operation(Box::new(OperationStep {
                     evaluator: operation.evaluator.as_deref().map(cut),
                     pointer: operation.pointer.clone(),
-                    operator: operation.operator.clone(),
+                    operator: operator.clone(),
                     depth: depth.count(),
                     operands: Vec::new(),
                     result: None,
@@ -228,7 +236,7 @@ impl Trace {
             return;
         };
         if let Some(step) = frame.step {
-            let operands = self.operands(operation, &frame);
+            let operands = self.operands(frame);
             if let Some(Step::Operation(step)) = self.steps.get_mut(step) {
                 step.operands = operands;
                 match &outcome {
@@ -242,20 +250,15 @@ impl Trace {
         }
     }
 
-    /// Records the result of an operation as an operand of the one around it.
+    /// Records the result of an operation, if it is an operand of the one around it. A list operator evaluates its body
+    /// once for each item; the last result remains.
     pub(crate) fn note(&mut self, operation: &Operation, value: Value) {
         if let Some(frame) = self.open.last_mut()
-            && frame.step.is_some()
+            && let Some(place) = frame.arguments.iter().position(|argument| {
+                matches!(argument, Argument::Operation(pointer) if *pointer == operation.pointer)
+            })
         {
-            let Operation {
-                evaluator, pointer, ..
-            } = operation;
-            // A list operator evaluates its body once for each item. Only the last result remains.
-            let results = &mut frame.results;
-            results.retain(|(of, at, _)| of != evaluator || at != pointer);
-            if results.len() < MAX_OPERANDS {
-                results.push((evaluator.clone(), pointer.clone(), value));
-            }
+            frame.results[place] = Some(value);
         }
     }
 
@@ -267,29 +270,20 @@ impl Trace {
         }
     }
 
-    fn operands(&mut self, operation: &Operation, frame: &Frame) -> Vec<Operand> {
+    fn operands(&mut self, frame: Frame) -> Vec<Operand> {
         /// Bytes of the JSON around a value.
         const AROUND: usize = 16;
         let mut operands = Vec::new();
-        for argument in operation.arguments.iter().take(MAX_OPERANDS) {
-            let bytes = match argument {
-                Argument::Written(_, bytes) => *bytes,
+        for (argument, result) in frame.arguments.iter().zip(frame.results) {
+            let (value, bytes) = match argument {
+                Argument::Written(value, bytes) => (Some(value.clone()), *bytes),
                 // Its result was counted when it was recorded.
-                Argument::Operation(..) => 0,
+                Argument::Operation(_) => (result, 0),
             };
             if !self.has_room_for(AROUND + bytes) {
                 break;
             }
-            operands.push(match argument {
-                Argument::Written(value, _) => Operand::Value(value.clone()),
-                Argument::Operation(evaluator, pointer) => {
-                    let mut results = frame.results.iter();
-                    let found = results.find(|(of, at, _)| of == evaluator && at == pointer);
-                    found.map_or(Operand::Skipped(true), |(_, _, value)| {
-                        Operand::Value(value.clone())
-                    })
-                }
-            });
+            operands.push(value.map_or(Operand::Skipped(true), Operand::Value));
         }
         operands
     }

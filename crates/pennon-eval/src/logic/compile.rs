@@ -154,7 +154,8 @@ impl<'e, 's> Compiler<'e, 's> {
             }
             Value::Array(items) => {
                 let items = self.items(items)?;
-                self.fold(Expression::List(items))
+                let list = self.fold(Expression::List(items));
+                self.traced(list, &self.path, None)
             }
             Value::Object(fields) => match (fields.len(), fields.iter().next()) {
                 (1, Some((operator, arguments))) => {
@@ -172,27 +173,33 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(expression)
     }
 
-    /// Marks an operation for a trace. The path ends with its operator.
+    /// Marks an expression for a trace. An operation has an operator and operands, a `var`, a reference or a list has
+    /// neither.
     fn traced(
         &self,
         expression: Expression,
-        operator: &str,
-        arguments: Vec<Argument>,
+        path: &[String],
+        operation: Option<(&str, Arc<[Argument]>)>,
     ) -> Expression {
-        if expression.constant().is_some() {
+        if !self.evaluators.is_traced || expression.constant().is_some() {
             return expression;
         }
-        let above = self.path.split_last().map_or(&[][..], |(_, above)| above);
+        let (operator, arguments) = operation.unzip();
         let operation = Operation {
             evaluator: self.evaluator.clone(),
-            pointer: pointer(above),
-            operator: operator.to_owned(),
-            arguments,
+            pointer: pointer(path),
+            operator: operator.map(str::to_owned),
+            arguments: arguments.unwrap_or_default(),
         };
         Expression::Traced(Box::new(Traced {
             expression,
             operation,
         }))
+    }
+
+    /// The steps to the current operation. The path ends with its operator.
+    fn above(&self) -> &[String] {
+        self.path.split_last().map_or(&[], |(_, above)| above)
     }
 
     /// An object that is data. Its values count against the limits.
@@ -242,7 +249,7 @@ impl<'e, 's> Compiler<'e, 's> {
         {
             return Ok(Expression::Constant(value.clone()));
         }
-        Ok(Expression::Evaluator(evaluator))
+        Ok(self.traced(Expression::Evaluator(evaluator), self.above(), None))
     }
 
     fn operation(&mut self, operator: &str, arguments: &Value) -> Result<Expression, CompileError> {
@@ -257,8 +264,11 @@ impl<'e, 's> Compiler<'e, 's> {
             | Value::String(_)
             | Value::Object(_) => vec![self.expression(arguments)?],
         };
-        let is_traced = self.evaluators.is_traced;
-        let operands = is_traced.then(|| traced::arguments(arguments, &compiled));
+        let has_step = self.evaluators.is_traced && operator != "var";
+        let step = has_step.then(|| {
+            let operands = traced::arguments(operator, arguments, &compiled);
+            (operator, operands)
+        });
         let mut arguments = compiled.into_iter();
         let expression = match operator {
             "var" => var(arguments),
@@ -340,10 +350,7 @@ impl<'e, 's> Compiler<'e, 's> {
             _ => return Err(self.error(format!("there is no operator '{operator}'"))),
         };
         let expression = self.fold(expression);
-        Ok(match operands {
-            Some(operands) => self.traced(expression, operator, operands),
-            None => expression,
-        })
+        Ok(self.traced(expression, self.above(), step))
     }
 
     /// Evaluates an operation whose operands are constant. One that fails is kept, and fails for the callers

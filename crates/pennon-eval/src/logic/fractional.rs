@@ -126,17 +126,16 @@ impl Fractional {
     ) -> Result<(Option<Murmur>, Option<Val<'a>>)> {
         let mut hash = Murmur::default();
         match (run.evaluate(by, scope)?, self.version) {
-            (Val::Null, _) => {
-                self.note_absence(run);
-                return Ok((None, None));
-            }
             (bucket @ Val::List(_), _) => return Ok((self.hash_caller(run, scope)?, Some(bucket))),
-            (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
             (Val::Text(text), FractionalVersion::V2) => {
                 run.fuel.charge_text(&text)?;
                 hash.write(text.as_bytes());
             }
-            (_, FractionalVersion::V2) => return Ok((None, None)),
+            (Val::Null, _) | (_, FractionalVersion::V2) => {
+                self.note_absence(run);
+                return Ok((None, None));
+            }
+            (value, FractionalVersion::V3) => cbor::value(&value, &mut hash, &mut run.fuel)?,
         }
         Ok((Some(hash), None))
     }
@@ -156,7 +155,7 @@ impl Fractional {
         Ok(Some(input.hashed_key.with_user(user)))
     }
 
-    /// Records that there is no bucketing value, for a trace.
+    /// Records that there is no valid bucketing value, for a trace.
     fn note_absence(&self, run: &mut Run<'_>) {
         if let Some(trace) = &mut run.trace {
             let (total, ends) = match &self.buckets {
@@ -233,7 +232,7 @@ impl Bucket {
                 }
                 Expression::Constant(shared.clone())
             }
-            Some(_) | None => argument,
+            Some(_) | None => argument.list_without_mark(),
         };
         let parts = if let Expression::List(parts) = argument {
             parts

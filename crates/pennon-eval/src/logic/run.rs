@@ -59,10 +59,7 @@ impl Run<'_> {
             }
             Expression::Traced(traced) => {
                 self.fuel.refund_step();
-                self.begin(traced);
-                let result = self.evaluate(&traced.expression, scope);
-                self.end(traced, result.as_ref().map_err(|error| *error));
-                result
+                self.evaluate_traced(traced, scope, Self::evaluate)
             }
             Expression::Var(path) => path.find(scope, &mut self.fuel),
             Expression::VarOr(path, default) => {
@@ -154,13 +151,8 @@ impl Run<'_> {
             }
             Expression::Traced(traced) => {
                 self.fuel.refund_step();
-                self.begin(traced);
-                let result = self.truth(&traced.expression, scope);
-                self.end(
-                    traced,
-                    result.map(Val::Bool).as_ref().map_err(|error| *error),
-                );
-                result
+                let value = self.evaluate_traced(traced, scope, Self::condition)?;
+                Ok(value.is_truthy())
             }
             Expression::Truth(one, wanted) => Ok(self.truth(one, scope)? == *wanted),
             Expression::If(parts) => match self.branch(parts, scope)? {

@@ -14,7 +14,7 @@ use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 /// The value of a flag for a caller, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// The result, equal to that of every other evaluation.
+    /// The result, equal to that of all other evaluations.
     pub outcome: Result<ExplainedValue, EvaluationError>,
     /// The steps that decided, in their order.
     pub path: Vec<Step>,
@@ -63,7 +63,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Definition;
+    use crate::{Definition, FractionalVersion};
 
     /// The operations of a rule for a context, as JSON.
     fn operations(rule: &Value, evaluators: &Value, context: Value) -> Vec<Value> {
@@ -71,8 +71,12 @@ mod tests {
             evaluators: evaluators.as_object().cloned().expect("an object"),
             ..Settings::default()
         };
+        operations_with(rule, &settings, context)
+    }
+
+    fn operations_with(rule: &Value, settings: &Settings, context: Value) -> Vec<Value> {
         let definition = json!({"variants": {"on": true, "off": false}, "targeting": rule});
-        let definition = Definition::validate(&definition, &settings).expect("a definition");
+        let definition = Definition::validate(&definition, settings).expect("a definition");
         let flag = Flag {
             enabled: true,
             definition: Some(definition),
@@ -80,7 +84,7 @@ mod tests {
         };
         let explained = explain(
             (&FlagKey::parse("flag").expect("a key"), &flag),
-            &settings,
+            settings,
             EvaluationDefaults::New,
             &Context::parse(context).expect("a context"),
             0,
@@ -124,6 +128,118 @@ mod tests {
             let step = steps.iter().find(|step| step["pointer"] == "/if/0");
             let step = step.expect("the operation");
             assert_eq!(step["operands"], operands, "{rule}");
+        }
+    }
+
+    #[test]
+    fn an_operand_that_was_evaluated_is_shown_with_its_value_and_no_other_is() {
+        let evaluators = json!({
+            "staff": {"==": [{"var": "team"}, "ops"]},
+            "names": [{"var": "a"}, "b"],
+        });
+        let skipped = json!({"skipped": true});
+        let value = |value: Value| json!({ "value": value });
+        let many: Vec<Value> = (0..50)
+            .map(|index| json!({"var": format!("a{index}")}))
+            .collect();
+        let mut shown = vec![Value::Null; 20];
+        shown.push(json!("…"));
+        for (condition, context, operands) in [
+            // Conditions show the values that they test, not only whether these are true.
+            (
+                json!({"!": {"var": "n"}}),
+                json!({"n": 0}),
+                json!([value(json!(0))]),
+            ),
+            (
+                json!({"or": [{"var": "plan"}, {"var": "b"}]}),
+                json!({"plan": "gold"}),
+                json!([value(json!("gold")), skipped]),
+            ),
+            (
+                json!({"and": [{"or": [{"var": "a"}, {"var": "plan"}]}, {"var": "b"}]}),
+                json!({"a": "", "plan": "gold", "b": []}),
+                json!([value(json!("gold")), value(json!([]))]),
+            ),
+            (
+                json!({"!!": {"if": [{"var": "a"}, 1, {"var": "plan"}]}}),
+                json!({"a": 0, "plan": "gold"}),
+                json!([value(json!("gold"))]),
+            ),
+            (
+                json!({"!": {"starts_with": [{"var": "n"}, "a"]}}),
+                json!({"n": 0}),
+                json!([value(Value::Null)]),
+            ),
+            // Lists show the values of their items.
+            (
+                json!({"in": ["x", [{"var": "a"}, "b"]]}),
+                json!({"a": "x"}),
+                json!([value(json!("x")), value(json!(["x", "b"]))]),
+            ),
+            (
+                json!({"in": ["x", {"$ref": "names"}]}),
+                json!({"a": "x"}),
+                json!([value(json!("x")), value(json!(["x", "b"]))]),
+            ),
+            (
+                json!({"and": [{"var": "b"}, [{"var": "a"}]]}),
+                json!({"a": "x"}),
+                json!([value(Value::Null), skipped]),
+            ),
+            // Operations in a list do not displace the operands after it.
+            (
+                json!({"cat": [many, {"var": "b"}]}),
+                json!({"b": "hello"}),
+                json!([value(json!(shown)), value(json!("hello"))]),
+            ),
+            // An evaluator may be evaluated for one operand, and not for another.
+            (
+                json!({"and": [{"$ref": "staff"}, {"$ref": "staff"}]}),
+                json!({}),
+                json!([value(json!(false)), skipped]),
+            ),
+            // A bucket is shown as it is written.
+            (
+                json!({"fractional": [{"var": "plan"}, ["on", {"var": "n"}], [{"var": "b"}, 1]]}),
+                json!({"plan": "gold", "n": 0}),
+                json!([
+                    value(json!("gold")),
+                    value(json!(["on", {"var": "n"}])),
+                    value(json!([{"var": "b"}, 1])),
+                ]),
+            ),
+        ] {
+            let rule = json!({"if": [condition, "on", "off"]});
+            let steps = operations(&rule, &evaluators, context);
+            let step = |pointer| steps.iter().find(|step| step["pointer"] == pointer);
+            let found = step("/if/0").expect("the operation");
+            assert_eq!(found["operands"], operands, "{rule}");
+            let condition = &step("").expect("the rule")["operands"][0];
+            assert_eq!(condition["value"], found["result"], "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_fractional_without_a_bucket_shows_its_variants() {
+        let rule = json!({"fractional": [{"var": "plan"}, ["on", 1], ["off", 2]]});
+        for (version, plan) in [("v2", json!(1)), ("v2", Value::Null), ("v3", Value::Null)] {
+            let settings = Settings {
+                fractional: if version == "v2" {
+                    FractionalVersion::V2
+                } else {
+                    FractionalVersion::V3
+                },
+                ..Settings::default()
+            };
+            let steps = operations_with(&rule, &settings, json!({ "plan": plan }));
+            let fractional = &steps[0]["fractional"];
+            let expected = json!({
+                "bucket": null,
+                "total": 3,
+                "variants": [{"variant": "on", "limit": 1}, {"variant": "off", "limit": 3}],
+            });
+            assert_eq!(*fractional, expected, "{version} {plan}");
         }
     }
 
