@@ -365,6 +365,29 @@ fn keep_valid(node: &mut ReferenceEngine, subject: Subject, file: &mut Value) ->
     rejected
 }
 
+#[test]
+fn a_wrong_operand_is_accepted_where_the_schemas_accept_it() {
+    let mut node = ReferenceEngine::node();
+    for (rule, is_valid) in [
+        (json!({"!": [{"==": [1]}]}), true),
+        (json!({"!!": [{"missing": "a"}]}), true),
+        (json!({"!": [{"==": [1]}, 1]}), true),
+        (json!({"==": [[{"==": [1]}], 1]}), true),
+        (json!({"!": {"==": [1]}}), false),
+        (json!({"==": [{"==": [1]}, 1]}), false),
+    ] {
+        let file = json!({"flags": {"a": {
+            "state": "ENABLED",
+            "variants": {"true": true, "false": false},
+            "defaultVariant": "false",
+            "targeting": rule,
+        }}});
+        assert_eq!(node.accepts(&file), is_valid, "{rule}");
+        let read = read(Subject::Operators, &file);
+        assert_eq!(read.is_ok(), is_valid, "{rule} {:?}", read.err());
+    }
+}
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))

@@ -12,7 +12,7 @@ use crate::violation::Violations;
 enum Shape {
     /// A list with a minimal and a maximal length.
     List(usize, usize),
-    /// One argument, which may be the only item of a list.
+    /// One argument, or a list, whose first item is the argument.
     One,
     /// Two texts or operations.
     Texts,
@@ -109,6 +109,7 @@ fn list<'v>(
         .filter(|items| (min..=max).contains(&items.len()));
     if items.is_none() {
         problems.add(match (min, max) {
+            (0, ANY) => "must be a list".to_owned(),
             (min, ANY) => format!("must be a list of at least {min} items"),
             (min, max) if min == max => format!("must be a list of {min} items"),
             (min, max) => format!("must be a list of {min} to {max} items"),
@@ -125,12 +126,7 @@ impl Shape {
                     each(items, problems, argument);
                 }
             }
-            // A list of one item stands for this item; any other list is itself the argument.
-            Self::One => match value.as_array().map(Vec::as_slice) {
-                Some([one]) => problems.inside("0", |problems| argument(one, problems)),
-                Some(_) => {}
-                None => argument(value, problems),
-            },
+            Self::One => argument(value, problems),
             Self::Texts => {
                 if let Some(items) = list(value, 2, 2, problems) {
                     each(items, problems, |item, problems| {
@@ -243,4 +239,50 @@ fn bucket(value: &Value, problems: &mut Violations) {
 fn is_weight(number: &serde_json::Number) -> bool {
     let float = number.as_f64().unwrap_or(-1.0);
     number.is_u64() || (float >= 0.0 && float.fract() == 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_items_of_a_list_are_not_checked_as_in_the_schema_of_flagd() {
+        let wrong = json!({"missing": "a"});
+        for (rule, expected) in [
+            (json!({"==": [[wrong], 1]}), None),
+            (json!({"!": [wrong]}), None),
+            (json!({"!!": [{"==": [1]}]}), None),
+            (json!({"!": [wrong, wrong]}), None),
+            (json!({"!": wrong}), Some("/!/missing must be a list")),
+            (
+                json!({"==": [wrong, 1]}),
+                Some("/==/0/missing must be a list"),
+            ),
+            (
+                json!({"missing_some": [1, "a"]}),
+                Some("/missing_some/1 must be a list"),
+            ),
+            (
+                json!({"*": [1]}),
+                Some("/* must be a list of at least 2 items"),
+            ),
+            (
+                json!({"reduce": [1]}),
+                Some("/reduce must be a list of 3 items"),
+            ),
+        ] {
+            let mut problems = Violations::default();
+            check(&rule, &mut problems);
+            let found: Vec<String> = problems
+                .into_result(())
+                .err()
+                .into_iter()
+                .flatten()
+                .map(|found| format!("{} {}", found.pointer, found.message))
+                .collect();
+            assert_eq!(found, Vec::from_iter(expected), "{rule}");
+        }
+    }
 }
