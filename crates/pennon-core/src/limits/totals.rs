@@ -13,7 +13,7 @@ const MAX_BULK_SIZE: usize = 5_500_000;
 /// Limit on the values of the active flags and the settings of an environment, see [`Flag::size`]. An instance keeps
 /// two or three forms of each value, and those of the previous revision while it reads a new one.
 const MAX_VALUES: usize = 500_000;
-/// Limit on the flags that an error message names.
+/// Limit on the flags that an error message names, and the settings.
 const MAX_NAMED: usize = 10;
 
 /// A resource that the flags of an environment use.
@@ -37,35 +37,16 @@ impl Measure {
             Self::Steps => usize::try_from(REQUEST_STEPS).unwrap_or(usize::MAX),
         }
     }
-
-    /// The error message for a total above the limit.
-    pub(crate) fn message(self, environment: &str, total: usize, largest: &str) -> String {
-        let limit = self.limit();
-        match self {
-            Self::Bytes => format!(
-                "The response with all flags of '{environment}' could have {total} bytes, more than {limit}; \
-                 make variants smaller, or archive flags. The largest are {largest}"
-            ),
-            Self::Values => format!(
-                "The flags of '{environment}' and its settings would have {total} values, more than {limit}; \
-                 make definitions smaller, or archive flags. The largest are {largest}"
-            ),
-            Self::Steps => format!(
-                "The evaluation of all flags of '{environment}' would take up to {total} steps, more than {limit}; \
-                 make rules simpler, or archive flags. The largest are {largest}"
-            ),
-        }
-    }
 }
 
 /// Measures flags in an environment with certain settings.
-pub(crate) struct Scale<'s> {
+pub(crate) struct FlagMeter<'s> {
     bulk: BulkSize,
     settings: &'s Settings,
     evaluators: Evaluators<'s>,
 }
 
-impl<'s> Scale<'s> {
+impl<'s> FlagMeter<'s> {
     pub(crate) fn with(settings: &'s Settings) -> Self {
         Self {
             bulk: BulkSize::with(settings),
@@ -113,7 +94,7 @@ impl<'s> Scale<'s> {
                     + sums.definitions / 64
             }
             // Steps that count against the request only (`Fuel::charge_request`) are not capped by the limit of one
-            // evaluation. A costly rule may take any number of them, so its sums give no bound.
+            // evaluation. A costly rule may take any number of them, so the flags are measured one by one.
             Measure::Steps if sums.costly > 0 => usize::MAX,
             // An operator is a step or two, and its operands may have to be converted.
             Measure::Steps => {
@@ -122,59 +103,98 @@ impl<'s> Scale<'s> {
         }
     }
 
-    /// Names the largest flags for an error message.
-    pub(crate) fn largest<'a>(
+    /// The error message for a total above the limit. It names what uses the most.
+    pub(crate) fn message<'a>(
+        &self,
+        measure: Measure,
+        environment: &str,
+        total: usize,
+        flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
+    ) -> String {
+        let limit = measure.limit();
+        let largest = self.largest(measure, flags);
+        match measure {
+            Measure::Bytes => format!(
+                "The response with all flags of '{environment}' could have {total} bytes, more than {limit}; \
+                 make variants or metadata smaller, or archive flags. The largest are {largest}"
+            ),
+            Measure::Values => format!(
+                "The flags of '{environment}' and its settings would have {total} values, more than {limit}; \
+                 make definitions or settings smaller, or archive flags. The largest are {largest}"
+            ),
+            Measure::Steps => format!(
+                "The evaluation of all flags of '{environment}' would take up to {total} steps, more than {limit}; \
+                 make rules simpler, or archive flags. The largest are {largest}"
+            ),
+        }
+    }
+
+    /// What the settings use, with this number of flags. The response contains their metadata once for each flag, and
+    /// the steps of evaluators belong to the flags that refer to them.
+    fn of_settings(&self, measure: Measure, flags: usize) -> usize {
+        match measure {
+            Measure::Bytes => self.bulk.of_common_metadata().saturating_mul(flags + 1),
+            Measure::Values => self.settings.size(),
+            Measure::Steps => 0,
+        }
+    }
+
+    /// Names the largest flags, and the settings if they are as large.
+    fn largest<'a>(
         &self,
         measure: Measure,
         flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
     ) -> String {
-        let mut sizes: Vec<(usize, &FlagKey)> = flags
-            .map(|(key, flag)| (self.of_flag(measure, key, flag), key))
+        let mut sizes: Vec<(usize, Option<&FlagKey>)> = flags
+            .map(|(key, flag)| (self.of_flag(measure, key, flag), Some(key)))
             .collect();
+        let of_settings = self.of_settings(measure, sizes.len());
+        if of_settings > 0 {
+            sizes.push((of_settings, None));
+        }
         sizes.sort_by(|(a, key_a), (b, key_b)| b.cmp(a).then_with(|| key_a.cmp(key_b)));
-        let named: Vec<String> = sizes
-            .iter()
-            .take(MAX_NAMED)
-            .map(|(size, key)| format!("'{key}' ({size})"))
-            .collect();
-        match sizes.len().saturating_sub(named.len()) {
-            0 => named.join(", "),
-            more => format!("{} and {more} other flags", named.join(", ")),
+        let (named, others) = sizes.split_at(sizes.len().min(MAX_NAMED));
+        let named = named.iter().map(|(size, key)| match key {
+            Some(key) => format!("'{key}' ({size})"),
+            None => format!("the settings ({size})"),
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        match others.iter().filter(|(_, key)| key.is_some()).count() {
+            0 => named,
+            more => format!("{named} and {more} other flags"),
         }
     }
 }
 
 /// Returns the size of the response with all flags if it exceeds the limit, and the error message. An environment that
 /// was larger when this limit was introduced may keep its size, `known`.
-pub(crate) fn too_large<'a>(
+pub(crate) fn exceeded_bulk_size<'a>(
     environment: &str,
     flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
     settings: &Settings,
     known: usize,
 ) -> Option<(usize, String)> {
-    let (scale, measure) = (Scale::with(settings), Measure::Bytes);
-    let total = scale.of_all(measure, flags.clone());
-    (total > measure.limit().max(known)).then(|| {
-        let largest = scale.largest(measure, flags);
-        (total, measure.message(environment, total, &largest))
-    })
+    let (meter, measure) = (FlagMeter::with(settings), Measure::Bytes);
+    let total = meter.of_all(measure, flags.clone());
+    (total > measure.limit().max(known))
+        .then(|| (total, meter.message(measure, environment, total, flags)))
 }
 
 /// Returns an error message if the flags and settings of an environment together need too much memory or computation,
 /// and more than before.
-pub(crate) fn check_together(
+pub(crate) fn check_values_and_steps(
     environment: &str,
     before: Option<(&BTreeMap<FlagKey, Flag>, &Settings)>,
     after: (&BTreeMap<FlagKey, Flag>, &Settings),
 ) -> Option<String> {
     let before = before.map(|(flags, settings)| (flags.iter(), settings));
     let measures = &[Measure::Values, Measure::Steps];
-    let found = too_much(measures, environment, before, (after.0.iter(), after.1));
+    let found = first_exceeded(measures, environment, before, (after.0.iter(), after.1));
     found.map(|(_, error)| error)
 }
 
 /// Returns the first of these measures that exceeds its limit and has grown, with the error message.
-pub(crate) fn too_much<'a>(
+pub(crate) fn first_exceeded<'a>(
     measures: &[Measure],
     environment: &str,
     before: Option<(
@@ -186,17 +206,56 @@ pub(crate) fn too_much<'a>(
         &Settings,
     ),
 ) -> Option<(Measure, String)> {
-    let scale = Scale::with(settings);
-    let before = before.map(|(flags, settings)| (flags, Scale::with(settings)));
+    let meter = FlagMeter::with(settings);
+    let before = before.map(|(flags, settings)| (flags, FlagMeter::with(settings)));
     measures.iter().copied().find_map(|measure| {
-        let total = scale.of_all(measure, flags.clone());
+        let total = meter.of_all(measure, flags.clone());
         let previous = || {
             let before = before.as_ref();
-            before.map_or(0, |(flags, scale)| scale.of_all(measure, flags.clone()))
+            before.map_or(0, |(flags, meter)| meter.of_all(measure, flags.clone()))
         };
         (total > measure.limit() && total > previous()).then(|| {
-            let largest = scale.largest(measure, flags.clone());
-            (measure, measure.message(environment, total, &largest))
+            let message = meter.message(measure, environment, total, flags.clone());
+            (measure, message)
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ofrep_format::examples::{key, settings, typed};
+
+    #[test]
+    fn a_message_names_the_settings_if_they_take_the_most() {
+        let evaluators = json!({"numbers": {"merge": [vec![1; 49_000]]}});
+        let with_evaluators = Settings {
+            evaluators: evaluators.as_object().cloned().expect("an object"),
+            ..Settings::default()
+        };
+        let with_metadata = settings(&json!({"notice": "n".repeat(10_000)}));
+        let large = typed(&json!({"variants": {"a": "x".repeat(20_000)}}));
+        let keys: Vec<FlagKey> = (0..12).map(|number| key(&format!("{number:02}"))).collect();
+        let message = |settings: &Settings, measure, flags: usize| {
+            let flags = keys.iter().take(flags).map(|key| (key, &large));
+            FlagMeter::with(settings).message(measure, "staging", 1, flags)
+        };
+        for (settings, measure) in [
+            (&with_evaluators, Measure::Values),
+            (&with_metadata, Measure::Bytes),
+        ] {
+            let alone = message(settings, measure, 0);
+            let (_, named) = alone.split_once("The largest are ").expect("a list");
+            assert!(named.starts_with("the settings ("), "{alone}");
+            assert!(named.ends_with(')') && !named.contains(','), "{alone}");
+            let among = message(settings, measure, 12);
+            assert!(among.contains("are the settings ("), "{among}");
+            assert!(among.ends_with(") and 3 other flags"), "{among}");
+        }
+        let small = message(&Settings::default(), Measure::Bytes, 12);
+        assert!(small.contains("are '00' ("), "{small}");
+        assert!(!small.contains("the settings"), "{small}");
+    }
 }

@@ -105,6 +105,16 @@ impl BulkSize {
         self.common_size + 32
     }
 
+    /// The size of the metadata of the environment, which the response contains once, and once for each flag.
+    #[must_use]
+    pub fn of_common_metadata(&self) -> usize {
+        if self.common.is_empty() {
+            0
+        } else {
+            self.common_size
+        }
+    }
+
     fn metadata_of(&self, definition: &Definition) -> usize {
         let own = &definition.metadata;
         if own.is_empty() {

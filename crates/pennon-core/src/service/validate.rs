@@ -7,7 +7,7 @@ use pennon_eval::{Definition, Evaluators, Flag, FlagKey, Settings, Violation};
 use super::change::to_json;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::limits::{Measure, Scale, too_much};
+use crate::limits::{FlagMeter, Measure, first_exceeded};
 use crate::snapshot::Revision;
 use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 
@@ -140,7 +140,7 @@ pub(super) async fn reject_ineffective_schedules(
 /// rule out a violation.
 ///
 /// # Errors
-/// [`Error::Invalid`] that names the flag, those that take the most, the size and the limit.
+/// [`Error::Invalid`] that names the flag, what takes the most, the size and the limit.
 pub(super) async fn check_limits_with_flag(
     transaction: &mut Transaction,
     environment: &Environment,
@@ -151,12 +151,12 @@ pub(super) async fn check_limits_with_flag(
         return Ok(());
     }
     let settings = transaction.settings().await?.settings;
-    let scale = Scale::with(&settings);
+    let meter = FlagMeter::with(&settings);
     let grown: Vec<(Measure, usize)> = Measure::ALL
         .into_iter()
-        .map(|measure| (measure, scale.of_flag(measure, key, after)))
+        .map(|measure| (measure, meter.of_flag(measure, key, after)))
         .filter(|(measure, becomes)| {
-            let was = before.map(|record| scale.of_flag(*measure, key, &record.flag));
+            let was = before.map(|record| meter.of_flag(*measure, key, &record.flag));
             was.is_none_or(|was| *becomes > was)
         })
         .collect();
@@ -169,7 +169,7 @@ pub(super) async fn check_limits_with_flag(
     let doubtful: Vec<(Measure, usize)> = grown
         .into_iter()
         .filter(|(measure, becomes)| {
-            scale.at_most(*measure, others).saturating_add(*becomes) > measure.limit()
+            meter.at_most(*measure, others).saturating_add(*becomes) > measure.limit()
         })
         .collect();
     if doubtful.is_empty() {
@@ -187,10 +187,9 @@ pub(super) async fn check_limits_with_flag(
         "key"
     };
     for (measure, becomes) in doubtful {
-        let total = scale.of_all(measure, all());
+        let total = meter.of_all(measure, all());
         if total > measure.limit() {
-            let largest = scale.largest(measure, all());
-            let message = measure.message(environment.as_str(), total, &largest);
+            let message = meter.message(measure, environment.as_str(), total, all());
             let with = format!("With '{key}', which takes up to {becomes}: {message}");
             return Err(Error::invalid_field(field, with));
         }
@@ -201,7 +200,7 @@ pub(super) async fn check_limits_with_flag(
 /// Rejects flags and settings that together exceed a limit and grow.
 ///
 /// # Errors
-/// [`Error::Invalid`] that names the flags that take the most, the size and the limit. It is about the field
+/// [`Error::Invalid`] that names what takes the most, the size and the limit. It is about the field
 /// `field_of_bytes` if the response with all flags would be too large, otherwise about `field`.
 pub(super) fn check_limits_of_environment<'a>(
     (field_of_bytes, field): (&str, &str),
@@ -215,7 +214,7 @@ pub(super) fn check_limits_of_environment<'a>(
         &Settings,
     ),
 ) -> Result<(), Error> {
-    match too_much(&Measure::ALL, environment.as_str(), Some(before), after) {
+    match first_exceeded(&Measure::ALL, environment.as_str(), Some(before), after) {
         None => Ok(()),
         Some((Measure::Bytes, message)) => Err(Error::invalid_field(field_of_bytes, message)),
         Some((Measure::Values | Measure::Steps, message)) => {

@@ -13,7 +13,9 @@ use super::line::line_of;
 use super::old_format::is_old;
 use super::state::{Exemptions, State};
 use crate::environment::Environment;
-use crate::limits::{NO_EFFECT, check_flag, check_metadata, check_together, too_large};
+use crate::limits::{
+    NO_EFFECT, check_flag, check_metadata, check_values_and_steps, exceeded_bulk_size,
+};
 use crate::store::record::ScheduleRecord;
 
 /// The field with all environments except production.
@@ -115,7 +117,7 @@ impl Contents {
             let empty = FlagSet::default();
             let before = before.map(|before| before.unwrap_or(&empty));
             let before = before.map(|before| (&before.flags, &before.settings));
-            let why = check_together(name, before, (&set.flags, &set.settings))?;
+            let why = check_values_and_steps(name, before, (&set.flags, &set.settings))?;
             let at = if *name == *Environment::production().as_str() {
                 "/flags".to_owned()
             } else {
@@ -288,7 +290,8 @@ impl FlagSet {
                 &RESERVED_SETTINGS_METADATA,
             ));
         }
-        if let Some((_, why)) = too_large(name, self.flags.iter(), &self.settings, known.bulk_size)
+        if let Some((_, why)) =
+            exceeded_bulk_size(name, self.flags.iter(), &self.settings, known.bulk_size)
         {
             found.push(violation("/flags", why));
         }
@@ -297,7 +300,7 @@ impl FlagSet {
 
     /// The rules that an environment from an earlier version violates, and from which it becomes exempt.
     pub(super) fn exemptions(&self, name: &str) -> Exemptions {
-        let size = too_large(name, self.flags.iter(), &self.settings, 0);
+        let size = exceeded_bulk_size(name, self.flags.iter(), &self.settings, 0);
         Exemptions {
             bulk_size: size.map_or(0, |(total, _)| total),
             exempt: check_metadata(&self.settings.metadata, &RESERVED_SETTINGS_METADATA).is_some(),
