@@ -210,6 +210,32 @@ async fn flags_whose_comparisons_cost_too_much_together_are_rejected_one_by_one(
 }
 
 #[tokio::test]
+async fn flags_with_nested_bucketing_expressions_are_counted_one_by_one_near_the_limit() {
+    // Each level counts the text that it may hash, but none of the operators is costly by itself.
+    let text = "x".repeat(200_000);
+    let mut nested = json!({"if": [{"var": "plan"}, text, "x"]});
+    for _ in 0..50 {
+        nested = json!({"fractional": [nested, ["on", 1]]});
+    }
+    for api in Api::of_both_kinds().await {
+        let mut statuses = Vec::new();
+        for number in 0..7 {
+            let key = format!("nested-{number}");
+            let new = json!({"key": key, "definition": definition(&nested)});
+            statuses.push(api.admin("POST", FLAGS, &new).await.status);
+        }
+        // At most 725,000 steps each: 100,000 of the evaluation, and 12,500 for each level.
+        let expected = [201, 201, 201, 201, 201, 201, 400];
+        assert_eq!(statuses, expected, "on {}", api.on);
+        // Another attribute to hash adds few steps, whatever the number of such flags.
+        let rule = json!({"fractional": [{"var": "email"}, ["on", 1]]});
+        let new = json!({"key": "small", "definition": definition(&rule)});
+        let answer = api.admin("POST", FLAGS, &new).await;
+        assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+    }
+}
+
+#[tokio::test]
 async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     let api = Api::on_postgres().await;
     let stack = api.stack();

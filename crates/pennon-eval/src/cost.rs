@@ -1,10 +1,13 @@
 //! Upper bounds of the steps of an evaluation.
 
+use serde_json::Value;
+
 use crate::logic::compile;
 use crate::logic::evaluators::Evaluators;
 use crate::{Definition, Flag};
 
-/// Operators by which a rule may take more steps than its length suggests.
+/// Operators by which a rule may take more steps than its length suggests. So may a `fractional` whose bucketing
+/// expression is not simply a `var`, see [`Definition::may_be_costly`].
 pub const COSTLY_OPERATORS: [&str; 12] = [
     "$ref",
     "map",
@@ -32,9 +35,35 @@ impl Flag {
 
 impl Definition {
     /// Whether the rule may take more steps than its length suggests, because it refers to evaluators, iterates over
-    /// lists or builds strings.
+    /// lists, builds strings, or hashes the result of an operation. Nested in bucketing expressions, `fractional` may
+    /// hash one text many times.
     #[must_use]
     pub fn may_be_costly(&self) -> bool {
-        self.uses_any_of(&COSTLY_OPERATORS)
+        self.rule().is_some_and(is_costly)
+    }
+}
+
+fn is_costly(rule: &Value) -> bool {
+    match rule {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Array(items) => items.iter().any(is_costly),
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            COSTLY_OPERATORS.contains(&name.as_str())
+                || name == "fractional" && !hashes_an_attribute(value)
+                || is_costly(value)
+        }),
+    }
+}
+
+/// Whether the first argument of a `fractional` is a bucket, or the path of the attribute to hash.
+fn hashes_an_attribute(arguments: &Value) -> bool {
+    let Some(arguments) = arguments.as_array() else {
+        return false;
+    };
+    match arguments.first() {
+        None | Some(Value::Array(_)) => true,
+        Some(first) => first.as_object().is_some_and(|first| {
+            first.len() == 1 && first.get("var").is_some_and(Value::is_string)
+        }),
     }
 }

@@ -170,7 +170,7 @@ impl Definition {
     }
 
     /// Whether the rule contains one of these operators.
-    pub(crate) fn uses_any_of(&self, operators: &[&str]) -> bool {
+    fn uses_any_of(&self, operators: &[&str]) -> bool {
         fn uses(value: &Value, operators: &[&str]) -> bool {
             match value {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,

@@ -223,10 +223,114 @@ pub(crate) fn first_exceeded<'a>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use pennon_eval::Definition;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::ofrep_format::examples::{key, settings, typed};
+
+    /// Sums over one flag, as PostgreSQL computes them.
+    fn sums(flag: &Flag) -> FlagSums {
+        let definition = flag.definition.as_ref();
+        let text = definition.map_or_else(String::new, |one| json!(one).to_string());
+        FlagSums {
+            simple: usize::from(definition.is_none()),
+            typed: usize::from(definition.is_some()),
+            keys: 1,
+            definitions: text.len(),
+            values: text.matches([',', '[', '{']).count(),
+            costly: usize::from(definition.is_some_and(Definition::may_be_costly)),
+        }
+    }
+
+    /// Operations with every operator that is not costly, around the operand [`INNER`].
+    fn operations(text: &str) -> Vec<Value> {
+        let condition = json!({"var": "plan"});
+        let binary = "and or == != === !== < >= + * - / % min max in starts_with ends_with";
+        let mut operations: Vec<Value> = binary
+            .split(' ')
+            .flat_map(|operator| {
+                [
+                    json!({operator: [INNER, text]}),
+                    json!({operator: [text, INNER]}),
+                ]
+            })
+            .collect();
+        operations.extend([
+            json!({"if": [condition, INNER, text]}),
+            json!({"if": [condition, text, INNER]}),
+            json!({"if": [INNER, text, 1]}),
+            json!({"!": INNER}),
+            json!({"!!": [INNER]}),
+            json!({"-": [INNER]}),
+            json!({"<": [text, INNER, text]}),
+            json!({"in": [text, [INNER, text]]}),
+            json!({"in": [INNER, ["a", text]]}),
+            json!({"sem_ver": [INNER, "=", text]}),
+            json!({"var": ["plan", INNER]}),
+            json!({"var": [INNER]}),
+            json!({"var": [INNER, text]}),
+            json!([INNER, text]),
+            json!([INNER]),
+            json!({"fractional": [INNER, ["on", 1]]}),
+            json!({"fractional": {"if": [condition, INNER, text]}}),
+            json!({"fractional": [text, [INNER, 1]]}),
+            json!({"fractional": [{"if": [condition, [INNER, 1]]}, ["on", 1]]}),
+            json!({"fractional": [{"var": "plan"}, [INNER, 1], [text, 2]]}),
+            json!({"fractional": [{"var": ["plan", text]}, [INNER, 1]]}),
+            json!({"fractional": [{"var": ["plan", INNER]}, ["on", 1]]}),
+            json!({"fractional": [[INNER, 1], ["on", INNER]]}),
+        ]);
+        operations
+    }
+
+    const INNER: &str = "the operand";
+
+    fn replace_operand(operation: &Value, by: &Value) -> Value {
+        match operation {
+            Value::String(text) if text == INNER => by.clone(),
+            Value::Array(items) => items.iter().map(|item| replace_operand(item, by)).collect(),
+            Value::Object(fields) => {
+                let fields = fields.iter();
+                fields
+                    .map(|(name, value)| (name.clone(), replace_operand(value, by)))
+                    .collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => operation.clone(),
+        }
+    }
+
+    #[test]
+    fn the_bound_from_sums_is_never_lower_than_the_measure_of_the_flags() {
+        let settings = settings(&json!({"owner": "us"}));
+        let meter = FlagMeter::with(&settings);
+        let mut cheap = 0;
+        for text in ["9".repeat(2_000), "x".repeat(40)] {
+            let operations = operations(&text);
+            let pairs = operations
+                .iter()
+                .flat_map(|outer| operations.iter().map(move |inner| [inner, outer]));
+            for pair in pairs {
+                let mut rule = json!({"if": [{"var": "plan"}, text, 1]});
+                for operation in pair.iter().cycle().take(10) {
+                    let nested = replace_operand(operation, &rule);
+                    if nested.to_string().len() > 20_000 {
+                        break;
+                    }
+                    rule = nested;
+                }
+                let flag = typed(&json!({"variants": {"on": true}, "targeting": rule}));
+                let sums = sums(&flag);
+                cheap += usize::from(sums.costly == 0);
+                for measure in Measure::ALL {
+                    let exact = meter.of_all(measure, [(&key("a"), &flag)].into_iter());
+                    let bound = meter.at_most(measure, sums);
+                    assert!(exact <= bound, "{measure:?} {exact} {bound} {rule}");
+                }
+            }
+        }
+        assert!(cheap > 1_000, "{cheap}");
+    }
 
     #[test]
     fn a_message_names_the_settings_if_they_take_the_most() {

@@ -16,6 +16,11 @@ use crate::error::Error;
 use crate::flag_sums::FlagSums;
 use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
 
+/// Matches a `fractional` that [`Definition::may_be_costly`] counts: its first argument is neither a bucket nor a `var`
+/// with a fixed path.
+const COSTLY_FRACTIONAL: &str =
+    r#""fractional"\s*:(?!\s*\[\s*(\[|\]|\{\s*"var"\s*:\s*"[^"]*"\s*\}))"#;
+
 /// Inserts or replaces flags. Triggers raise the revisions.
 const PUT: &str = "
     insert into feature_flags as known
@@ -140,7 +145,7 @@ impl Transaction {
                    coalesce(sum(octet_length(flag_key)), 0) as keys,
                    coalesce(sum(octet_length(stored)), 0) as definitions,
                    coalesce(sum(length(stored) - length(translate(stored, ',[{{', ''))), 0) as values,
-                   count(*) filter (where definition::text ~ '"({})"') as costly
+                   count(*) filter (where definition::text ~ '"({})"|{COSTLY_FRACTIONAL}') as costly
             from feature_flags cross join lateral (select concat(definition, other) as stored) as texts
             where environment = $1 and flag_key <> $2 and archived_at is null"#,
             COSTLY_OPERATORS.join("|").replace('$', "\\$")
