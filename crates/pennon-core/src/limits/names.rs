@@ -50,12 +50,13 @@ const INVISIBLE: [(char, char); 26] = [
     ('\u{1d173}', '\u{1d17a}'),
     ('\u{e0000}', '\u{e0fff}'),
 ];
-/// The Braille pattern without dots looks like a space but is not white space in Unicode.
-const BLANK_BRAILLE: char = '\u{2800}';
+/// Characters that look like a space but are not white space in Unicode: the Braille pattern without dots, two blank
+/// hieroglyphs and the musical null notehead.
+const BLANKS: [char; 4] = ['\u{2800}', '\u{13441}', '\u{13442}', '\u{1d159}'];
 
-/// Whether a character looks like a space: Unicode white space, and the blank Braille pattern.
+/// Whether a character looks like a space: Unicode white space, and [`BLANKS`].
 pub(crate) fn is_blank(character: char) -> bool {
-    character.is_whitespace() || character == BLANK_BRAILLE
+    character.is_whitespace() || BLANKS.contains(&character)
 }
 
 /// Parses the key of a new flag.
@@ -204,6 +205,9 @@ mod tests {
             ("a\u{2065}", "(found U+2065)"),
             ("\u{2800}", "begin or end with a space"),
             ("a\u{2800}", "begin or end with a space"),
+            ("\u{13442}a", "begin or end with a space"),
+            ("a\u{13441}", "begin or end with a space"),
+            ("\u{1d159}", "begin or end with a space"),
             (" a", "begin or end with a space"),
             ("a ", "begin or end with a space"),
             (" ", "begin or end with a space"),
