@@ -334,8 +334,9 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
                 })
                 .collect();
             // Every flag becomes visible to everyone, because production lacks `serverOnly`. A partial rollout (2, 4)
-            // or `fractional` (1) selects other users, unless the flag has a bucketing of its own (5). A rollout in
-            // production moves to other users if the copy changes its salt (2) or bucketing (5); 3 reaches all users.
+            // or `fractional` (1) selects other users than in staging, unless the flag has its own bucketing (5). A
+            // rollout in production moves to other users if the copy changes its salt (2) or bucketing (5); 3 reaches
+            // all users.
             let expected = [
                 ("/flags/2", false),
                 ("/flags/2/salt", false),

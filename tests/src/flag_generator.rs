@@ -5,9 +5,9 @@
 //!
 //! - attributes named like members of every JavaScript object (`constructor`), and `../`, which one engine
 //!   interprets as a parent;
-//! - versions with surrounding white space or numbers beyond 2^53, which one engine rejects, and with two `v`, which
-//!   one accepts;
-//! - integers beyond 2^53, except in the bucketing value of fractional v3;
+//! - complete versions with surrounding white space or numbers beyond 2^53, which one engine rejects, and versions
+//!   with two `v`, which one accepts;
+//! - integers beyond 2^53 that are written without an exponent, except in the bucketing value of fractional v3;
 //! - characters beyond U+FFFF where text is cut or ordered, and non-ASCII text in fractional v2;
 //! - evaluators that refer to an earlier one, which no engine resolves, or whose name needs an escape in JSON,
 //!   for which one engine rejects the whole file.
@@ -139,7 +139,7 @@ impl FlagGenerator {
         }
     }
 
-    fn some(&self, least: u32, most: u32, mut one: impl FnMut() -> Value) -> Vec<Value> {
+    fn several(&self, least: u32, most: u32, mut one: impl FnMut() -> Value) -> Vec<Value> {
         let count = least + self.rng.roll(most - least + 1);
         (0..count).map(|_| one()).collect()
     }
@@ -279,7 +279,7 @@ impl FlagGenerator {
             1 => json!(self.one_in(2)),
             2 | 3 => self.plain_number(),
             4 => json!(self.pick(NUMERALS)),
-            5 => Value::Array(self.some(0, 3, || self.scalar())),
+            5 => Value::Array(self.several(0, 3, || self.scalar())),
             _ => json!(self.word()),
         }
     }
@@ -366,7 +366,7 @@ impl FlagGenerator {
             6 => json!({ self.pick(&["<", "<="]): [number(), number(), number()] }),
             7 => {
                 let operator = self.pick(&["and", "or"]);
-                json!({ operator: self.some(1, 3, || self.condition(depth, scope)) })
+                json!({ operator: self.several(1, 3, || self.condition(depth, scope)) })
             }
             8 => json!({ self.pick(&["!", "!!"]): [any()] }),
             9 => json!({ "!": self.condition(depth, scope) }),
@@ -425,12 +425,12 @@ impl FlagGenerator {
         let depth = depth - 1;
         let number = || self.mostly(|| self.number(depth, scope), depth, scope);
         match self.rng.roll(7) {
-            0 => json!({ "+": self.some(1, 3, number) }),
-            1 => json!({ "-": self.some(1, 2, number) }),
-            2 => json!({ "*": self.some(2, 3, number) }),
+            0 => json!({ "+": self.several(1, 3, number) }),
+            1 => json!({ "-": self.several(1, 2, number) }),
+            2 => json!({ "*": self.several(2, 3, number) }),
             3 => json!({ "/": [number(), number()] }),
             4 => json!({ "%": [number(), number()] }),
-            5 => json!({ self.pick(&["min", "max"]): self.some(1, 3, number) }),
+            5 => json!({ self.pick(&["min", "max"]): self.several(1, 3, number) }),
             _ => json!({ "reduce": [
                 self.list(depth, scope),
                 { self.pick(&["+", "-", "*", "max"]): [{ "var": "current" }, { "var": "accumulator" }] },
@@ -451,8 +451,8 @@ impl FlagGenerator {
         let text = || self.mostly(|| self.text(depth, scope), depth, scope);
         let number = || self.mostly(|| json!(i64::from(self.rng.roll(9)) - 4), depth, scope);
         match self.rng.roll(4) {
-            0 => json!({ "cat": self.some(1, 3, || self.any(depth, scope)) }),
-            1 => json!({ "cat": self.some(1, 3, text) }),
+            0 => json!({ "cat": self.several(1, 3, || self.any(depth, scope)) }),
+            1 => json!({ "cat": self.several(1, 3, text) }),
             2 => json!({ "substr": [text(), number()] }),
             _ => json!({ "substr": [text(), number(), number()] }),
         }
@@ -461,7 +461,7 @@ impl FlagGenerator {
     fn list(&self, depth: u32, scope: Scope) -> Value {
         if depth == 0 || self.one_in(4) {
             return match self.rng.roll(3) {
-                0 => Value::Array(self.some(0, 3, || self.scalar())),
+                0 => Value::Array(self.several(0, 3, || self.scalar())),
                 1 => {
                     json!({ "var": self.pick(&["tags", "nums", "items", "user.roles", "words"]) })
                 }
@@ -473,17 +473,17 @@ impl FlagGenerator {
         match self.rng.roll(7) {
             0 => json!({ "map": [list(), self.any(depth, Scope::Item)] }),
             1 => json!({ "filter": [list(), self.condition(depth, Scope::Item)] }),
-            2 => json!({ "merge": self.some(1, 3, || self.any(depth, scope)) }),
+            2 => json!({ "merge": self.several(1, 3, || self.any(depth, scope)) }),
             3 => json!({ "reduce": [list(), self.any(depth, Scope::Reduction), self.literal()] }),
             4 => {
-                let names = self.some(1, 3, || json!(self.pick(UNTYPED_ATTRIBUTES)));
+                let names = self.several(1, 3, || json!(self.pick(UNTYPED_ATTRIBUTES)));
                 json!({ "missing": names })
             }
             5 => {
-                let names = self.some(1, 3, || json!(self.pick(UNTYPED_ATTRIBUTES)));
+                let names = self.several(1, 3, || json!(self.pick(UNTYPED_ATTRIBUTES)));
                 json!({ "missing_some": [self.rng.roll(4), names] })
             }
-            _ => Value::Array(self.some(1, 2, || self.any(depth, scope))),
+            _ => Value::Array(self.several(1, 2, || self.any(depth, scope))),
         }
     }
 
@@ -491,10 +491,10 @@ impl FlagGenerator {
         let depth = depth.saturating_sub(1);
         let any = || self.any(depth, scope);
         match self.rng.roll(4) {
-            0 => json!({ "if": self.some(1, 5, any) }),
+            0 => json!({ "if": self.several(1, 5, any) }),
             1 => json!({ "if": [self.condition(depth, scope), any(), any()] }),
-            2 => json!({ "or": self.some(1, 3, any) }),
-            _ => json!({ "and": self.some(1, 3, any) }),
+            2 => json!({ "or": self.several(1, 3, any) }),
+            _ => json!({ "and": self.several(1, 3, any) }),
         }
     }
 
@@ -511,7 +511,7 @@ impl FlagGenerator {
             4 => json!({ "sem_ver": [{ "var": "release" }, self.pick(&["<", "^", "="]), "1.2.3"] }),
             5 => json!({ "!": [{ "var": "country" }] }),
             6 => {
-                json!({ self.pick(&["and", "or"]): self.some(1, 3, || self.portable_condition(depth - 1)) })
+                json!({ self.pick(&["and", "or"]): self.several(1, 3, || self.portable_condition(depth - 1)) })
             }
             _ => json!({ "$ref": self.pick(&["shared-1", "shared-2", "shared.3 (*)"]) }),
         }
@@ -528,7 +528,7 @@ impl FlagGenerator {
     }
 
     fn fractional(&self, names: &[&'static str], depth: u32) -> Value {
-        let mut arguments = self.some(1, 4, || self.part(names, depth));
+        let mut arguments = self.several(1, 4, || self.bucket(names, depth));
         if self.one_in(2) {
             arguments.insert(0, self.bucketing());
         }
@@ -548,7 +548,8 @@ impl FlagGenerator {
         }
     }
 
-    fn part(&self, names: &[&'static str], depth: u32) -> Value {
+    /// A variant, usually with a weight.
+    fn bucket(&self, names: &[&'static str], depth: u32) -> Value {
         let variant = match self.rng.roll(9) {
             0 if depth > 0 => self.fractional(names, depth - 1),
             1 => json!({ "if": [self.portable_condition(0), self.pick(names), self.pick(names)] }),
@@ -586,7 +587,7 @@ impl FlagGenerator {
         if self.subject == Subject::Operators {
             self.untyped_attributes(&mut set);
         } else {
-            set("bucket", self.bucket());
+            set("bucket", self.bucketing_value());
             if !self.one_in(5) {
                 set("weight", self.weight());
             }
@@ -634,8 +635,8 @@ impl FlagGenerator {
         ])
     }
 
-    /// A bucketing value: any value for CBOR, a text otherwise.
-    fn bucket(&self) -> Value {
+    /// A bucketing value: any value for CBOR, otherwise usually a text.
+    fn bucketing_value(&self) -> Value {
         if self.subject == Subject::FractionalV2 || self.one_in(3) {
             return match self.rng.roll(10) {
                 0 => self.weight(),
@@ -704,9 +705,9 @@ impl FlagGenerator {
             match name {
             "name" | "text" => json!(self.word()),
             "score" | "count" => self.plain_number(),
-            "tags" | "words" => Value::Array(self.some(0, 4, || json!(self.word()))),
-            "nums" => Value::Array(self.some(0, 4, || self.plain_number())),
-            "items" => Value::Array(self.some(0, 3, || {
+            "tags" | "words" => Value::Array(self.several(0, 4, || json!(self.word()))),
+            "nums" => Value::Array(self.several(0, 4, || self.plain_number())),
+            "items" => Value::Array(self.several(0, 3, || {
                 json!({ "x": self.scalar(), "n": self.plain_number(), "y": { "z": self.scalar() } })
             })),
             "user" => json!({ "email": self.word(), "age": self.plain_number(), "roles": ["admin", self.word()] }),

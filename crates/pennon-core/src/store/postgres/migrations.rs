@@ -73,8 +73,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Limit on how long a stopped migration keeps the lock between two statements.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Decides the evaluation defaults of the installation and runs pending steps. Returns the number of steps and the
-/// defaults.
+/// Decides the evaluation defaults of the installation and runs pending steps. Returns the number of steps that it
+/// applied, and the defaults.
 ///
 /// Each step is one transaction that holds the lock. Behind PgBouncer or RDS Proxy in transaction mode the
 /// next transaction may run on another server connection, so a session lock or a session setting would leak to
