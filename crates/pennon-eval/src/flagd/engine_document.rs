@@ -123,9 +123,12 @@ fn for_engines(
     if fails || definition.unreadable.is_some() || !has_its_variants(&definition) {
         return None;
     }
+    let left = copies.bytes_left;
     if let Some(rule) = &mut definition.targeting
         && !copies.insert(rule)
     {
+        // The copies that were made for this flag leave their room to the next ones.
+        copies.bytes_left = left;
         return None;
     }
     Some(Flag {
@@ -412,6 +415,15 @@ mod tests {
         let remote: Vec<&str> = remote.expect("flags").split(',').collect();
         assert_eq!((remote.len(), remote[0]), (17, "flag-13"));
         assert_eq!(written["flags"].as_object().map(Map::len), Some(13));
+        // A flag that is left out takes no room from the next one.
+        let many = vec![json!({"$ref": "city"}); 14];
+        let flags = [
+            ("a", typed_flag(json!({"if": [{"or": many}, "y"]}))),
+            ("b", typed_flag(json!({"if": [{"$ref": "city"}, "y"]}))),
+        ];
+        let flags = flags.map(|(key, flag)| (FlagKey::parse(key).expect("a key"), flag));
+        let written = write_for_engines(&flags.into(), &settings, EvaluationDefaults::New);
+        assert_eq!(written["metadata"]["pennon.remoteOnly"], "a");
     }
 
     #[test]
