@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
@@ -264,8 +265,11 @@ async fn without_the_service_an_instance_starts_and_serves_the_last_document() {
         assert_eq!(extension.value_and_staleness("size").await.0, json!(7));
 
         // Another process in the same instance, as after a failed invocation.
-        let file = folder.join("pennon-extension.flags");
-        eventually("the document is stored", async || file.is_file()).await;
+        eventually("the document is stored", async || {
+            stored_document(&folder).is_some()
+        })
+        .await;
+        let file = stored_document(&folder).expect("a file");
         source.set(Behaviour::Hang);
         let next = Extension::start(&source.url(), &folder, &IMPATIENT).await;
         assert_eq!(next.value_and_staleness("size").await, (json!(7), true));
@@ -374,6 +378,13 @@ async fn an_unusable_document_never_replaces_the_flags() {
     );
 }
 
+/// The file in which an extension keeps its last document.
+fn stored_document(folder: &Path) -> Option<PathBuf> {
+    let files = std::fs::read_dir(folder).expect("a folder");
+    let mut paths = files.map(|file| file.expect("a file").path());
+    paths.find(|path| path.extension().is_some_and(|it| it == "flags"))
+}
+
 #[tokio::test]
 async fn a_revoked_key_ends_evaluations_and_removes_the_stored_document() {
     let folder = new_folder("extension");
@@ -383,8 +394,7 @@ async fn a_revoked_key_ends_evaluations_and_removes_the_stored_document() {
         extension.value_and_staleness("size").await,
         (json!(1), false)
     );
-    let file = folder.join("pennon-extension.flags");
-    assert!(file.is_file());
+    let file = stored_document(&folder).expect("a file");
     source.set(Behaviour::Answer(401, vec![], vec![]));
     let response = extension.evaluate("size", r#"{"context":{}}"#).await;
     assert_eq!(

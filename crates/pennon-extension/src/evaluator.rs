@@ -73,7 +73,7 @@ impl Evaluator {
     /// Reads the flags of the last process, if it has left any.
     pub(crate) fn new(settings: &Settings, client: Arc<Https>) -> Self {
         let service = Service::new(settings, client);
-        let stored = StoredDocument::new(settings, service.base());
+        let stored = StoredDocument::new(&settings.folder, service.base(), &settings.key);
         let flags = stored
             .read()
             .and_then(|(etag, document)| Flags::parse(&document, &etag).ok());
@@ -241,6 +241,10 @@ impl Evaluator {
     pub(crate) async fn flush(&self) {
         let mut batch = self.batch.lock().await;
         self.post(&mut batch).await;
+        if batch.pending.is_none() {
+            // The counts since an earlier post that could not send all of its parts.
+            self.post(&mut batch).await;
+        }
     }
 
     /// Sends the pending batch, and then all counts so far: one batch, unless there are thousands of flags. If it is

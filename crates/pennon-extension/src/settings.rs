@@ -34,7 +34,7 @@ impl Settings {
         Self::from_lookup(process_environment)
     }
 
-    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let text = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
         let number = |name: &str, default: u64, most: u64| match text(name) {
             None => Ok(default),
@@ -52,6 +52,9 @@ impl Settings {
             return Err("PENNON_SYNC_KEY has characters that are invalid in a header".to_owned());
         }
         let port = number("PENNON_PORT", 8016, u64::from(u16::MAX))?;
+        if port == 0 {
+            return Err("PENNON_PORT must not be 0".to_owned());
+        }
         Ok(Self {
             url: parse_url(&text("PENNON_URL").unwrap_or_default())?,
             key: Secret::new(key.trim()),
@@ -101,6 +104,8 @@ mod tests {
             ("PENNON_SYNC_KEY", " "),
         ])
         .expect_err("no key");
+        let url = ("PENNON_URL", "https://x.example");
+        read(&[url, KEY, ("PENNON_PORT", "0")]).expect_err("an unknown port");
     }
 
     #[test]

@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use pennon_core::config::Secret;
 use pennon_core::hex::hex;
 use ring::hmac;
-
-use crate::settings::Settings;
 
 /// A file with the last document and its tag.
 ///
@@ -21,13 +20,14 @@ pub(crate) struct StoredDocument {
 }
 
 impl StoredDocument {
-    /// The file of the process on this port: several sidecars of a machine may share the folder.
-    pub(crate) fn new(settings: &Settings, url: &str) -> Self {
-        let name = format!("pennon-extension-{}.flags", settings.port);
+    /// The file for this key and URL: several sidecars of a machine may share the folder.
+    pub(crate) fn new(folder: &Path, url: &str, key: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+        let name = hex(&hmac::sign(&key, url.as_bytes()).as_ref()[..8]);
         Self {
-            path: settings.folder.join(name),
+            path: folder.join(format!("pennon-extension-{name}.flags")),
             url: url.to_owned(),
-            key: hmac::Key::new(hmac::HMAC_SHA256, settings.key.expose().as_bytes()),
+            key,
         }
     }
 
@@ -91,17 +91,7 @@ mod tests {
     fn only_the_unchanged_file_of_the_same_key_and_url_is_read() {
         let folder = std::env::temp_dir().join(format!("pennon-stored-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
-        let on_port = |port: &str, url: &str, key: &str| {
-            let settings = Settings::from_lookup(|name| match name {
-                "PENNON_URL" => Some(url.to_owned()),
-                "PENNON_SYNC_KEY" => Some(key.to_owned()),
-                "PENNON_PORT" => Some(port.to_owned()),
-                "TMPDIR" => folder.to_str().map(str::to_owned),
-                _ => None,
-            });
-            StoredDocument::new(&settings.expect("valid"), url)
-        };
-        let of = |url: &str, key: &str| on_port("8016", url, key);
+        let of = |url: &str, key: &str| StoredDocument::new(&folder, url, &Secret::new(key));
         let stored = of("https://a", "k");
         assert_eq!(stored.read(), None);
         stored.write("\"1\"", b"{\n}");
@@ -121,8 +111,8 @@ mod tests {
         }
         stored.write("\"2\"", b"{}");
         assert_eq!(stored.read(), Some(("\"2\"".to_owned(), b"{}".to_vec())));
-        on_port("8017", "https://a", "k").remove();
-        assert_ne!(stored.read(), None, "removed by another process");
+        of("https://a", "l").remove();
+        assert_ne!(stored.read(), None, "removed by a process with another key");
         stored.remove();
         assert_eq!(stored.read(), None);
         fs::remove_dir_all(&folder).expect("removed");
