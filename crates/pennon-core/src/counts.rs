@@ -532,12 +532,13 @@ mod tests {
         add(0, &second, 0);
         add(1, &second, 1);
         tally.add_on("1970-01-02", &production(), [("second", "on")]);
-        let counts = tally.due(Instant::now()).expect("due");
-        assert_eq!(
-            serde_json::to_string(&counts).expect("JSON"),
-            "{\"production\":{\"1970-01-01\":{\"first\":{\"off\":2},\"second\":{\"off\":1}},\
-             \"1970-01-02\":{\"second\":{\"on\":2}}}}"
-        );
+        for day in [
+            r#"{"production":{"1970-01-01":{"first":{"off":2},"second":{"off":1}}}}"#,
+            r#"{"production":{"1970-01-02":{"second":{"on":2}}}}"#,
+        ] {
+            let counts = tally.due(Instant::now()).expect("due");
+            assert_eq!(serde_json::to_string(&counts).expect("JSON"), day);
+        }
         assert_eq!(tally.due(Instant::now() + LINE_INTERVAL), None);
         assert!(tally.take().is_empty());
     }
