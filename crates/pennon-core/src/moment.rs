@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// How far the wall clock of a later moment may be behind: the clocks of a moment are read one after the other, and a
-/// thread may wait for the processor in between, for a few periods of 20 ms on a small function.
+/// How far the wall clock of a later moment may be behind that of an earlier one without having been set back: the
+/// clocks of a moment are read one after the other, and a thread may wait for the processor in between, for a few
+/// periods of 20 ms on a small function.
 const READING_GAP: Duration = Duration::from_millis(100);
 
 /// A point in time. Lambda freezes a process between invocations, and the monotonic clock may stop meanwhile; the
@@ -85,7 +86,7 @@ mod tests {
             ..later(5, 0)
         };
         assert_eq!(then.age_at(set_back), Duration::MAX);
-        // Another thread reads both clocks before this one reads any, or between the two.
+        // Another thread made `now` before `self`, or between the two clock readings of `self`.
         assert_eq!(later(1, 1).age_at(then), Duration::ZERO);
         assert_eq!(
             then.after(0, 2).age_at(then.after(1, 1)),

@@ -109,7 +109,8 @@ pub(super) fn same_text(a: &str, b: &str, fuel: &mut Fuel) -> Result<bool, EvalE
     Ok(a == b)
 }
 
-/// `==`: values of different types are compared as numbers, lists and objects with texts as texts.
+/// `==`. With a number or boolean, both operands are compared as numbers. `null` equals no text, list or object. A list
+/// or object is compared with a text as text, and with another list or object by identity.
 pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, EvalError> {
     match (a, b) {
         (Val::Text(a), Val::Text(b)) => same_text(a, b, fuel),
