@@ -126,7 +126,7 @@ impl Fuel {
     /// Charges steps to the request and not to the evaluation: earlier versions did not count these steps, so a rule
     /// that they accept must not fail because of them.
     #[inline]
-    pub(crate) fn charge_request(&mut self, steps: u64) -> Result<(), EvalError> {
+    pub(crate) fn charge_request_limit(&mut self, steps: u64) -> Result<(), EvalError> {
         if steps == 0 {
             return Ok(());
         }
@@ -147,8 +147,8 @@ impl Fuel {
 
     /// Charges the request for reading this many bytes of text.
     #[inline]
-    pub(crate) fn charge_request_for_bytes(&mut self, bytes: usize) -> Result<(), EvalError> {
-        self.charge_request((bytes / BYTES_PER_STEP) as u64)
+    pub(crate) fn charge_request_limit_for_bytes(&mut self, bytes: usize) -> Result<(), EvalError> {
+        self.charge_request_limit((bytes / BYTES_PER_STEP) as u64)
     }
 }
 
@@ -164,19 +164,22 @@ mod tests {
         assert_eq!(fuel.used(), 100_000);
 
         let mut fuel = Fuel::for_request(150_000);
-        assert_eq!(fuel.charge_request(50_000), Ok(()));
-        assert_eq!(fuel.charge_request(90_000), Ok(()));
+        assert_eq!(fuel.charge_request_limit(50_000), Ok(()));
+        assert_eq!(fuel.charge_request_limit(90_000), Ok(()));
         assert_eq!(fuel.charge(10_000), Ok(()));
         assert_eq!(fuel.used(), 150_000);
         assert_eq!(fuel.charge_step(), Err(EvalError::TooManyRequestSteps));
 
         let mut fuel = Fuel::for_request(10);
         assert_eq!(fuel.charge(11), Err(EvalError::TooManyRequestSteps));
-        assert_eq!(fuel.charge_request(11), Err(EvalError::TooManyRequestSteps));
+        assert_eq!(
+            fuel.charge_request_limit(11),
+            Err(EvalError::TooManyRequestSteps)
+        );
         assert_eq!(fuel.used(), 10);
 
         let mut fuel = Fuel::for_evaluation();
-        assert_eq!(fuel.charge_request(1 << 40), Ok(()));
+        assert_eq!(fuel.charge_request_limit(1 << 40), Ok(()));
         assert_eq!(fuel.charge(100_000), Ok(()));
         assert_eq!(fuel.charge_step(), Err(EvalError::TooManySteps));
     }

@@ -93,8 +93,8 @@ impl<'s> FlagMeter<'s> {
                     + sums.values
                     + sums.definitions / 64
             }
-            // Steps that count against the request only (`Fuel::charge_request`) are not capped by the limit of one
-            // evaluation. A costly rule may take any number of them, so the flags are measured one by one.
+            // Steps that count against the request only (`Fuel::charge_request_limit`) are not capped by the limit of
+            // one evaluation. A costly rule may take any number of them, so the flags are measured one by one.
             Measure::Steps if sums.costly > 0 => usize::MAX,
             // An operator is a step or two, and its operands may have to be converted.
             Measure::Steps => {

@@ -69,7 +69,7 @@ fn fields(
     fuel: &mut Fuel,
 ) -> Result<(), EvalError> {
     head(MAP, content.len() as u64, hash);
-    fuel.charge_request(content.len() as u64)?;
+    fuel.charge_request_limit(content.len() as u64)?;
     let mut sorted: Vec<(&String, &Value)> = content.iter().collect();
     // Encodings begin with the length, so shorter names sort first.
     sorted.sort_unstable_by_key(|(name, _)| (name.len(), *name));

@@ -17,7 +17,7 @@ pub(super) fn number(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError>
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
         Val::Text(text) => {
-            fuel.charge_request_for_bytes(text.len())?;
+            fuel.charge_request_limit_for_bytes(text.len())?;
             Num::parse(text)
         }
         Val::List(_) => Num::parse(&text(value, fuel)?),
@@ -32,7 +32,7 @@ pub(super) fn operand(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError
         Val::Bool(bool) => Num::Int((*bool).into()),
         Val::Number(number) => *number,
         Val::Text(text) => {
-            fuel.charge_request_for_bytes(text.len())?;
+            fuel.charge_request_limit_for_bytes(text.len())?;
             Num::parse_prefix(text)
         }
         Val::List(_) => Num::parse_prefix(&text(value, fuel)?),
@@ -105,7 +105,7 @@ pub(super) fn same_text(a: &str, b: &str, fuel: &mut Fuel) -> Result<bool, EvalE
     if a.len() != b.len() {
         return Ok(false);
     }
-    fuel.charge_request_for_bytes(a.len())?;
+    fuel.charge_request_limit_for_bytes(a.len())?;
     Ok(a == b)
 }
 
@@ -136,7 +136,7 @@ pub(super) fn order(
 ) -> Result<Option<Ordering>, EvalError> {
     match (a, b) {
         (Val::Text(a), Val::Text(b)) => {
-            fuel.charge_request_for_bytes(a.len().min(b.len()))?;
+            fuel.charge_request_limit_for_bytes(a.len().min(b.len()))?;
             Ok(Some((**a).cmp(&**b)))
         }
         (Val::Null | Val::Bool(_) | Val::Number(_), _)

@@ -8,7 +8,7 @@ pub(super) struct Cost {
     /// Steps that count against the limit of one evaluation.
     pub(super) steps: u64,
     /// Steps that count against the request only, see
-    /// [`Fuel::charge_request`](crate::limits::Fuel::charge_request).
+    /// [`Fuel::charge_request_limit`](crate::limits::Fuel::charge_request_limit).
     pub(super) request_steps: u64,
     /// The number of items of the result, if it is a list.
     pub(super) list: u64,

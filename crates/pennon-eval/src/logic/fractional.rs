@@ -151,7 +151,7 @@ impl Fractional {
             self.note_absence(run);
             return Ok(None);
         };
-        run.fuel.charge_request_for_bytes(user.len())?;
+        run.fuel.charge_request_limit_for_bytes(user.len())?;
         Ok(Some(input.hashed_key.with_user(user)))
     }
 

@@ -13,7 +13,7 @@ fn is_missing(value: &Val<'_>) -> bool {
 impl Run<'_> {
     /// The fixed names that are missing.
     pub(super) fn missing<'a>(&mut self, names: &'a [Path], scope: &Scope<'a>) -> Result<Val<'a>> {
-        self.fuel.charge_request(names.len() as u64)?;
+        self.fuel.charge_request_limit(names.len() as u64)?;
         let mut missing = Vec::new();
         for path in names {
             if is_missing(&path.find(scope, &mut self.fuel)?) {
@@ -158,7 +158,7 @@ impl Run<'_> {
             Val::Text(text) => {
                 self.fuel.charge_text(&text)?;
                 let needle = self.text(&needle)?;
-                self.fuel.charge_request_for_bytes(needle.len())?;
+                self.fuel.charge_request_limit_for_bytes(needle.len())?;
                 Ok(text.contains(&*needle))
             }
             Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => Ok(false),

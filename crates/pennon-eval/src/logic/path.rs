@@ -119,7 +119,7 @@ impl Path {
         scope: &Scope<'a>,
         fuel: &mut Fuel,
     ) -> Result<Val<'a>, EvalError> {
-        fuel.charge_request(self.cost())?;
+        fuel.charge_request_limit(self.cost())?;
         let names = self.names.iter().map(|name| &**name);
         follow(self.start, names, scope, fuel)
     }
@@ -131,7 +131,7 @@ pub(super) fn find<'a>(
     path: &Text<'_>,
     fuel: &mut Fuel,
 ) -> Result<Val<'a>, EvalError> {
-    fuel.charge_request(cost(path))?;
+    fuel.charge_request_limit(cost(path))?;
     let names = path.split('.');
     let start = Start::of(path, names.clone().next().unwrap_or_default());
     follow(start, names, scope, fuel)
@@ -213,7 +213,7 @@ fn walk<'a, 'p>(
             },
             Val::Text(text) => {
                 // Counts characters.
-                fuel.charge_request_for_bytes(text.len())?;
+                fuel.charge_request_limit_for_bytes(text.len())?;
                 match name {
                     "length" => length(text.chars().count()),
                     name => index(name)

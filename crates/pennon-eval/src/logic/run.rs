@@ -264,7 +264,7 @@ impl Run<'_> {
             return Ok(None);
         };
         self.fuel
-            .charge_request_for_bytes(affix.len().min(text.len()))?;
+            .charge_request_limit_for_bytes(affix.len().min(text.len()))?;
         Ok(Some(if is_end {
             text.ends_with(affix)
         } else {
@@ -371,7 +371,7 @@ impl Run<'_> {
         if let Expression::Constant(value) = expression {
             Ok(Some(value))
         } else if let Expression::Var(path) = expression {
-            self.fuel.charge_request(path.cost())?;
+            self.fuel.charge_request_limit(path.cost())?;
             Ok(path.peek(scope))
         } else {
             self.peek_through(expression, scope)
@@ -388,7 +388,7 @@ impl Run<'_> {
         let Expression::Var(path) = expression.resolved() else {
             return Ok(expression.constant());
         };
-        self.fuel.charge_request(path.cost())?;
+        self.fuel.charge_request_limit(path.cost())?;
         let found = path.peek(scope);
         if let Some(found) = found {
             self.note_peeked(expression, found);
@@ -413,7 +413,7 @@ impl Run<'_> {
         let Some(needle) = needle else {
             return Ok(false);
         };
-        self.fuel.charge_request_for_bytes(needle.len())?;
+        self.fuel.charge_request_limit_for_bytes(needle.len())?;
         Ok(texts.contains(needle))
     }
 }
