@@ -40,7 +40,7 @@ pub struct Batch {
     /// The evaluations.
     pub counts: Counts,
     /// The time of the last line.
-    pub until: SystemTime,
+    pub last_line_at: SystemTime,
 }
 
 #[derive(Deserialize)]
@@ -73,8 +73,8 @@ impl Delivery {
     /// Parses an event.
     ///
     /// # Errors
-    /// A message for the log if the event has no log lines. Malformed lines are skipped, because a retry would
-    /// fail too.
+    /// A message for the log if the event is not a delivery of CloudWatch Logs. Malformed lines are skipped, because
+    /// a retry would fail too.
     pub fn read(event: &Value) -> Result<Self, String> {
         let data = event["awslogs"]["data"]
             .as_str()
@@ -101,7 +101,7 @@ impl Delivery {
         let mut tallied = Batch {
             id: String::new(),
             counts: Counts::default(),
-            until: UNIX_EPOCH,
+            last_line_at: UNIX_EPOCH,
         };
         let mut hasher = Sha256::new();
         for event in &data.log_events {
@@ -114,20 +114,20 @@ impl Delivery {
                 continue;
             }
             delivery.lines += 1;
-            let until = UNIX_EPOCH + Duration::from_millis(event.timestamp);
+            let logged_at = UNIX_EPOCH + Duration::from_millis(event.timestamp);
             for id in line.api_keys.into_iter().filter(|id| may_be_an_id(id)) {
-                let last = delivery.key_uses.entry(id).or_insert(until);
-                *last = until.max(*last);
+                let last = delivery.key_uses.entry(id).or_insert(logged_at);
+                *last = logged_at.max(*last);
             }
             if let Some(id) = line.batch {
                 delivery.batches.push(Batch {
                     id,
                     counts: line.evaluations,
-                    until,
+                    last_line_at: logged_at,
                 });
                 continue;
             }
-            tallied.until = tallied.until.max(until);
+            tallied.last_line_at = tallied.last_line_at.max(logged_at);
             for count in line.evaluations.iter() {
                 let (day, flag, variant) = (count.day, count.flag, count.variant);
                 tallied

@@ -17,14 +17,19 @@ pub use batch::{Batch, Delivery};
 /// number of evaluations whose counts the database rejects.
 ///
 /// # Errors
-/// [`Error::Internal`] for an event without log lines; [`Error::Unavailable`] if the database does not answer, so
-/// that Lambda retries.
+/// [`Error::Internal`] for an event that is not a delivery of CloudWatch Logs; [`Error::Unavailable`] if the database
+/// does not answer, so that Lambda retries.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let delivery = Delivery::read(&event).map_err(Error::Internal)?;
     let store = app.service.store();
     let (mut evaluations, mut lost, mut again) = (0_u64, 0_u64, false);
-    for Batch { id, counts, until } in &delivery.batches {
-        let counted = store.count(id, counts, *until).await?;
+    for Batch {
+        id,
+        counts,
+        last_line_at,
+    } in &delivery.batches
+    {
+        let counted = store.count(id, counts, *last_line_at).await?;
         if counted.is_new {
             let added = counts.total().saturating_sub(counted.lost);
             evaluations = evaluations.saturating_add(added);
