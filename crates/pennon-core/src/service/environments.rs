@@ -15,8 +15,8 @@ use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
-/// Without Redis, an instance reads the list at most once in this time, however many names are unknown. This is also
-/// how long a new environment can stay unknown to another instance.
+/// Without Redis, an instance reads the list at most once in this time, unless the read fails, however many names are
+/// unknown. This is also how long a new environment can stay unknown to another instance.
 const LISTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on the wait for another reader that loads the list.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
@@ -44,7 +44,7 @@ impl FlagService {
         if let Some(slot) = self.known().get(environment) {
             return Ok(Some(slot.clone()));
         }
-        // A list in Redis would save no query, and hide an edit of the file.
+        // The in-memory store is read without a query. A list in Redis would only hide an edit of its file.
         let is_in_memory = self.store.is_in_memory();
         let cache = self.cache.as_ref().filter(|_| !is_in_memory);
         let lease = match cache {
@@ -66,13 +66,13 @@ impl FlagService {
                 self.add_known([environment.clone()]);
             }
         }
-        let mut listed = self.listing.lock().await;
-        let is_due = is_in_memory || listed.is_none_or(|at| at.age() >= LISTING_INTERVAL);
+        let mut last_list_read = self.last_list_read.lock().await;
+        let is_due = is_in_memory || last_list_read.is_none_or(|at| at.age() >= LISTING_INTERVAL);
         // A fill must hold a list that was read after the lease was given.
         if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
             match self.store.environments().await {
                 Ok(environments) => {
-                    *listed = Some(Moment::now());
+                    *last_list_read = Some(Moment::now());
                     let names: Vec<Environment> =
                         environments.into_iter().map(|(name, _)| name).collect();
                     if let Some((cache, lease)) = lease {

@@ -87,8 +87,8 @@ pub struct FlagService {
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<SnapshotSlot>>>,
-    /// Locked while the list of environments is read from the store. Contains the time of the last such read.
-    listing: tokio::sync::Mutex<Option<Moment>>,
+    /// Locked while the list of environments is read from the store. Contains the time of the last successful read.
+    last_list_read: tokio::sync::Mutex<Option<Moment>>,
     last_check: health::LastCheck,
 }
 
@@ -102,7 +102,7 @@ impl FlagService {
             store,
             max_age: config.snapshot_max_age,
             known: Mutex::new(HashMap::from([production])),
-            listing: tokio::sync::Mutex::new(None),
+            last_list_read: tokio::sync::Mutex::new(None),
             last_check: health::LastCheck::default(),
         }
     }
