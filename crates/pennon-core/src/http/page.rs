@@ -25,7 +25,8 @@ pub fn with_page_headers(mut response: Response) -> Response {
 }
 
 /// The policy of the console's pages. Its scripts may send requests to this server, and to the origin of the issuer's
-/// token endpoint. `form-action 'none'` and `trusted-types 'none'` leave injected markup without effect.
+/// token endpoint. `form-action 'none'` prevents injected forms from submitting. `trusted-types 'none'` and
+/// `require-trusted-types-for` make the assignment of a text to `innerHTML` and the like fail.
 #[must_use]
 pub fn content_security_policy(token_origin: Option<&str>) -> String {
     let connect = match token_origin {

@@ -1,4 +1,5 @@
--- Removes a wrong entry and its leases, and keeps the barriers of writers. Does nothing without an entry.
+-- Removes a wrong entry and its leases. Keeps the barriers of writers, and the records of writers that are done. Does
+-- nothing without an entry.
 -- KEYS[1]: the hash of the environment. ARGV: the wrong revision, or an empty text for any.
 -- Returns 1 if the entry was removed, otherwise 0.
 -- Deletes with PEXPIRE, because the Redis user of readers has no permission for DEL.
