@@ -103,8 +103,8 @@ impl Stack {
     /// Whether a cold start without a connection to Redis can only be due to a busy machine.
     fn must_connect(&self, more: &[(&str, &str)]) -> bool {
         let is_elsewhere = more.iter().any(|(name, _)| name.starts_with("REDIS"));
-        let is_about_faults = !self.timeouts.contains(&LONG_CACHE_TIMEOUTS[0]);
-        !is_elsewhere && !is_about_faults && self.redis.is_reachable()
+        let has_default_cache_timeouts = !self.timeouts.contains(&LONG_CACHE_TIMEOUTS[0]);
+        !is_elsewhere && !has_default_cache_timeouts && self.redis.is_reachable()
     }
 
     /// The variables of a function: Redis and PostgreSQL through their wires, and timeouts.
