@@ -39,19 +39,10 @@ impl Definition {
     /// hash one text many times.
     #[must_use]
     pub fn may_be_costly(&self) -> bool {
-        self.rule().is_some_and(is_costly)
-    }
-}
-
-fn is_costly(rule: &Value) -> bool {
-    match rule {
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-        Value::Array(items) => items.iter().any(is_costly),
-        Value::Object(fields) => fields.iter().any(|(name, value)| {
-            COSTLY_OPERATORS.contains(&name.as_str())
-                || name == "fractional" && !hashes_an_attribute(value)
-                || is_costly(value)
-        }),
+        self.has_operation(|operator, arguments| {
+            COSTLY_OPERATORS.contains(&operator)
+                || operator == "fractional" && !hashes_an_attribute(arguments)
+        })
     }
 }
 

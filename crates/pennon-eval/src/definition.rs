@@ -166,21 +166,21 @@ impl Definition {
 
     /// Whether the settings of the environment may change the result of the rule.
     pub(crate) fn depends_on_settings(&self) -> bool {
-        self.uses_any_of(&["$ref", "fractional"])
+        self.has_operation(|operator, _| ["$ref", "fractional"].contains(&operator))
     }
 
-    /// Whether the rule contains one of these operators.
-    fn uses_any_of(&self, operators: &[&str]) -> bool {
-        fn uses(value: &Value, operators: &[&str]) -> bool {
+    /// Whether the rule contains an operation for which this is true, by its operator and its arguments.
+    pub(crate) fn has_operation(&self, is_one: impl Fn(&str, &Value) -> bool) -> bool {
+        fn has(value: &Value, is_one: &impl Fn(&str, &Value) -> bool) -> bool {
             match value {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-                Value::Array(items) => items.iter().any(|item| uses(item, operators)),
-                Value::Object(fields) => fields.iter().any(|(name, value)| {
-                    operators.contains(&name.as_str()) || uses(value, operators)
-                }),
+                Value::Array(items) => items.iter().any(|item| has(item, is_one)),
+                Value::Object(fields) => fields
+                    .iter()
+                    .any(|(name, value)| is_one(name, value) || has(value, is_one)),
             }
         }
-        self.rule().is_some_and(|rule| uses(rule, operators))
+        self.rule().is_some_and(|rule| has(rule, &is_one))
     }
 
     /// The rule. An empty targeting, `{}`, is none.
