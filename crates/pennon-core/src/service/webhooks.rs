@@ -17,7 +17,7 @@ use crate::store::{Action, Transaction};
 use crate::webhooks::{Destination, Format, UnreadableWebhook, Webhook, new_secret};
 
 /// Limit on the webhooks of an environment. Every change writes an event for each of them.
-const MAX_WEBHOOKS: usize = 20;
+const MAX_WEBHOOKS: u64 = 20;
 
 /// The webhook to create.
 #[derive(Debug)]
@@ -118,8 +118,8 @@ impl FlagService {
         Ok(webhook)
     }
 
-    /// Deletes a webhook and its secret. If it is unreadable, its revision is unknown, and only [`Expected::Any`] deletes
-    /// it.
+    /// Deletes a webhook and its secret. If it is unreadable, its revision is unknown, and only [`Expected::Any`]
+    /// deletes it.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::PreconditionFailed`]; [`Error::Unavailable`].

@@ -47,8 +47,8 @@ impl Transaction {
         dispatch!(self, open => open.flag(key))
     }
 
-    /// Locks the flags, the settings and then the environment, and reads them. From then on until the commit, nobody else
-    /// changes them or adds a flag.
+    /// Locks the flags, the settings and then the environment, and reads them. From then on until the commit, nobody
+    /// else changes them or adds a flag.
     pub async fn lock_environment(&mut self) -> Result<EnvironmentState, Error> {
         dispatch!(self, open => open.lock_environment())
     }
@@ -280,7 +280,7 @@ impl Transaction {
     }
 
     /// The number of webhooks of the environment, including unreadable ones.
-    pub async fn count_webhooks(&mut self) -> Result<usize, Error> {
+    pub async fn count_webhooks(&mut self) -> Result<u64, Error> {
         dispatch!(self, open => open.count_webhooks())
     }
 
@@ -398,8 +398,8 @@ impl Transaction {
         }
     }
 
-    /// Rolls back and keeps the connection for the next transaction. Dropping a transaction rolls back too, but closes the
-    /// connection.
+    /// Rolls back and keeps the connection for the next transaction. Dropping a transaction rolls back too, but closes
+    /// the connection.
     pub async fn rollback(self) {
         match self {
             Self::Postgres(open) => open.rollback().await,

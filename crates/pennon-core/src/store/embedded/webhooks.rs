@@ -28,7 +28,7 @@ impl EmbeddedStore {
     reason = "the same signatures as for a database, where each call can fail"
 )]
 impl Transaction {
-    pub(in crate::store) fn count_webhooks(&mut self) -> Result<usize, Error> {
+    pub(in crate::store) fn count_webhooks(&mut self) -> Result<u64, Error> {
         Ok(0)
     }
 

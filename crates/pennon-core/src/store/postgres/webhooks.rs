@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use tracing::error;
 
-use super::statement::Parameter;
+use super::statement::{Parameter, count};
 use super::{PostgresStore, Transaction};
 use crate::config::Secret;
 use crate::environment::Environment;
@@ -30,10 +30,11 @@ impl PostgresStore {
 }
 
 impl Transaction {
-    pub(in crate::store) async fn count_webhooks(&mut self) -> Result<usize, Error> {
-        let statement = "select id from pennon_webhooks where environment = $1";
+    pub(in crate::store) async fn count_webhooks(&mut self) -> Result<u64, Error> {
+        let statement = "select count(*) as count from pennon_webhooks where environment = $1";
         let parameters: [Parameter<'_>; 1] = [(&self.environment(), Type::TEXT)];
-        Ok(self.rows(statement, &parameters).await?.len())
+        let rows = self.rows(statement, &parameters).await?;
+        Ok(rows.first().map_or(0, |row| count(row, "count")))
     }
 
     pub(in crate::store) async fn webhook(
