@@ -191,6 +191,17 @@ async fn every_write_of_flags_that_cost_too_much_is_rejected() {
     }
 }
 
+/// Creates this many flags with this rule, and returns the statuses of the responses.
+async fn create(api: &Api, name: &str, flags: usize, rule: &Value) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for number in 0..flags {
+        let key = format!("{name}-{number}");
+        let new = json!({"key": key, "definition": definition(rule)});
+        statuses.push(api.admin("POST", FLAGS, &new).await.status);
+    }
+    statuses
+}
+
 #[tokio::test]
 async fn flags_whose_comparisons_cost_too_much_together_are_rejected_one_by_one() {
     // Each of 2,000 iterations compares a text of 10,000 digits with a number. Comparisons count against the request
@@ -199,12 +210,7 @@ async fn flags_whose_comparisons_cost_too_much_together_are_rejected_one_by_one(
     let numbers: Vec<u32> = (0..2_000).collect();
     let rule = json!({"if": [{"some": [numbers, compare]}, "on", "off"]});
     for api in Api::of_both_kinds().await {
-        let mut statuses = Vec::new();
-        for number in 0..3 {
-            let key = format!("compared-{number}");
-            let new = json!({"key": key, "definition": definition(&rule)});
-            statuses.push(api.admin("POST", FLAGS, &new).await.status);
-        }
+        let statuses = create(&api, "compared", 3, &rule).await;
         assert_eq!(statuses, [201, 400, 400], "on {}", api.on);
     }
 }
@@ -218,12 +224,7 @@ async fn flags_with_nested_bucketing_expressions_are_counted_one_by_one_near_the
         nested = json!({"fractional": [nested, ["on", 1]]});
     }
     for api in Api::of_both_kinds().await {
-        let mut statuses = Vec::new();
-        for number in 0..7 {
-            let key = format!("nested-{number}");
-            let new = json!({"key": key, "definition": definition(&nested)});
-            statuses.push(api.admin("POST", FLAGS, &new).await.status);
-        }
+        let statuses = create(&api, "nested", 7, &nested).await;
         // At most 725,000 steps each: 100,000 of the evaluation, and 12,500 for each level.
         let expected = [201, 201, 201, 201, 201, 201, 400];
         assert_eq!(statuses, expected, "on {}", api.on);

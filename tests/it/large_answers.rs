@@ -206,8 +206,8 @@ async fn lists_of_keys_stale_flags_and_overrides_come_in_pages_that_fit() {
     assert_eq!(listed + omitted.expect("a number"), 9_003);
 }
 
-#[tokio::test]
-async fn settings_too_large_for_a_response_can_be_replaced() {
+/// An API whose production has settings that are too large for a response.
+async fn with_large_settings() -> Api {
     let api = Api::on_postgres().await;
     sql(
         &api,
@@ -215,6 +215,12 @@ async fn settings_too_large_for_a_response_can_be_replaced() {
            values ('production', json_build_object('metadata', json_build_object('m', repeat('x', 7000000))))",
     )
     .await;
+    api
+}
+
+#[tokio::test]
+async fn settings_too_large_for_a_response_can_be_replaced() {
+    let api = with_large_settings().await;
     let shown = read(&api, SETTINGS).await;
     assert_eq!(shown.status, 409);
     assert_eq!(read(&api, "/api/admin/environments").await.status, 200);
@@ -228,13 +234,7 @@ async fn settings_too_large_for_a_response_can_be_replaced() {
 
 #[tokio::test]
 async fn an_import_that_replaces_settings_too_large_for_a_response_says_what_it_changes() {
-    let api = Api::on_postgres().await;
-    sql(
-        &api,
-        "insert into pennon_environment_settings (environment, settings)
-           values ('production', json_build_object('metadata', json_build_object('m', repeat('x', 7000000))))",
-    )
-    .await;
+    let api = with_large_settings().await;
     for path in [format!("{IMPORT}?dryRun=true"), IMPORT.to_owned()] {
         let body = json!({"flags": {}, "metadata": {"team": "shop"}});
         let answer = api.admin_if("*", "POST", &path, &body).await;

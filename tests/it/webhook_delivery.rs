@@ -76,6 +76,29 @@ impl Setup {
         added.expect("a webhook");
     }
 
+    /// Adds webhooks of environments by their ids. Each environment has a flag `checkout`, which changes once for each.
+    async fn webhooks_with_events(&self, receiver: &Receiver, webhooks: &[(&str, &str)]) {
+        self.sql(
+            "insert into feature_flags (flag_key, environment) values ('checkout', 'staging')",
+        )
+        .await;
+        for (environment, id) in webhooks {
+            let url = receiver.url();
+            self.webhook_in(environment, id, &url, Format::Json).await;
+            let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
+            let event = event.query(&format!("environment={environment}"));
+            let changed = self.update.call(&event).await;
+            assert_eq!(changed.status, 200, "{changed:?}");
+        }
+    }
+
+    /// Another `reconcile`, with this `DATABASE_TIMEOUT_MS`.
+    async fn reconcile_with_timeout(&self, milliseconds: &str) -> Function {
+        let mut environment = self.lambda.environment().to_vec();
+        environment.push(("DATABASE_TIMEOUT_MS", milliseconds));
+        self.stack.function_with("reconcile", &environment).await
+    }
+
     async fn change(&self, key: &str, percentage: u8) {
         let body = json!({ "rolloutPercentage": percentage });
         let answer = self.update.call(&Event::update(key, &body)).await;
@@ -404,22 +427,11 @@ async fn events_of_a_killed_run_are_sent_again_with_the_same_ids() {
 #[tokio::test]
 async fn a_locked_environment_does_not_make_the_webhooks_of_others_receive_events_again() {
     let setup = Setup::start().await;
-    setup
-        .sql("insert into feature_flags (flag_key, environment) values ('checkout', 'staging')")
-        .await;
     let receiver = Receiver::start().await;
     // In the order in which their results are recorded.
-    for (environment, id) in [("production", "a"), ("production", "b"), ("staging", "c")] {
-        let url = receiver.url();
-        setup.webhook_in(environment, id, &url, Format::Json).await;
-        let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
-        let event = event.query(&format!("environment={environment}"));
-        let changed = setup.update.call(&event).await;
-        assert_eq!(changed.status, 200, "{changed:?}");
-    }
-    let mut environment = setup.lambda.environment().to_vec();
-    environment.push(("DATABASE_TIMEOUT_MS", "2000"));
-    let reconcile = setup.stack.function_with("reconcile", &environment).await;
+    let webhooks = [("production", "a"), ("production", "b"), ("staging", "c")];
+    setup.webhooks_with_events(&receiver, &webhooks).await;
+    let reconcile = setup.reconcile_with_timeout("2000").await;
     let lock = pennon_tests::postgres::connect(&setup.stack.database.url()).await;
     let lock = lock.expect("a connection");
     lock.batch_execute(
@@ -446,24 +458,11 @@ async fn a_locked_environment_does_not_make_the_webhooks_of_others_receive_event
 #[tokio::test]
 async fn a_run_waits_once_for_a_database_that_fails_after_its_requests() {
     let setup = Setup::start().await;
-    setup
-        .sql("insert into feature_flags (flag_key, environment) values ('checkout', 'staging')")
-        .await;
     let receiver = Receiver::start().await;
     receiver.behave(Behaviour::Silence);
-    for environment in ["production", "staging"] {
-        let url = receiver.url();
-        setup
-            .webhook_in(environment, environment, &url, Format::Json)
-            .await;
-        let event = Event::update("checkout", &json!({"rolloutPercentage": 1}));
-        let event = event.query(&format!("environment={environment}"));
-        let changed = setup.update.call(&event).await;
-        assert_eq!(changed.status, 200, "{changed:?}");
-    }
-    let mut environment = setup.lambda.environment().to_vec();
-    environment.push(("DATABASE_TIMEOUT_MS", "1000"));
-    let reconcile = setup.stack.function_with("reconcile", &environment).await;
+    let webhooks = [("production", "production"), ("staging", "staging")];
+    setup.webhooks_with_events(&receiver, &webhooks).await;
+    let reconcile = setup.reconcile_with_timeout("1000").await;
     let event = Event::load("reconcile");
     let run = reconcile.invoke(event.value());
     let outage = async {
