@@ -200,9 +200,10 @@ fn weight_of(header: &str, name: &str) -> Option<f32> {
         if !coding.trim().eq_ignore_ascii_case(name) {
             return None;
         }
-        let weight = weight.trim().strip_prefix(['q', 'Q']);
-        let weight = weight.and_then(|weight| weight.strip_prefix('='));
-        let weight = weight.unwrap_or("1");
+        let weight = match weight.trim().split_once('=') {
+            Some((name, weight)) if name.eq_ignore_ascii_case("q") => weight,
+            Some(_) | None => "1",
+        };
         Some(weight.parse().unwrap_or(0.0))
     })
 }
