@@ -252,7 +252,7 @@ impl Tally {
     }
 
     /// Takes as many of the counts so far as fit into one line, all of one day, and says whether more of them remain.
-    /// Who receives counts of several days may reject all of them because of the oldest day.
+    /// A receiver of counts of several days may reject all of them because of the oldest day.
     #[must_use]
     pub fn take_part(&self) -> (Counts, bool) {
         let mut inner = self.lock();

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 /// API Gateway limits all headers of a request together to this size.
 const MAX_LENGTH: usize = 10_240;
-/// The message of the error for a duplicate name, by which it is told apart from serde's own errors.
+/// The message of the error for a duplicate name, which distinguishes it from serde's own errors.
 const DUPLICATE: &str = "duplicate name";
 
 /// The payload of a token.

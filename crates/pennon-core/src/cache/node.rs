@@ -148,10 +148,10 @@ impl Node {
 
     /// Whether one of its connections was replaced since the last call, by [`Node::connect`] or by the client library.
     pub(super) fn has_reconnected(&self) -> bool {
-        let by_fred = self
+        let by_library = self
             .open_connections()
             .is_some_and(|connections| connections.were_replaced());
-        self.reopened.swap(false, Ordering::AcqRel) || by_fred
+        self.reopened.swap(false, Ordering::AcqRel) || by_library
     }
 
     /// The number of open connections.

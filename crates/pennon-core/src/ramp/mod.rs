@@ -272,8 +272,8 @@ pub struct Transition {
     pub step: usize,
     /// The percentage from then on.
     pub percent: u8,
-    /// The actor: an editor's `sub`, `ramp:<id>` for `reconcile`, or `alarm:<name>` for `guard`. Of a superseded ramp,
-    /// whoever changed the flag.
+    /// The actor: an editor's `sub`, `ramp:<id>` for `reconcile`, or `alarm:<name>` for `guard`. For a
+    /// superseded ramp, the actor who changed the flag.
     pub actor: String,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
