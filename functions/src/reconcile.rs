@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 /// The steps of a run, in their order. Together they end within 50 s. Otherwise Lambda would stop the run before change
 /// events are sent, or before the responses of webhooks are recorded; their receivers would then get the same events
-/// again. The last item of a step exceeds its limit: with a database that needs seconds for a statement, a schedule or a
-/// ramp by about 4 s, a comparison by 8 s, change events by 4 s, and a round of webhooks by 22 s.
+/// again. The last item of a step exceeds its limit: with a database that needs seconds for a statement, a schedule or
+/// a ramp by about 4 s, a comparison by 8 s, change events by 4 s, and a round of webhooks by 22 s.
 const SCHEDULES: Step = Step::of(10, 10);
 const RAMPS: Step = Step::of(25, 25);
 const COMPARISONS: Step = Step::of(15, 32);

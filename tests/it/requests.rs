@@ -4,8 +4,8 @@ use std::path::Path;
 
 use pennon_tests::local::{ADMIN_TOKEN, API_KEY, Local};
 
-/// Every request of the file with the status of its response: 404 for ids that a reader must replace, 400 for actions on
-/// a ramp that has ended, 409 for a webhook, which needs PostgreSQL.
+/// Every request of the file with the status of its response: 404 for ids that a reader must replace, 400 for actions
+/// on a ramp that has ended, 409 for a webhook, which needs PostgreSQL.
 const EXPECTED: &str = "\
 200 GET /
 200 GET /api/config/flags

@@ -162,8 +162,8 @@ impl RuntimeApi {
 }
 
 impl Function {
-    /// Starts a function with only the variables of [`RuntimeApi::environment`] and these, and waits until it requests an
-    /// event, which ends its cold start. Of variables with the same name, the last one applies.
+    /// Starts a function with only the variables of [`RuntimeApi::environment`] and these, and waits until it requests
+    /// an event, which ends its cold start. Of variables with the same name, the last one applies.
     pub async fn start(name: &str, environment: &[(&str, &str)]) -> Self {
         Self::start_by(Command::new("env"), name, environment).await
     }

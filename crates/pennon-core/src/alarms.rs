@@ -160,7 +160,8 @@ impl Alarms {
                 let alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = names.iter().map(|name| {
                     let alarm = Alarm {
-                        // An alarm that was never set is OK. Otherwise a ramp with alarms could start only after a curl command.
+                        // An alarm that was never set is OK. Otherwise a ramp with alarms could start only after a curl
+                        // command.
                         state: alarms.get(*name).copied().unwrap_or(AlarmState::Ok),
                         arn: None,
                         window: MIN_WINDOW,

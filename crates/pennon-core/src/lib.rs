@@ -4,8 +4,8 @@
 //! store, once per instance. [`service`] reads and changes flags in [`cache`] and [`store`], [`http`] parses requests
 //! and writes responses, and [`lambda`] runs a handler on AWS Lambda. `pennon-eval` evaluates flags.
 //!
-//! These dependencies are used in one module each: fred in [`cache`], tokio-postgres in [`store`], the signature of calls
-//! to AWS in [`aws`], the process environment in [`config`].
+//! These dependencies are used in one module each: fred in [`cache`], tokio-postgres in [`store`], the signature of
+//! calls to AWS in [`aws`], the process environment in [`config`].
 
 pub mod alarms;
 pub mod api_key;

@@ -31,9 +31,9 @@ impl Moment {
         self.age_at(Self::now())
     }
 
-    /// The time from this moment to a later one: the longer one of the durations by the two clocks. [`Duration::MAX`] if
-    /// the wall clock was set back to more than 100 ms before this moment: the age is then unknown. Zero if the other
-    /// moment is earlier.
+    /// The time from this moment to a later one: the longer one of the durations by the two clocks. [`Duration::MAX`]
+    /// if the wall clock was set back to more than 100 ms before this moment: the age is then unknown. Zero if the
+    /// other moment is earlier.
     #[must_use]
     pub fn age_at(self, now: Self) -> Duration {
         let Some(monotonic) = now.monotonic.checked_duration_since(self.monotonic) else {

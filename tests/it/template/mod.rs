@@ -1,8 +1,8 @@
 //! template.yaml keeps its rules, and names only things that exist.
 //!
 //! Each rule checks the resources that exist with given parameters ([`Stack`]), and reports problems. Most rules run
-//! for fifteen combinations of parameters ([`stack::profiles`]). Beside each rule are planted mistakes: each test changes
-//! the text of the template, and exactly the expected problems must be reported. Findings of linters (unknown
+//! for fifteen combinations of parameters ([`stack::profiles`]). Beside each rule are planted mistakes: each test
+//! changes the text of the template, and exactly the expected problems must be reported. Findings of linters (unknown
 //! properties, dangling references, cycles) are left to `scripts/check-template`.
 
 mod commands;

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
 /// `reconcile` checks a ramp every minute. A bake that was not watched for longer than this, because `reconcile` did
-/// not run or CloudWatch did not answer, begins again. Otherwise, after an outage, a bake without checks would count, and
-/// several steps would begin one right after the other.
+/// not run or CloudWatch did not answer, begins again. Otherwise, after an outage, a bake without checks would count,
+/// and several steps would begin one right after the other.
 pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
 /// The state of one of the ramp's guards.

@@ -22,7 +22,8 @@ const EVENTS_PER_REQUEST: u32 = 20;
 const REQUEST_SIZE: usize = 512 * 1024;
 /// Limit on the requests that are sent at the same time.
 const REQUESTS: usize = 20;
-/// An invocation that has reached this size gets no further request. Lambda accepts 6 MB, and a request may have 1.5 MB.
+/// An invocation that has reached this size gets no further request. Lambda accepts 6 MB, and a request may have 1.5
+/// MB.
 const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
 /// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way. Shorter
 /// than the interval of `reconcile`: if `send-webhooks` cannot be invoked, every run must find that out and fail.
@@ -43,8 +44,8 @@ pub struct WebhooksRun {
 }
 
 impl FlagService {
-    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`. A round takes up
-    /// to 18 seconds, and the transaction around its last outcome more.
+    /// Sends the events of all webhooks that are due. Begins no further round of requests after `within`. A round takes
+    /// up to 18 seconds, and the transaction around its last outcome more.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if `send-webhooks` cannot be invoked, or the store does not answer, also if only the

@@ -212,8 +212,8 @@ impl FlagService {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let record = require_in_use(transaction.flag(key).await?, key)?;
         check_variants(&record.flag, &wanted)?;
-        // Locks the overrides before their revision is compared and before the first statement that changes some of them,
-        // whose trigger locks the environment.
+        // Locks the overrides before their revision is compared and before the first statement that changes some of
+        // them, whose trigger locks the environment.
         let known = transaction.overrides(key).await?;
         expected.check(transaction.overrides_revision(key).await?)?;
         let mut known: BTreeMap<&str, &OverrideRecord> = known

@@ -49,8 +49,8 @@ impl FlagService {
     /// missing ones. Begins no comparison after `within`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the store does not answer; the error of an environment, after the others were compared:
-    /// of several, that of the first by name.
+    /// [`Error::Unavailable`] if the store does not answer; the error of an environment, after the others were
+    /// compared: of several, that of the first by name.
     pub async fn reconcile(&self, budget: Duration, within: Duration) -> Result<Reconciled, Error> {
         let mut done = Reconciled::default();
         let Some(cache) = &self.cache else {
@@ -95,7 +95,8 @@ impl FlagService {
                 "no time was left to compare all environments with the cache"
             );
         }
-        // Not the first that was compared: in their changing order, the local server would log each of them as a new one.
+        // Not the first that was compared: in their changing order, the local server would log each of them as a new
+        // one.
         failures
             .pop_first()
             .map_or(Ok(done), |(_, error)| Err(error))

@@ -216,8 +216,8 @@ impl FlagService {
         Ok(true)
     }
 
-    /// Records a failure, unless the store was unavailable. If it is not recorded, the schedule is unchanged and the next
-    /// run finds it again.
+    /// Records a failure, unless the store was unavailable. If it is not recorded, the schedule is unchanged and the
+    /// next run finds it again.
     async fn record_failure(&self, due: &DueSchedule, failure: &Failure) {
         let (why, permanent) = match failure {
             Failure::Permanent(why) => (why.clone(), true),

@@ -111,8 +111,8 @@ impl FlagService {
     /// Counts the users for whom a change of a simple flag changes its value. Nothing is changed.
     ///
     /// # Errors
-    /// As for [`Self::update`]; [`Error::Invalid`] if the flag has a definition, whose rule may need more of a user than
-    /// their id.
+    /// As for [`Self::update`]; [`Error::Invalid`] if the flag has a definition, whose rule may need more of a user
+    /// than their id.
     pub async fn compare_update(
         &self,
         environment: &Environment,

@@ -101,8 +101,8 @@ fn is_target(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
-/// The level applies to Pennon. DEBUG and TRACE events of a library are logged only if a directive names it: the clients
-/// of HTTP, TLS and PostgreSQL would write several lines for each request.
+/// The level applies to Pennon. DEBUG and TRACE events of a library are logged only if a directive names it: the
+/// clients of HTTP, TLS and PostgreSQL would write several lines for each request.
 fn levels(level: LevelFilter, directives: Targets) -> Targets {
     let allowed = directives.into_iter().filter(|(target, _)| {
         let mut silenced = SILENCED.iter();

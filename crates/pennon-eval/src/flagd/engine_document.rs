@@ -20,8 +20,8 @@ use crate::{
     Settings,
 };
 
-/// Limit on the bytes of the evaluators that are copied into the rules of a document. With it, copies alone do not make a
-/// document exceed the limit of a response.
+/// Limit on the bytes of the evaluators that are copied into the rules of a document. With it, copies alone do not make
+/// a document exceed the limit of a response.
 const MAX_COPIED: usize = 2_000_000;
 
 /// Writes an environment for flagd's engines, which give every user the same variant as Pennon.
@@ -174,9 +174,9 @@ impl<'a> Copies<'a> {
         }
     }
 
-    /// Replaces references. The rule has been compiled, which excludes circles and limits the depth. As in the compiler,
-    /// an object with one field is an operation or a reference, and any other is data. Returns false if the copies take
-    /// too many bytes.
+    /// Replaces references. The rule has been compiled, which excludes circles and limits the depth. As in the
+    /// compiler, an object with one field is an operation or a reference, and any other is data. Returns false if the
+    /// copies take too many bytes.
     fn insert(&mut self, rule: &mut Value) -> bool {
         match rule {
             Value::Array(items) => items.iter_mut().all(|item| self.insert(item)),

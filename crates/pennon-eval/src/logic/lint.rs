@@ -1,8 +1,8 @@
 //! Finds parts of a rule that cannot work for any caller: results that name no variant, and a `fractional` whose
 //! weights select none.
 //!
-//! A mistake is reported only if it is beyond doubt: a computed result may be any variant, a branch behind a condition that is
-//! always false is ignored, and `null` selects the default variant.
+//! A mistake is reported only if it is beyond doubt: a computed result may be any variant, a branch behind a condition
+//! that is always false is ignored, and `null` selects the default variant.
 
 use serde_json::{Map, Value};
 

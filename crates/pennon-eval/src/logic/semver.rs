@@ -58,8 +58,8 @@ impl Relation {
 }
 
 impl<'a> Version<'a> {
-    /// Accepts the same texts as flagd's JavaScript engine: up to two `v` before a complete version (the second may be a
-    /// `=`), one before an incomplete version, and white space around a complete version.
+    /// Accepts the same texts as flagd's JavaScript engine: up to two `v` before a complete version (the second may be
+    /// a `=`), one before an incomplete version, and white space around a complete version.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let complete = text.trim();

@@ -93,7 +93,8 @@ impl Run<'_> {
         result
     }
 
-    /// The value of a condition, for a trace. Takes the same steps as [`Self::truth`], which does not compute the value.
+    /// The value of a condition, for a trace. Takes the same steps as [`Self::truth`], which does not compute the
+    /// value.
     #[cold]
     pub(super) fn condition<'a>(
         &mut self,

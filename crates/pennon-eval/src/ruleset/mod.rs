@@ -164,9 +164,9 @@ impl Ruleset {
         })
     }
 
-    /// Whether a flag is on for a caller, for clients that only support booleans. `None` if the flag does not exist, its
-    /// definition is unreadable, or its values are not booleans. For a caller without a targeting key, the settings and
-    /// the defaults of the installation determine the value of a simple flag with a partial rollout. A boolean flag
+    /// Whether a flag is on for a caller, for clients that only support booleans. `None` if the flag does not exist,
+    /// its definition is unreadable, or its values are not booleans. For a caller without a targeting key, the settings
+    /// and the defaults of the installation determine the value of a simple flag with a partial rollout. A boolean flag
     /// without a value, and a flag whose evaluation fails, are off.
     #[must_use]
     pub fn is_on(&self, key: &str, context: &Context, now: i64) -> Option<bool> {

@@ -170,7 +170,8 @@ impl Files {
         })
     }
 
-    /// Writes a text durably to a new file beside `flags.json`, with the mode and the owner of `flags.json` if that exists.
+    /// Writes a text durably to a new file beside `flags.json`, with the mode and the owner of `flags.json` if that
+    /// exists.
     ///
     /// # Errors
     /// A message with the path of `flags.json`.

@@ -541,8 +541,8 @@ impl Inner {
         changed.cloned().collect()
     }
 
-    /// Sets the revisions of these environments to the clock in milliseconds, or to the highest revision plus one if that
-    /// is higher. So the revisions of a restarted process are above all revisions in a cache.
+    /// Sets the revisions of these environments to the clock in milliseconds, or to the highest revision plus one if
+    /// that is higher. So the revisions of a restarted process are above all revisions in a cache.
     fn raise_revisions(&mut self, environments: BTreeSet<String>) {
         let now = i64::try_from(unix_millis(SystemTime::now())).unwrap_or(i64::MAX);
         self.revision = Revision(now.max(self.revision.0 + 1));

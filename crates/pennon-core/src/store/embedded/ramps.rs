@@ -61,8 +61,8 @@ impl EmbeddedStore {
             .collect())
     }
 
-    /// The number of all evaluations, whatever the time, because the file counts by day. Callers use only the difference
-    /// of two results.
+    /// The number of all evaluations, whatever the time, because the file counts by day. Callers use only the
+    /// difference of two results.
     pub(in crate::store) fn evaluation_counter(
         &self,
         environment: &Environment,

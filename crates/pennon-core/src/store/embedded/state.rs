@@ -97,8 +97,8 @@ pub(super) struct FlagDetails {
         skip_serializing_if = "Option::is_none"
     )]
     pub(super) updated_at: Option<SystemTime>,
-    /// The rollout percentage of a typed flag. Like salt and bucketing, it applies again when the definition is removed;
-    /// `flags.json` contains none of them, because they have no effect on a typed flag.
+    /// The rollout percentage of a typed flag. Like salt and bucketing, it applies again when the definition is
+    /// removed; `flags.json` contains none of them, because they have no effect on a typed flag.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) rollout_percentage: Rollout,
     /// The salt of a typed flag.

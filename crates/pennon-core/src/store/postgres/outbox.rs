@@ -46,8 +46,8 @@ impl PostgresStore {
     }
 
     pub(in crate::store) async fn expire_events(&self, has_bus: bool) -> Result<u64, Error> {
-        // Leaves out rows that another transaction has locked, because it delivers or removes these events. A wait for it
-        // could exceed the time limit of the statement, or deadlock: it may delete its rows in another order.
+        // Leaves out rows that another transaction has locked, because it delivers or removes these events. A wait for
+        // it could exceed the time limit of the statement, or deadlock: it may delete its rows in another order.
         let statement = "
             with limits as materialized (
               select destination, (

@@ -42,9 +42,9 @@ const IDLE_LIMIT: Duration = Duration::from_secs(1);
 const CHECK_TIMEOUT: Duration = Duration::from_millis(150);
 /// Limit on closing a connection, which takes one write to a socket. After it, the socket is closed by force.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// The pause between two reads of a secret whose login is rejected, and between two attempts with a rejected login beside
-/// a fallback. A rotation ends within seconds; more reads would only use up the account's quota, and each attempt costs
-/// the server a process.
+/// The pause between two reads of a secret whose login is rejected, and between two attempts with a rejected login
+/// beside a fallback. A rotation ends within seconds; more reads would only use up the account's quota, and each
+/// attempt costs the server a process.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// The first and the longest pause between attempts to connect to a server without a free connection. Even a rejected
 /// attempt costs the server a process.

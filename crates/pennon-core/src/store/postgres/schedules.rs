@@ -49,9 +49,9 @@ impl PostgresStore {
         &self,
         limit: u32,
     ) -> Result<Vec<DueSchedule>, Error> {
-        // Flags that someone else has locked come last, so that waiting for them delays no others. The first condition is
-        // that of `Environment::parse` and `FlagKey::parse`: rows that no request can change would fill the list for ever.
-        // The others are those of `ScheduleRecord::is_due`.
+        // Flags that someone else has locked come last, so that waiting for them delays no others. The first condition
+        // is that of `Environment::parse` and `FlagKey::parse`: rows that no request can change would fill the list for
+        // ever. The others are those of `ScheduleRecord::is_due`.
         let statement = "
             select flag.environment, flag.flag_key, schedule.id::text as id
             from feature_flag_schedules as schedule
