@@ -242,7 +242,8 @@ impl Evaluator {
         let mut batch = self.batch.lock().await;
         self.post(&mut batch).await;
         if batch.pending.is_none() {
-            // The counts since an earlier post that could not send all of its parts.
+            // If an earlier post could not send all of its parts, the first call has sent only the remaining parts.
+            // This one sends what was counted since that post.
             self.post(&mut batch).await;
         }
     }
