@@ -13,7 +13,7 @@ export function actionText({ action, flagKey }: Pick<AuditEntry, 'action' | 'fla
   return flagKey === null ? verb : `${verb} ${flagKey}`;
 }
 
-/** The values that changed, one sentence each. */
+/** Texts about an entry: what changed of a flag, the user of an override, the state of a ramp, or a name. */
 export function details({ action, before, after }: Pick<AuditEntry, 'action' | 'before' | 'after'>): string[] {
   const [was, is] = [stateOf(before), stateOf(after)];
   const it = is ?? was;

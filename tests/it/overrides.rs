@@ -25,7 +25,7 @@ fn fields(answer: &Response) -> Value {
 #[tokio::test]
 async fn an_override_is_created_replaced_and_removed() {
     for api in Api::of_both_kinds().await {
-        let body = json!({"userId": "alice", "overrideType": "include", "reason": "She asked"});
+        let body = json!({"userId": "alice", "overrideType": "include", "reason": "They asked"});
         let first = api.admin("POST", USERS, &body).await;
         assert_eq!(first.status, 201, "{first:?} on {}", api.on);
         let created = first.json();
@@ -36,7 +36,7 @@ async fn an_override_is_created_replaced_and_removed() {
         );
         assert_eq!(created["userId"], "alice");
         assert_eq!(created["overrideType"], "include");
-        assert_eq!(created["reason"], "She asked");
+        assert_eq!(created["reason"], "They asked");
         assert_eq!(created["createdBy"], "local-admin");
         let at = created["createdAt"].as_str().expect("a time");
         assert_eq!(at.len(), "2026-11-21T09:00:00.000Z".len(), "{at}");

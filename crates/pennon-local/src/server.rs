@@ -21,7 +21,7 @@ use crate::browser;
 use crate::role_token;
 use crate::throttle::Throttle;
 
-/// How many bytes of a body above the limit are read before the response.
+/// At most this many bytes of a body that is too large are read before the response, counted from its first byte.
 const MAX_DISCARDED_SIZE: usize = 10 * http::MAX_BODY_SIZE;
 
 /// What the checks before a handler need: those of API Gateway (tokens and rates), and those of this server alone
@@ -37,8 +37,9 @@ pub(crate) struct Gateway {
     pub(crate) throttle: Option<Throttle>,
 }
 
+/// What each request needs.
 #[derive(Clone)]
-struct Local {
+struct ServerState {
     app: Arc<App>,
     gateway: Arc<Gateway>,
 }
@@ -49,10 +50,12 @@ pub(crate) async fn serve(
     app: Arc<App>,
     gateway: Gateway,
 ) -> Result<(), String> {
-    let router = axum::Router::new().fallback(dispatch).with_state(Local {
-        app,
-        gateway: Arc::new(gateway),
-    });
+    let router = axum::Router::new()
+        .fallback(dispatch)
+        .with_state(ServerState {
+            app,
+            gateway: Arc::new(gateway),
+        });
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown_signal())
         .await
@@ -76,7 +79,7 @@ async fn shutdown_signal() {
 }
 
 async fn dispatch(
-    State(local): State<Local>,
+    State(state): State<ServerState>,
     request: Request<axum::body::Body>,
 ) -> Response<axum::body::Body> {
     let (parts, body) = request.into_parts();
@@ -84,32 +87,32 @@ async fn dispatch(
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: Query::parse(parts.uri.query().unwrap_or_default()),
-        claims: verify(&parts.headers, &local).await,
-        trusted_key: trusted_key(&parts.headers, &local.gateway.api_key),
+        claims: verify(&parts.headers, &state).await,
+        trusted_key: trusted_key(&parts.headers, &state.gateway.api_key),
         headers: parts.headers,
         ..Incoming::default()
     };
     let alarm = alarms::alarm_of(&incoming.method, &incoming.path);
     let mut routed = incoming.routed();
     let checked =
-        local
+        state
             .gateway
-            .check_browser(&routed, alarm.is_some(), &local.app.config.cors.admin);
+            .check_browser(&routed, alarm.is_some(), &state.app.config.cors.admin);
     let body = read(body).await;
     if let Some(alarm) = alarm {
         return to_axum(match checked.and(body) {
-            Ok(body) => alarms::answer(&local.app, &alarm, &routed.incoming, &body).await,
+            Ok(body) => alarms::answer(&state.app, &alarm, &routed.incoming, &body).await,
             Err(error) => http::error_reply(&error),
         });
     }
     let function = routed.found.function();
-    let app = local.app.clone();
+    let app = state.app.clone();
     let rejected = match body {
         Ok(body) => {
             routed.incoming.body = body;
             checked
                 .err()
-                .or_else(|| local.gateway.throttle(&routed.found))
+                .or_else(|| state.gateway.throttle(&routed.found))
         }
         Err(error) => Some(error),
     };
@@ -123,8 +126,8 @@ async fn dispatch(
 }
 
 impl Gateway {
-    /// Rejects requests by pages of other sites: all such requests for the console, and for admin routes those that
-    /// a script in a browser sent.
+    /// Rejects requests of pages of other sites. Every request for the console is checked; a request for an admin route
+    /// or an alarm only if a script in a browser sent it.
     fn check_browser(
         &self,
         routed: &Routed,
@@ -193,21 +196,21 @@ fn to_axum(response: http::Response) -> Response<axum::body::Body> {
 
 /// The claims of the caller, if the request has the admin token, a token of a role, or a token of the configured
 /// issuer. On AWS, the claims come from the authorizer of API Gateway.
-async fn verify(headers: &HeaderMap, local: &Local) -> Option<Claims> {
+async fn verify(headers: &HeaderMap, state: &ServerState) -> Option<Claims> {
     let sent = auth::bearer_token(headers.get(header::AUTHORIZATION)?.to_str().ok()?)?;
-    let admin_token = &local.gateway.admin_token;
+    let admin_token = &state.gateway.admin_token;
     if sent == admin_token.expose() {
         return Some(Claims::of_local(&Role::Admin));
     }
     if let Some(role) = role_token::role_of(admin_token, sent) {
         return Some(Claims::of_local(&role));
     }
-    let claims = local.app.tokens.as_ref()?.claims(sent).await.ok()?;
+    let claims = state.app.tokens.as_ref()?.claims(sent).await.ok()?;
     Some(Claims::of_token(claims.as_object()?))
 }
 
-/// The kind of the API key of this server, if the request has that key, also in the form that only routes for sync
-/// keys accept: without a scheme. It is not in the store.
+/// The kind of this server's API key, if the request has that key. The key is not in the store, so it is verified here.
+/// `Authorization` may also be the key without a scheme, which only routes for sync keys accept.
 fn trusted_key(headers: &HeaderMap, key: &KeyText) -> Option<TrustedKey> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bare = text("authorization").map(str::trim);
