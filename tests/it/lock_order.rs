@@ -265,7 +265,7 @@ async fn a_bulk_change_of_overrides_waits_for_a_change_of_one_override_before_it
     for (tag, status) in [(tag.as_str(), 412), ("*", 200)] {
         let other = Other::begin(&api, lock).await;
         // The request writes Carol's override, whose trigger locks the environment, before it removes Bob's. So it must
-        // lock Bob's before that.
+        // lock Bob's override before it writes Carol's.
         let request = send_if(&api, tag, "PUT", path, &users(&["carol"]));
         eventually("the request waits", async || other.blocks_a_request().await).await;
         other.finish(change).await;

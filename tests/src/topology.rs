@@ -286,7 +286,7 @@ impl Reserve {
     }
 }
 
-/// Counts a cluster as starting until this is dropped: when the cluster has started, or its test has ended before.
+/// Counts a cluster as starting until this is dropped: as soon as the cluster has started or its test has ended.
 struct Starting(&'static Mutex<Reserve>);
 
 impl Drop for Starting {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Runs `work`. Returns its result and the peak of allocated bytes, beyond those allocated before.
+/// Runs `work`. Returns its result and the peak of allocated bytes, beyond those that were already allocated.
 fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();

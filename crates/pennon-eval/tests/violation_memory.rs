@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Runs `work`. Returns the peak of allocated bytes, beyond those allocated before.
+/// Runs `work`. Returns the peak of allocated bytes, beyond those that were already allocated.
 fn measured(work: impl FnOnce()) -> usize {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();

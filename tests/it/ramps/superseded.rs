@@ -377,7 +377,8 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
     assert_eq!(count(0), 0, "a ramp has overwritten a change");
     let (rounds, flags) = (i64::from(ROUNDS), i64::from(FLAGS));
     // Every ramp began. In a twelfth of the rounds the engine advanced those without a guard, and in another
-    // twelfth the alarm rolled the others back, before anyone changed a flag. Only the latter reject a change.
+    // twelfth the alarm rolled the others back, before anyone changed a flag. Only ramps that were rolled back reject
+    // a change.
     let (started, in_order) = (rounds * flags, rounds / 12 * flags / 2);
     assert!(count(1) >= started + in_order, "{} steps", count(1));
     assert!(count(2) >= in_order, "{} rollbacks", count(2));

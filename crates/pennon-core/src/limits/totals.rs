@@ -181,7 +181,7 @@ pub(crate) fn exceeded_bulk_size<'a>(
 }
 
 /// Returns an error message if the flags and settings of an environment together need too much memory or computation,
-/// and more than before.
+/// and more than before the change.
 pub(crate) fn check_values_and_steps(
     environment: &str,
     before: Option<(&BTreeMap<FlagKey, Flag>, &Settings)>,

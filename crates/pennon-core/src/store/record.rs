@@ -444,9 +444,9 @@ pub struct AuditEntry {
     /// The time of the change.
     #[serde(with = "crate::timestamp::required")]
     pub at: SystemTime,
-    /// The state before.
+    /// The state before the change.
     pub before: Option<Value>,
-    /// The state after.
+    /// The state after the change.
     pub after: Option<Value>,
     /// Why a stored state is unreadable, and therefore missing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -469,9 +469,9 @@ pub struct NewState<'a> {
 pub struct AuditedChange {
     /// The key of the flag.
     pub key: FlagKey,
-    /// The state before.
+    /// The state before the change.
     pub before: Option<Value>,
-    /// The state after.
+    /// The state after the change.
     pub after: Option<Value>,
 }
 

@@ -1,5 +1,5 @@
 //! Connections to PostgreSQL. A request opens one when it needs it, reuses it, and closes it before the response. If
-//! the server rejects the login, or the secret could not be read before, the secret is read again.
+//! the server rejects the login, or the last read of the secret failed, the secret is read again.
 //!
 //! Lambda freezes an instance between requests. A connection of a frozen instance is unused but counts against the
 //! limit of the server, so a hundred instances that each needed the database once would exhaust it. A process that is
