@@ -10,9 +10,9 @@ use crate::moment::Moment;
 use crate::snapshot::{Revision, Snapshot};
 use crate::telemetry::CacheOutcome;
 
-/// After a fill that was too slow, the instance fills nothing for this long. Otherwise every request would encode and
-/// send the whole environment again, and use up its budget. Until then the database confirms the snapshot of the
-/// instance, which takes a few milliseconds.
+/// After a fill that was too slow, the instance does not fill this environment for this long. Otherwise every request
+/// would encode and send the whole environment again, and use up its budget. Meanwhile the database confirms the
+/// snapshot of the instance, which takes a few milliseconds.
 const FILL_COOL_DOWN: Duration = Duration::from_secs(10);
 
 /// The snapshot of one environment, and how it is refreshed.
@@ -168,7 +168,7 @@ impl SnapshotSlot {
         }
     }
 
-    /// Fills nothing for [`FILL_COOL_DOWN`].
+    /// Skips fills of this environment for [`FILL_COOL_DOWN`].
     pub(super) fn skip_fills(&self) {
         *self.lock_slow_fill() = Some(Instant::now());
     }
