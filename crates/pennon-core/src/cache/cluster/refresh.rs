@@ -38,7 +38,8 @@ struct Answer {
 impl Topology {
     /// Refreshes the slot map before a request to `owner` if the map is too old. `owner` is asked last, because a
     /// partitioned primary does not know that it was replaced. An `owner` that is known only from a redirection is
-    /// asked like any other node. For a command that a replica must confirm, a map without replicas is refreshed at once.
+    /// asked like any other node. For a command that a replica must confirm, a map without replicas is refreshed at
+    /// once.
     pub(in crate::cache) async fn refresh_if_due(
         &self,
         owner: Option<&Arc<Node>>,
