@@ -13,6 +13,9 @@ use serde_json::json;
 
 /// The key of the list of environments.
 const LIST: &str = "feature_flags:.environments";
+const ADD_STAGING: &str = "
+    insert into feature_flags (flag_key, enabled, rollout_percentage, environment)
+    values ('checkout', true, 20, 'staging')";
 
 fn time_to_live(stack: &Stack) -> i64 {
     let response = stack.redis.command(&["PTTL", KEY]);
@@ -171,6 +174,24 @@ async fn an_unknown_environment_opens_no_database_connection_if_redis_has_the_li
             assert_eq!(answer.header("x-unknown-environment"), Some("true"));
         }
     }
+}
+
+async fn an_environment_with_an_entry_is_served_without_the_list_of_environments(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let sql = stack.database.sql();
+    sql.batch_execute(ADD_STAGING).await.expect("a flag");
+    let staging = Event::get("checkout").query("environment=staging");
+    stack.function("get-flag").await.call(&staging).await;
+    stack.redis.command(&["DEL", LIST]);
+    let before = stack.database_wire.requests();
+    for _ in 0..2 {
+        let other = stack.function("get-flag").await;
+        let answer = other.call(&staging).await;
+        assert_eq!((percentage(&answer), answer.source()), (20, "redis"));
+    }
+    assert_eq!(stack.database_wire.requests(), before, "no query");
+    let exists = stack.redis.command(&["EXISTS", LIST]);
+    assert_eq!(exists, Resp::Number(0), "no lease");
 }
 
 async fn an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance(
@@ -590,6 +611,7 @@ on_every_redis!(
     an_environment_without_flags_is_an_entry_too,
     unknown_environments_create_no_keys_of_their_own_and_share_queries,
     an_unknown_environment_opens_no_database_connection_if_redis_has_the_list,
+    an_environment_with_an_entry_is_served_without_the_list_of_environments,
     an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance,
     an_environment_created_by_sql_becomes_visible,
     an_entry_expires_and_is_filled_again,

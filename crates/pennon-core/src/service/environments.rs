@@ -34,57 +34,53 @@ enum Listed {
 }
 
 impl FlagService {
-    /// The slot of an existing environment. An unknown name gets none, so it costs a command to Redis, but neither
+    /// The slot of an existing environment. An unknown name gets none, so it costs two commands to Redis, but neither
     /// memory nor a query.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if neither Redis nor the store can say whether the environment exists.
     pub(super) async fn slot(
         &self,
         environment: &Environment,
         context: &RequestContext,
     ) -> Result<Option<Arc<SnapshotSlot>>, Error> {
-        if let Some(slot) = self.known().get(environment) {
-            return Ok(Some(slot.clone()));
+        if let Some(slot) = self.known_slot(environment) {
+            return Ok(Some(slot));
         }
         // The in-memory store is read without a query. A list in Redis would only hide an edit of its file.
         let is_in_memory = self.store.is_in_memory();
         let cache = self.cache.as_ref().filter(|_| !is_in_memory);
-        let lease = match cache {
-            None => None,
-            Some(cache) => match self.listed_in_cache(cache, context).await {
-                Listed::Names(names) => {
-                    self.add_known(names);
-                    return Ok(self.known().get(environment).cloned());
-                }
-                Listed::Lease(lease) => Some((cache, lease)),
-                Listed::Unknown => None,
-            },
-        };
-        // Only existing environments have an entry. So an environment with an entry is served even while the store
-        // is unavailable.
+        let mut lease = None;
         if let Some(cache) = cache {
+            // Only existing environments have an entry. So an environment with an entry is served even while the store
+            // does not answer, and without a lease of the list, which other instances would wait for.
             let found = cache.revision(environment, context).await;
             if matches!(found, Lookup::Hit(_)) {
                 self.add_known([environment.clone()]);
+                return Ok(self.known_slot(environment));
+            }
+            match self.listed_in_cache(cache, context).await {
+                Listed::Names(names) => {
+                    self.add_known(names);
+                    return Ok(self.known_slot(environment));
+                }
+                Listed::Lease(given) => lease = Some((cache, given)),
+                Listed::Unknown => {}
             }
         }
         let mut last_list_read = self.last_list_read.lock().await;
         let is_due = is_in_memory || last_list_read.is_none_or(|at| at.age() >= LISTING_INTERVAL);
         // A fill must hold a list that was read after the lease was given.
         if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
-            match self.store.environments().await {
-                Ok(environments) => {
-                    *last_list_read = Some(Moment::now());
-                    let names: Vec<Environment> =
-                        environments.into_iter().map(|(name, _)| name).collect();
-                    if let Some((cache, lease)) = lease {
-                        cache.fill_list(lease, &names, context).await;
-                    }
-                    self.add_known(names);
-                }
-                Err(error) if !self.known().contains_key(environment) => return Err(error),
-                Err(_) => {}
+            let environments = self.store.environments().await?;
+            *last_list_read = Some(Moment::now());
+            let names: Vec<Environment> = environments.into_iter().map(|(name, _)| name).collect();
+            if let Some((cache, lease)) = lease {
+                cache.fill_list(lease, &names, context).await;
             }
+            self.add_known(names);
         }
-        Ok(self.known().get(environment).cloned())
+        Ok(self.known_slot(environment))
     }
 
     /// Reads the list of environments from Redis, and waits while another reader loads it.
@@ -157,6 +153,10 @@ impl FlagService {
             installation = installation.max(shared);
         }
         Ok(count + installation)
+    }
+
+    fn known_slot(&self, environment: &Environment) -> Option<Arc<SnapshotSlot>> {
+        self.known().get(environment).cloned()
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, HashMap<Environment, Arc<SnapshotSlot>>> {
