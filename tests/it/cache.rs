@@ -194,6 +194,38 @@ async fn an_environment_with_an_entry_is_served_without_the_list_of_environments
     assert_eq!(exists, Resp::Number(0), "no lease");
 }
 
+#[tokio::test]
+async fn a_list_of_environments_that_cannot_be_read_costs_few_queries_and_hides_no_environment() {
+    let stack = Stack::start().await;
+    let sql = stack.database.sql();
+    sql.batch_execute(ADD_STAGING).await.expect("a flag");
+    stack.redis.set(Mode::Refuse).await;
+    let get = stack.function("get-flag").await;
+    let rename = "alter table pennon_environments rename to moved";
+    sql.batch_execute(rename).await.expect("no list");
+    let before = stack.database_wire.requests();
+    for number in 0..200 {
+        let name = if number % 2 == 0 { "staging" } else { "zz" };
+        let event = Event::get("checkout").query(&format!("environment={name}"));
+        let answer = get.call(&event).await;
+        assert_eq!(answer.status, 503, "{name}: {answer:?}");
+    }
+    let requests = stack.database_wire.requests() - before;
+    assert!(
+        requests < 100,
+        "{requests} requests to the database for 200"
+    );
+    let rename = "alter table moved rename to pennon_environments";
+    sql.batch_execute(rename).await.expect("the list");
+    let staging = Event::get("checkout").query("environment=staging");
+    eventually("the list is read again", async || {
+        let answer = get.call(&staging).await;
+        assert_eq!(answer.header("x-unknown-environment"), None);
+        answer.status == 200 && percentage(&answer) == 20
+    })
+    .await;
+}
+
 async fn an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance(
     on: Topology,
 ) {

@@ -15,8 +15,8 @@ use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
-/// Without Redis, an instance reads the list at most once in this time, unless the read fails, however many names are
-/// unknown. This is also how long a new environment can stay unknown to another instance.
+/// An instance reads the list from the store at most once in this time, however many names are unknown, except to fill
+/// it in Redis. This is also how long a new environment can stay unknown to another instance without Redis.
 const LISTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on the wait for another reader that loads the list.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
@@ -31,6 +31,20 @@ enum Listed {
     Lease(Lease),
     /// Redis did not provide it, and it must not be filled.
     Unknown,
+}
+
+/// A read of the list of environments from the store.
+#[derive(Debug)]
+pub(super) struct ListRead {
+    began: Moment,
+    outcome: Result<(), Error>,
+}
+
+impl ListRead {
+    /// Whether a request may use it. Of those that waited for it, none reads the list again.
+    fn is_recent(&self, context: &RequestContext) -> bool {
+        self.began.instant() >= context.arrived || self.began.age() < LISTING_INTERVAL
+    }
 }
 
 impl FlagService {
@@ -68,19 +82,37 @@ impl FlagService {
                 Listed::Unknown => {}
             }
         }
-        let mut last_list_read = self.last_list_read.lock().await;
-        let is_due = is_in_memory || last_list_read.is_none_or(|at| at.age() >= LISTING_INTERVAL);
-        // A fill must hold a list that was read after the lease was given.
-        if lease.is_some() || (is_due && !self.known().contains_key(environment)) {
-            let environments = self.store.environments().await?;
-            *last_list_read = Some(Moment::now());
-            let names: Vec<Environment> = environments.into_iter().map(|(name, _)| name).collect();
-            if let Some((cache, lease)) = lease {
-                cache.fill_list(lease, &names, context).await;
-            }
-            self.add_known(names);
+        let mut last_read = self.last_list_read.lock().await;
+        // Another request may have read the list meanwhile.
+        if let Some(slot) = self.known_slot(environment) {
+            return Ok(Some(slot));
         }
-        Ok(self.known_slot(environment))
+        // A fill must hold a list that was read after the lease was given.
+        if let Some(last) = &*last_read
+            && !is_in_memory
+            && last.is_recent(context)
+            && (lease.is_none() || last.outcome.is_err())
+        {
+            return last.outcome.clone().map(|()| None);
+        }
+        let began = Moment::now();
+        let outcome = match self.store.environments().await {
+            Ok(environments) => {
+                let names: Vec<Environment> =
+                    environments.into_iter().map(|(name, _)| name).collect();
+                if let Some((cache, lease)) = lease {
+                    cache.fill_list(lease, &names, context).await;
+                }
+                self.add_known(names);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        *last_read = Some(ListRead {
+            began,
+            outcome: outcome.clone(),
+        });
+        outcome.map(|()| self.known_slot(environment))
     }
 
     /// Reads the list of environments from Redis, and waits while another reader loads it.

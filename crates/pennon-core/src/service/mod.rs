@@ -50,7 +50,6 @@ pub use webhooks::{NewWebhook, WantedWebhook};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::moment::Moment;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::telemetry::CacheOutcome;
@@ -87,8 +86,8 @@ pub struct FlagService {
     store: Store,
     max_age: Duration,
     known: Mutex<HashMap<Environment, Arc<SnapshotSlot>>>,
-    /// Locked while the list of environments is read from the store. Contains the time of the last successful read.
-    last_list_read: tokio::sync::Mutex<Option<Moment>>,
+    /// Locked while the list of environments is read from the store.
+    last_list_read: tokio::sync::Mutex<Option<environments::ListRead>>,
     last_check: health::LastCheck,
 }
 
