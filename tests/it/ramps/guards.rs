@@ -319,6 +319,45 @@ async fn a_shared_alarm_rolls_back_only_ramps_that_advanced_within_its_evaluatio
 }
 
 #[tokio::test]
+async fn a_ramp_that_is_checked_after_others_of_its_alarm_were_stopped_is_paused() {
+    let deployment = Deployment::start().await;
+    for (alarm, by_reconcile) in [("first", false), ("second", true)] {
+        let alarms = &deployment.alarms;
+        alarms.put(alarm, &[GUARD_FUNCTION_ARN], 20).await;
+        let (cause, other) = (format!("{alarm}-cause"), format!("{alarm}-other"));
+        for (key, minutes) in [(&cause, 0), (&other, 25)] {
+            deployment.stack.database.add_flag(key, true, 0).await;
+            let body = guarded(&[60, 70], alarm);
+            deployment.start_ramp(key, &body).await;
+            begin_steps_earlier(&deployment.stack, key, minutes).await;
+        }
+        let run = pennon_tests::postgres::connect(&deployment.stack.database.url()).await;
+        let run = run.expect("a connection");
+        let lock = format!("begin; select from pennon_ramps where flag_key = '{other}' for update");
+        run.batch_execute(&lock).await.expect("a lock");
+        alarms.set(alarm, "ALARM").await;
+        let event = alarm_event(alarm, "ALARM", &now());
+        let done = |rolled_back| Ok(json!({"state": "ALARM", "rolledBack": rolled_back}));
+        assert_eq!(deployment.guard.invoke(&event).await, done(1));
+        assert_eq!(deployment.read(&other).await["state"], "baking");
+        run.batch_execute("rollback").await.expect("no lock");
+        if by_reconcile {
+            deployment.run().await;
+        } else {
+            assert_eq!(deployment.guard.invoke(&event).await, done(0));
+        }
+        for (key, state) in [(&cause, "rolledBack"), (&other, "paused")] {
+            let ramp = deployment.read(key).await;
+            assert_eq!(ramp["state"], state, "{ramp}");
+        }
+        // When the alarm fires again, only one ramp is left.
+        assert_eq!(deployment.act(&other, "resume").await.status, 200);
+        let again = alarm_event(alarm, "ALARM", &now());
+        assert_eq!(deployment.guard.invoke(&again).await, done(1));
+    }
+}
+
+#[tokio::test]
 async fn an_event_that_arrives_after_reconcile_has_seen_its_alarm_changes_nothing() {
     let deployment = Deployment::start().await;
     deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;

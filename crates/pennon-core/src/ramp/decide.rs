@@ -18,7 +18,7 @@ pub enum GuardState {
     Alarm {
         /// Its evaluation interval (period × evaluation periods): a cause of the alarm may be that old.
         window: Duration,
-        /// Whether other live ramps have the same guard.
+        /// Whether other ramps have the same guard and are watched, or were just stopped by this alarm.
         shared: bool,
     },
     /// The alarm has no data or does not exist; the text says which: `has no data` or `does not exist`.

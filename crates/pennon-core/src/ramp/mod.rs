@@ -398,9 +398,9 @@ impl Ramp {
     }
 }
 
-/// A ramp that the engine checks, with its flag.
+/// A ramp and its flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchedRamp {
+pub struct FlagRamp {
     /// The environment of its flag.
     pub environment: Environment,
     /// Its flag.

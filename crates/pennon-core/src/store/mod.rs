@@ -28,7 +28,7 @@ use crate::counts::Counts;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::key_uses::LastUses;
-use crate::ramp::{Ramp, WatchedRamp};
+use crate::ramp::{FlagRamp, Ramp};
 use crate::snapshot::{Revision, Snapshot};
 use crate::webhooks::{UnreadableWebhook, Webhook};
 
@@ -263,7 +263,7 @@ impl Store {
     }
 
     /// Ramps that are baking or holding, those first whose last check is oldest.
-    pub async fn watched_ramps(&self, limit: u32) -> Result<Vec<WatchedRamp>, Error> {
+    pub async fn watched_ramps(&self, limit: u32) -> Result<Vec<FlagRamp>, Error> {
         dispatch!(self, store => store.watched_ramps(limit))
     }
 
@@ -275,9 +275,14 @@ impl Store {
         dispatch!(self, store => store.list_webhooks(environment))
     }
 
-    /// All watched ramps with a guard of this name. The guard's ARN may belong to another alarm with the same name.
-    pub async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<WatchedRamp>, Error> {
-        dispatch!(self, store => store.ramps_guarded_by(alarm))
+    /// All ramps with a guard of this name that are watched or have changed since this time. The guard's ARN may belong
+    /// to another alarm with the same name.
+    pub async fn ramps_guarded_by(
+        &self,
+        alarm: &str,
+        since: SystemTime,
+    ) -> Result<Vec<FlagRamp>, Error> {
+        dispatch!(self, store => store.ramps_guarded_by(alarm, since))
     }
 
     /// Actor and [`Action`] of the newest audit entry about the flag or its ramps.

@@ -1,6 +1,6 @@
 //! The alarms that guard ramps.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tracing::warn;
@@ -8,7 +8,7 @@ use tracing::warn;
 use super::AlarmEvent;
 use crate::alarms::{Alarm, AlarmState, Alarms, Described, MAX_WINDOW};
 use crate::error::Error;
-use crate::ramp::{Guard, GuardState, OnMissing, Ramp, WatchedRamp};
+use crate::ramp::{FlagRamp, Guard, GuardState, OnMissing, Ramp};
 
 /// Limit on the time to read the alarms of a ramp for a response. CloudWatch answers within a tenth of it.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,28 +88,26 @@ impl AlarmSource<'_> {
     }
 }
 
-/// The states of a ramp's guards, in their order.
+/// The states of a ramp's guards, in their order. `all` are the ramps with the same guards that are watched or have
+/// changed recently.
 pub(super) fn guard_states(
     ramp: &Ramp,
-    all: &[WatchedRamp],
+    all: &[FlagRamp],
     source: &AlarmSource<'_>,
 ) -> Vec<GuardState> {
     let state_of = |guard: &Guard| {
-        let shared = || {
-            let mut others = all.iter().filter(|other| other.ramp.id != ramp.id);
-            others.any(|other| {
-                let mut guards = other.ramp.plan.guards.iter();
-                guards.any(|other| other.name() == guard.name())
-            })
+        let in_alarm = |window: Duration, at: SystemTime| GuardState::Alarm {
+            window,
+            shared: all
+                .iter()
+                .any(|other| share_alarm(ramp, &other.ramp, guard.name(), at - window)),
         };
         let described = match source {
             AlarmSource::Event(alarm) if guard.is(alarm.name, alarm.arn) => {
-                return GuardState::Alarm {
-                    // Unknown if an earlier version has created the ramp and `reconcile` has not run since. A window
-                    // that is too long only rolls back more ramps.
-                    window: ramp.alarm_window(guard).unwrap_or(MAX_WINDOW),
-                    shared: shared(),
-                };
+                // Unknown if an earlier version has created the ramp and `reconcile` has not run since. A window that is
+                // too long only rolls back more ramps.
+                let window = ramp.alarm_window(guard).unwrap_or(MAX_WINDOW);
+                return in_alarm(window, alarm.at);
             }
             AlarmSource::Event(_) => return GuardState::Ok,
             AlarmSource::Described(described) => *described,
@@ -120,14 +118,28 @@ pub(super) fn guard_states(
             Some(alarm) => match alarm.state {
                 AlarmState::Ok => GuardState::Ok,
                 AlarmState::InsufficientData => GuardState::Missing("has no data"),
-                AlarmState::Alarm => GuardState::Alarm {
-                    window: ramp.alarm_window(guard).unwrap_or(alarm.window),
-                    shared: shared(),
-                },
+                AlarmState::Alarm => {
+                    let window = ramp.alarm_window(guard).unwrap_or(alarm.window);
+                    in_alarm(window, SystemTime::now())
+                }
             },
         }
     };
     ramp.plan.guards.iter().map(state_of).collect()
+}
+
+/// Whether another ramp has this guard and is watched, or was stopped by the alarm at `since` or later while this ramp
+/// was in its present state. Without the second, the last of several ramps would count as the only one if their checks
+/// belong to different runs.
+fn share_alarm(ramp: &Ramp, other: &Ramp, alarm: &str, since: SystemTime) -> bool {
+    let mut guards = other.plan.guards.iter();
+    let since = ramp
+        .transitions
+        .last()
+        .map_or(since, |last| last.at.max(since));
+    other.id != ramp.id
+        && guards.any(|guard| guard.name() == alarm)
+        && (other.state.is_watched() || other.was_stopped_by(alarm, since))
 }
 
 fn alarm_of<'a>(guard: &Guard, described: &'a Described) -> Option<&'a Alarm> {

@@ -6,9 +6,9 @@ use tracing::{error, info, warn};
 
 use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
 use super::guards::{AlarmSource, guard_states};
-use crate::alarms::{Alarms, Described};
+use crate::alarms::{AlarmState, Alarms, Described, MAX_WINDOW};
 use crate::error::Error;
-use crate::ramp::{Decision, Guard, GuardState, Observed, Ramp, StepStart, WatchedRamp, decide};
+use crate::ramp::{Decision, FlagRamp, Guard, GuardState, Observed, Ramp, StepStart, decide};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::update::require_in_use;
@@ -74,6 +74,14 @@ impl FlagService {
             warn!(domain = "config", error = %why, "CloudWatch did not answer; guarded ramps hold");
         }
         let source = AlarmSource::Described(&described);
+        // Ramps that another run has stopped, or that this one does not check, may share the alarm.
+        let mut all = Vec::new();
+        for name in &names {
+            let alarm = described.alarms.get(*name);
+            if alarm.is_some_and(|alarm| alarm.state == AlarmState::Alarm) {
+                all.extend(self.ramps_guarded_by(name).await?);
+            }
+        }
         let is_silent = |name: &&str| {
             let alarm = described.alarms.get(*name);
             alarm.is_some_and(|alarm| !alarm.invokes_function)
@@ -86,7 +94,7 @@ impl FlagService {
                 "alarms that guard ramps invoke no function; ramps notice them once a minute"
             );
         }
-        let mut in_order: Vec<&WatchedRamp> = ramps.iter().collect();
+        let mut in_order: Vec<&FlagRamp> = ramps.iter().collect();
         in_order.sort_by_cached_key(|watched| place(&guard_states(&watched.ramp, &[], &source)));
         for watched in in_order {
             if started.elapsed() > within {
@@ -94,7 +102,7 @@ impl FlagService {
                 continue;
             }
             run.checked += 1;
-            match self.check_ramp(watched, &ramps, &source, budget).await {
+            match self.check_ramp(watched, &all, &source, budget).await {
                 Ok(Some(Decision::Advance)) => run.advanced += 1,
                 Ok(Some(Decision::RollBack(..))) => run.rolled_back += 1,
                 Ok(
@@ -133,16 +141,18 @@ impl FlagService {
         alarm: AlarmEvent<'_>,
         budget: Duration,
     ) -> Result<usize, Error> {
-        let mut ramps = self.store.ramps_guarded_by(alarm.name).await?;
-        ramps.retain(|watched| {
-            let mut guards = watched.ramp.plan.guards.iter();
+        let mut all = self.ramps_guarded_by(alarm.name).await?;
+        all.retain(|guarded| {
+            let mut guards = guarded.ramp.plan.guards.iter();
             guards.any(|guard| guard.is(alarm.name, alarm.arn))
         });
-        let guarded = ramps.iter().filter(|it| it.ramp.was_watched_at(alarm.at));
+        let guarded = all
+            .iter()
+            .filter(|it| it.ramp.state.is_watched() && it.ramp.was_watched_at(alarm.at));
         let (mut rolled_back, mut failure) = (0, None);
         for watched in guarded {
             let source = AlarmSource::Event(alarm);
-            match self.check_ramp(watched, &ramps, &source, budget).await {
+            match self.check_ramp(watched, &all, &source, budget).await {
                 Ok(decision) => {
                     let is_rollback = matches!(decision, Some(Decision::RollBack(..)));
                     rolled_back += usize::from(is_rollback);
@@ -156,11 +166,17 @@ impl FlagService {
         failure.map_or(Ok(rolled_back), Err)
     }
 
+    /// The ramps that this alarm guards, or may have stopped recently.
+    async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<FlagRamp>, Error> {
+        let since = SystemTime::now() - MAX_WINDOW;
+        self.store.ramps_guarded_by(alarm, since).await
+    }
+
     /// Checks one ramp. Returns the decision that has changed it, if any.
     async fn check_ramp(
         &self,
-        watched: &WatchedRamp,
-        all: &[WatchedRamp],
+        watched: &FlagRamp,
+        all: &[FlagRamp],
         source: &AlarmSource<'_>,
         budget: Duration,
     ) -> Result<Option<Decision>, Error> {
@@ -207,8 +223,8 @@ impl FlagService {
     }
 
     /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
-    async fn evaluations_of_step(&self, watched: &WatchedRamp) -> Result<u64, Error> {
-        let WatchedRamp {
+    async fn evaluations_of_step(&self, watched: &FlagRamp) -> Result<u64, Error> {
+        let FlagRamp {
             environment,
             key,
             ramp,
@@ -241,8 +257,8 @@ fn place(guards: &[GuardState]) -> u8 {
 
 /// A check of one ramp.
 struct Check<'a> {
-    watched: &'a WatchedRamp,
-    all: &'a [WatchedRamp],
+    watched: &'a FlagRamp,
+    all: &'a [FlagRamp],
     source: &'a AlarmSource<'a>,
     actor: &'a str,
     /// Whether `reconcile` checks it, and not `guard`.
@@ -369,7 +385,7 @@ impl Check<'_> {
     }
 }
 
-fn report_change(watched: &WatchedRamp, ramp: &Ramp) {
+fn report_change(watched: &FlagRamp, ramp: &Ramp) {
     info!(
         domain = "config",
         environment = watched.environment.as_str(),
@@ -382,7 +398,7 @@ fn report_change(watched: &WatchedRamp, ramp: &Ramp) {
     );
 }
 
-fn report_failure(watched: &WatchedRamp, why: &Error) {
+fn report_failure(watched: &FlagRamp, why: &Error) {
     error!(
         domain = "config",
         environment = watched.environment.as_str(),

@@ -8,26 +8,11 @@ use super::EmbeddedStore;
 use super::state::StoredRamp;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{Ramp, WatchedRamp};
+use crate::ramp::{FlagRamp, Ramp};
 
 impl EmbeddedStore {
-    pub(in crate::store) fn watched_ramps(&self, limit: u32) -> Result<Vec<WatchedRamp>, Error> {
-        let inner = self.lock_current()?;
-        let mut all: Vec<WatchedRamp> = Vec::new();
-        for (name, state) in inner.data.state.iter() {
-            let Ok(environment) = Environment::parse(name) else {
-                continue;
-            };
-            for (key, ramps) in &state.ramps {
-                let readable = ramps.iter().filter_map(StoredRamp::readable);
-                let watched = readable.filter(|ramp| ramp.state.is_watched());
-                all.extend(watched.map(|ramp| WatchedRamp {
-                    environment: environment.clone(),
-                    key: key.clone(),
-                    ramp: ramp.clone(),
-                }));
-            }
-        }
+    pub(in crate::store) fn watched_ramps(&self, limit: u32) -> Result<Vec<FlagRamp>, Error> {
+        let mut all = self.ramps_where(|ramp| ramp.state.is_watched())?;
         all.sort_by_key(|watched| watched.ramp.checked_at);
         all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(all)
@@ -36,12 +21,33 @@ impl EmbeddedStore {
     pub(in crate::store) fn ramps_guarded_by(
         &self,
         alarm: &str,
-    ) -> Result<Vec<WatchedRamp>, Error> {
-        let mut all = self.watched_ramps(u32::MAX)?;
-        all.retain(|watched| {
-            let mut guards = watched.ramp.plan.guards.iter();
+        since: SystemTime,
+    ) -> Result<Vec<FlagRamp>, Error> {
+        self.ramps_where(|ramp| {
+            let mut guards = ramp.plan.guards.iter();
+            let last = ramp.transitions.last();
             guards.any(|guard| guard.name() == alarm)
-        });
+                && (ramp.state.is_watched() || last.is_some_and(|last| last.at >= since))
+        })
+    }
+
+    fn ramps_where(&self, is_wanted: impl Fn(&Ramp) -> bool) -> Result<Vec<FlagRamp>, Error> {
+        let inner = self.lock_current()?;
+        let mut all: Vec<FlagRamp> = Vec::new();
+        for (name, state) in inner.data.state.iter() {
+            let Ok(environment) = Environment::parse(name) else {
+                continue;
+            };
+            for (key, ramps) in &state.ramps {
+                let readable = ramps.iter().filter_map(StoredRamp::readable);
+                let wanted = readable.filter(|ramp| is_wanted(ramp));
+                all.extend(wanted.map(|ramp| FlagRamp {
+                    environment: environment.clone(),
+                    key: key.clone(),
+                    ramp: ramp.clone(),
+                }));
+            }
+        }
         Ok(all)
     }
 

@@ -11,31 +11,31 @@ use super::statement::count;
 use super::{PostgresStore, Transaction};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{Guard, Ramp, WatchedRamp};
+use crate::ramp::{FlagRamp, Guard, Ramp};
 
 impl PostgresStore {
-    pub(in crate::store) async fn watched_ramps(
-        &self,
-        limit: u32,
-    ) -> Result<Vec<WatchedRamp>, Error> {
+    pub(in crate::store) async fn watched_ramps(&self, limit: u32) -> Result<Vec<FlagRamp>, Error> {
         let statement = "
             select environment, flag_key, id, ramp::text as ramp from pennon_ramps
             where watched order by checked_at nulls first, id limit $1";
         let rows = self
             .rows(statement, &[(&i64::from(limit), Type::INT8)])
             .await?;
-        Ok(rows.iter().filter_map(watched_ramp_of).collect())
+        Ok(rows.iter().filter_map(flag_ramp_of).collect())
     }
 
     pub(in crate::store) async fn ramps_guarded_by(
         &self,
         alarm: &str,
-    ) -> Result<Vec<WatchedRamp>, Error> {
+        since: SystemTime,
+    ) -> Result<Vec<FlagRamp>, Error> {
         let statement = "
             select environment, flag_key, id, ramp::text as ramp from pennon_ramps
-            where watched and $1 = any(alarms) order by id";
-        let rows = self.rows(statement, &[(&alarm, Type::TEXT)]).await?;
-        Ok(rows.iter().filter_map(watched_ramp_of).collect())
+            where (watched or updated_at >= $2) and $1 = any(alarms) order by id";
+        let parameters: [super::Parameter<'_>; 2] =
+            [(&alarm, Type::TEXT), (&since, Type::TIMESTAMPTZ)];
+        let rows = self.rows(statement, &parameters).await?;
+        Ok(rows.iter().filter_map(flag_ramp_of).collect())
     }
 
     pub(in crate::store) async fn last_change(
@@ -179,8 +179,8 @@ fn change_of(row: &Row) -> (String, String) {
     (row.get("actor"), row.get("action"))
 }
 
-fn watched_ramp_of(row: &Row) -> Option<WatchedRamp> {
-    Some(WatchedRamp {
+fn flag_ramp_of(row: &Row) -> Option<FlagRamp> {
+    Some(FlagRamp {
         environment: Environment::parse(row.get("environment")).ok()?,
         key: FlagKey::parse(row.get::<_, &str>("flag_key")).ok()?,
         ramp: ramp_of(row)?,
