@@ -37,10 +37,12 @@ pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
             .unwrap_or_else(SystemTime::now),
     };
     let budget = app.config.cache.request_budget;
-    let rolled_back = app.service.handle_alarm(alarm, budget).await?;
+    let rolled_back = app.service.handle_alarm(alarm, budget).await;
+    // Before an error is returned: the other ramps may have been rolled back.
     if let Some(bus) = app.bus() {
         app.service.publish_after_change(bus, PUBLISH_BUDGET).await;
     }
+    let rolled_back = rolled_back?;
     tracing::info!(
         domain = "config",
         alarm = name,

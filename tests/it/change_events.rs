@@ -405,15 +405,22 @@ async fn the_rollback_by_an_alarm_is_an_event() {
     let plan = json!({
         "steps": [{ "percent": 60, "bakeSeconds": 3600 }], "guards": [{ "alarm": "errors" }],
     });
-    let path = "/api/admin/flags/checkout/ramp";
-    let start = Event::admin("POST", path, &plan.to_string()).header("if-match", "*");
-    let started = ramps.call(&start).await;
-    assert_eq!(started.status, 201, "{started:?}");
-    let mut event = Event::load("guard").value().clone();
-    let now = pennon_core::http::timestamp(SystemTime::now());
-    event["alarmData"]["alarmName"] = json!("errors");
-    event["alarmArn"] = json!("arn:aws:cloudwatch:us-east-1:123456789012:alarm:errors");
-    event["alarmData"]["state"]["timestamp"] = json!(now.replace('Z', "+0000"));
+    let start = async |key: &str| {
+        let path = format!("/api/admin/flags/{key}/ramp");
+        let start = Event::admin("POST", &path, &plan.to_string()).header("if-match", "*");
+        let started = ramps.call(&start).await;
+        assert_eq!(started.status, 201, "{started:?}");
+    };
+    start("checkout").await;
+    let alarm_event = || {
+        let mut event = Event::load("guard").value().clone();
+        let now = pennon_core::http::timestamp(SystemTime::now());
+        event["alarmData"]["alarmName"] = json!("errors");
+        event["alarmArn"] = json!("arn:aws:cloudwatch:us-east-1:123456789012:alarm:errors");
+        event["alarmData"]["state"]["timestamp"] = json!(now.replace('Z', "+0000"));
+        event
+    };
+    let event = alarm_event();
     let done = guard.invoke(&event).await.expect("a rollback");
     assert_eq!(done["rolledBack"], 1);
     // On a busy machine the time limit may end before the events are sent. Lambda may repeat an invocation too.
@@ -432,6 +439,28 @@ async fn the_rollback_by_an_alarm_is_an_event() {
     let rollback = of("flag.rollback").expect("the rollback");
     assert_eq!(rollback["after"]["rolloutPercentage"], 50);
     assert_eq!(rollback["actor"], "alarm:errors");
+
+    // The event of a rollback does not wait for another ramp, which cannot be rolled back.
+    for key in ["other", "forged"] {
+        stack.database.add_flag(key, true, 10).await;
+        start(key).await;
+    }
+    let forge = "update pennon_ramps set ramp = (ramp::jsonb || '{\"start\": {\"rolloutPercentage\": 90}}')::json
+        where flag_key = 'forged'";
+    let sql = stack.database.sql();
+    sql.batch_execute(forge).await.expect("a forged ramp");
+    let event = alarm_event();
+    eventually("guard sends the events", async || {
+        let outcome = guard.invoke(&event).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+        waiting(&stack).await == 0
+    })
+    .await;
+    let accepted = bus.accepted();
+    let mut rollbacks = accepted
+        .iter()
+        .filter(|event| event["action"] == "flag.rollback");
+    assert!(rollbacks.any(|event| event["flagKey"] == "other"));
 }
 
 #[tokio::test]
