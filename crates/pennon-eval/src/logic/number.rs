@@ -179,8 +179,13 @@ impl Num {
     }
 }
 
-fn trim(text: &str) -> &str {
-    text.trim_matches(|char: char| char.is_whitespace() || char == '\u{feff}')
+/// Trims as JavaScript does: U+0085 is white space in Unicode but not there, and U+FEFF the reverse.
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches(|char| match char {
+        '\u{85}' => false,
+        '\u{feff}' => true,
+        other => other.is_whitespace(),
+    })
 }
 
 /// Notations other than decimal: `0x1F`, `0b1`, `0o7`.
@@ -240,6 +245,9 @@ mod tests {
         let table = [
             ("", "0", "NaN"),
             (" 5 ", "5", "5"),
+            ("\u{feff}\u{2028}\u{3000}5\u{a0}\u{b}", "5", "5"),
+            ("\u{85}5", "NaN", "NaN"),
+            ("5\u{85}", "NaN", "5"),
             ("1e3", "1000", "1000"),
             ("1e", "NaN", "1"),
             ("0x1F", "31", "0"),

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use super::number::trim;
+
 /// The maximal length of a version, from node-semver.
 const MAX_LENGTH: usize = 256;
 
@@ -62,7 +64,7 @@ impl<'a> Version<'a> {
     /// a `=`), one before an incomplete version, and white space around a complete version.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
-        let complete = text.trim();
+        let complete = trim(text);
         if complete.len() > MAX_LENGTH {
             return None;
         }
@@ -202,6 +204,12 @@ mod tests {
                 assert_eq!(a.compare(&b), i.cmp(&j), "{a:?} {b:?}");
             }
         }
+    }
+
+    #[test]
+    fn white_space_around_a_version_is_that_of_javascript() {
+        assert!(Version::parse("\u{feff} 1.2.3\u{2029}").is_some());
+        assert_eq!(Version::parse("\u{85}1.2.3"), None);
     }
 
     #[test]
