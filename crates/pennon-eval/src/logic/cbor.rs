@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::murmur::Murmur;
 use super::number::Num;
-use super::value::{Frame, Val};
+use super::value::{ReduceScope, Val};
 use crate::limits::{EvalError, Fuel};
 
 const UNSIGNED: u8 = 0;
@@ -58,7 +58,7 @@ pub(super) fn value(value: &Val<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Resu
             }
         }
         Val::Object(content) => fields(content, hash, fuel)?,
-        Val::Frame(content) => frame(content, hash, fuel)?,
+        Val::ReduceScope(content) => reduce_scope(content, hash, fuel)?,
     }
     Ok(())
 }
@@ -81,7 +81,11 @@ fn fields(
     Ok(())
 }
 
-fn frame(content: &Frame<'_>, hash: &mut Murmur, fuel: &mut Fuel) -> Result<(), EvalError> {
+fn reduce_scope(
+    content: &ReduceScope<'_>,
+    hash: &mut Murmur,
+    fuel: &mut Fuel,
+) -> Result<(), EvalError> {
     head(MAP, 2, hash);
     text("current", hash);
     value(&content.current, hash, fuel)?;

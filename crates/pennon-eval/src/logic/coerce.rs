@@ -21,7 +21,7 @@ pub(super) fn number(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError>
             Num::parse(text)
         }
         Val::List(_) => Num::parse(&text(value, fuel)?),
-        Val::Object(_) | Val::Frame(_) => Num::NAN,
+        Val::Object(_) | Val::ReduceScope(_) => Num::NAN,
     })
 }
 
@@ -36,7 +36,7 @@ pub(super) fn operand(value: &Val<'_>, fuel: &mut Fuel) -> Result<Num, EvalError
             Num::parse_prefix(text)
         }
         Val::List(_) => Num::parse_prefix(&text(value, fuel)?),
-        Val::Object(_) | Val::Frame(_) => Num::NAN,
+        Val::Object(_) | Val::ReduceScope(_) => Num::NAN,
     })
 }
 
@@ -71,7 +71,7 @@ pub(super) fn write(value: &Val<'_>, to: &mut String, fuel: &mut Fuel) -> Result
                 }
             }
         }
-        Val::Object(_) | Val::Frame(_) => to.push_str(OBJECT),
+        Val::Object(_) | Val::ReduceScope(_) => to.push_str(OBJECT),
     }
     Ok(())
 }
@@ -86,7 +86,7 @@ pub(super) fn same(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, Ev
         (Val::List(List::Borrowed(a)), Val::List(List::Borrowed(b))) => std::ptr::eq(*a, *b),
         (Val::List(List::Owned(a)), Val::List(List::Owned(b))) => Rc::ptr_eq(a, b),
         (Val::Object(a), Val::Object(b)) => std::ptr::eq(*a, *b),
-        (Val::Frame(a), Val::Frame(b)) => Rc::ptr_eq(a, b),
+        (Val::ReduceScope(a), Val::ReduceScope(b)) => Rc::ptr_eq(a, b),
         (
             Val::Null
             | Val::Bool(_)
@@ -94,7 +94,7 @@ pub(super) fn same(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, Ev
             | Val::Text(_)
             | Val::List(_)
             | Val::Object(_)
-            | Val::Frame(_),
+            | Val::ReduceScope(_),
             _,
         ) => false,
     })
@@ -123,7 +123,7 @@ pub(super) fn equal(a: &Val<'_>, b: &Val<'_>, fuel: &mut Fuel) -> Result<bool, E
             let (a, b) = (text(a, fuel)?, text(b, fuel)?);
             Ok(*a == *b)
         }
-        (Val::List(_) | Val::Object(_) | Val::Frame(_), _) => same(a, b, fuel),
+        (Val::List(_) | Val::Object(_) | Val::ReduceScope(_), _) => same(a, b, fuel),
     }
 }
 
@@ -143,7 +143,7 @@ pub(super) fn order(
         | (_, Val::Null | Val::Bool(_) | Val::Number(_)) => {
             Ok(number(a, fuel)?.compare(number(b, fuel)?))
         }
-        (Val::Text(_) | Val::List(_) | Val::Object(_) | Val::Frame(_), _) => {
+        (Val::Text(_) | Val::List(_) | Val::Object(_) | Val::ReduceScope(_), _) => {
             let (a, b) = (text(a, fuel)?, text(b, fuel)?);
             Ok(Some((*a).cmp(&*b)))
         }

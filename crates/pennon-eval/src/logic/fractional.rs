@@ -110,7 +110,7 @@ impl Fractional {
             Some(Chosen::Computed(variant)) => variant,
         };
         let is_name = match (&variant, self.version) {
-            (Val::List(_) | Val::Object(_) | Val::Frame(_), FractionalVersion::V2) => false,
+            (Val::List(_) | Val::Object(_) | Val::ReduceScope(_), FractionalVersion::V2) => false,
             (_, FractionalVersion::V2 | FractionalVersion::V3) => true,
         };
         Ok(if is_name { variant } else { Val::Null })

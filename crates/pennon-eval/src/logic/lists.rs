@@ -119,8 +119,8 @@ impl Run<'_> {
         if let Val::List(list) = list {
             for item in list.iter() {
                 self.fuel.charge_step()?;
-                let frame = Val::frame(accumulator, item)?;
-                accumulator = self.evaluate(body, &Scope::Item(frame))?;
+                let scope = Scope::Item(Val::reduce_scope(accumulator, item)?);
+                accumulator = self.evaluate(body, &scope)?;
             }
         }
         Ok(accumulator)
@@ -161,7 +161,9 @@ impl Run<'_> {
                 self.fuel.charge_request_limit_for_bytes(needle.len())?;
                 Ok(text.contains(&*needle))
             }
-            Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::Frame(_) => Ok(false),
+            Val::Null | Val::Bool(_) | Val::Number(_) | Val::Object(_) | Val::ReduceScope(_) => {
+                Ok(false)
+            }
         }
     }
 

@@ -200,9 +200,9 @@ fn walk<'a, 'p>(
     for name in names {
         found = match &found {
             Val::Object(fields) => field(fields, name),
-            Val::Frame(frame) => match name {
-                "accumulator" => frame.accumulator.clone(),
-                "current" => frame.current.clone(),
+            Val::ReduceScope(scope) => match name {
+                "accumulator" => scope.accumulator.clone(),
+                "current" => scope.current.clone(),
                 _ => Val::Null,
             },
             Val::List(list) => match name {

@@ -114,7 +114,7 @@ impl Run<'_> {
             Val::Bool(true) => Choice::Named(Text::Borrowed("true")),
             Val::Bool(false) => Choice::Named(Text::Borrowed("false")),
             Val::Text(text) => Choice::Named(text),
-            other @ (Val::Number(_) | Val::List(_) | Val::Object(_) | Val::Frame(_)) => {
+            other @ (Val::Number(_) | Val::List(_) | Val::Object(_) | Val::ReduceScope(_)) => {
                 Choice::Named(self.text(&other)?)
             }
         })

@@ -186,11 +186,11 @@ pub(super) fn show(value: &Val<'_>, has_room_for: &mut impl FnMut(usize) -> bool
             }
             Value::Object(shown)
         }
-        Val::Frame(frame) => {
+        Val::ReduceScope(scope) => {
             let mut shown = Map::new();
             for (name, value) in [
-                ("accumulator", &frame.accumulator),
-                ("current", &frame.current),
+                ("accumulator", &scope.accumulator),
+                ("current", &scope.current),
             ] {
                 shown.insert(name.to_owned(), show(value, has_room_for));
             }

@@ -23,7 +23,7 @@ pub(crate) enum Val<'a> {
     /// An object. No operator creates one.
     Object(&'a Map<String, Value>),
     /// The scope of the body of a `reduce`.
-    Frame(Rc<Frame<'a>>),
+    ReduceScope(Rc<ReduceScope<'a>>),
 }
 
 /// A text.
@@ -54,7 +54,7 @@ pub(crate) struct Built<'a> {
 
 /// The scope of the body of a `reduce`: an object with two fields.
 #[derive(Debug)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct ReduceScope<'a> {
     /// The result of the previous iteration.
     pub(super) accumulator: Val<'a>,
     /// The current item.
@@ -96,12 +96,12 @@ impl<'a> Val<'a> {
     }
 
     /// The scope of the body of a `reduce`.
-    pub(super) fn frame(accumulator: Self, current: Self) -> Result<Self, EvalError> {
+    pub(super) fn reduce_scope(accumulator: Self, current: Self) -> Result<Self, EvalError> {
         let depth = 1 + accumulator.depth().max(current.depth());
         if depth > DATA_DEPTH {
             return Err(EvalError::TooDeep);
         }
-        Ok(Self::Frame(Rc::new(Frame {
+        Ok(Self::ReduceScope(Rc::new(ReduceScope {
             accumulator,
             current,
             depth,
@@ -112,7 +112,7 @@ impl<'a> Val<'a> {
     fn depth(&self) -> usize {
         match self {
             Self::List(List::Owned(built)) => built.depth,
-            Self::Frame(frame) => frame.depth,
+            Self::ReduceScope(scope) => scope.depth,
             Self::Null
             | Self::Bool(_)
             | Self::Number(_)
@@ -130,7 +130,7 @@ impl<'a> Val<'a> {
             | Self::Number(_)
             | Self::List(_)
             | Self::Object(_)
-            | Self::Frame(_) => None,
+            | Self::ReduceScope(_) => None,
         }
     }
 
@@ -146,7 +146,7 @@ impl<'a> Val<'a> {
             Self::Number(number) => number.is_truthy(),
             Self::Text(text) => !text.is_empty(),
             Self::List(list) => list.len() > 0,
-            Self::Object(_) | Self::Frame(_) => true,
+            Self::Object(_) | Self::ReduceScope(_) => true,
         }
     }
 
@@ -162,7 +162,7 @@ impl<'a> Val<'a> {
                 items.map(Value::Array)
             }
             Self::Object(fields) => Some(Value::Object((*fields).clone())),
-            Self::Frame(_) => None,
+            Self::ReduceScope(_) => None,
         }
     }
 }
