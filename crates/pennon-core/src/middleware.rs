@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::http::{
     AcceptedCompression, Authorization, Cors, ENDPOINTS, Endpoint, MAX_BODY_SIZE,
     MAX_RESPONSE_SIZE, Match, OfrepPath, Request, Response, Routed, error_reply, header_list, json,
-    permanent_redirect, size_above_limit, with_header, with_page_headers,
+    permanent_redirect, size_above_limit, with_console_headers, with_header,
 };
 use crate::id::unique_id;
 use crate::key_uses::LastUses;
@@ -97,7 +97,7 @@ pub async fn answer(
         response
     };
     let response = if is_page {
-        with_page_headers(response)
+        with_console_headers(response)
     } else {
         response
     };

@@ -2,13 +2,13 @@
 
 mod body;
 mod compression;
+mod console_headers;
 mod cors;
 mod etag;
 mod fields;
 mod flag_state;
 mod incoming;
 mod listing;
-mod page;
 mod path;
 mod reply;
 mod request;
@@ -18,13 +18,13 @@ mod settings;
 pub use crate::timestamp::{http_date, timestamp, unix_seconds};
 pub use body::{parse_change, parse_change_with_users, take_change};
 pub use compression::{AcceptedCompression, accepts_gzip, compressed};
+pub use console_headers::{content_security_policy, with_console_headers};
 pub use cors::Cors;
 pub use etag::ETag;
 pub use fields::{Fields, check_value_count, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, MAX_BODY_SIZE, Query, Routed, TrustedKey};
 pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
-pub use page::{content_security_policy, with_page_headers};
 pub use path::OfrepPath;
 pub use reply::{
     MAX_RESPONSE_SIZE, Response, error_reply, header_list, json, no_content, not_modified,

@@ -6,7 +6,7 @@ use super::reply::Response;
 
 /// Headers of every response of the console, errors included. Headers that the response already has are kept.
 #[must_use]
-pub fn with_page_headers(mut response: Response) -> Response {
+pub fn with_console_headers(mut response: Response) -> Response {
     let policy = HeaderValue::from_str(&content_security_policy(None));
     let headers = [
         ("cache-control", "no-cache"),
