@@ -5,7 +5,8 @@ export interface Line {
   text: string;
 }
 
-/** Beyond this many pairs of lines all lines are shown as removed and added: comparing them would block the page. */
+/** Above this many pairs, the lines between the common beginning and end are shown as removed and added: comparing them
+ * would block the page. */
 const MAX_CELLS = 4_000_000;
 
 export function diffLines(before: string, after: string): Line[] {
