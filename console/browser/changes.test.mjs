@@ -55,7 +55,7 @@ describe('changes', { concurrency: 2 }, () => {
     await person.press('button', 'Pause');
     await installation.api('POST', `/api/admin/flags/checkout/ramp/advance?environment=${env}`, undefined, { 'if-match': '*' });
     await person.confirm('Pause');
-    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    const conflict = person.by('alert', 'This has changed in the meantime');
     await conflict.getByText('The ramp is running at 100 %.').waitFor();
     assert.equal((await ramp()).state, 'baking');
     await conflict.getByRole('button', { name: 'Apply mine on top' }).click();

@@ -151,7 +151,7 @@ describe('copying', { concurrency: 2 }, () => {
     await person.by('checkbox', 'Select changed').check();
     await update(to, 'changed', { rolloutPercentage: 7 });
     await person.press('button', 'Copy 1 flag');
-    const clash = person.by('alert', 'Someone else changed this in the meantime');
+    const clash = person.by('alert', 'This has changed in the meantime');
     await clash.getByText('"rolloutPercentage": 7').first().waitFor();
     await clash.getByText('"rolloutPercentage": 30').waitFor();
     await person.assertAccessible('a conflict of a copy');
@@ -175,10 +175,10 @@ describe('copying', { concurrency: 2 }, () => {
     await person.by('checkbox', 'Select changed').check();
     await update(to, 'changed', { rolloutPercentage: 30 });
     await person.press('button', 'Copy 1 flag');
-    await person.by('alert', 'Someone else changed this in the meantime').waitFor();
+    await person.by('alert', 'This has changed in the meantime').waitFor();
     await person.sees('2 flags differ.');
     await person.press('button', 'Apply mine on top');
-    await person.seesNo('Someone else changed this in the meantime');
+    await person.seesNo('This has changed in the meantime');
     assert.equal(await person.by('alert').count(), 0);
     await person.leave();
   });

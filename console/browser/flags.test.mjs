@@ -371,7 +371,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.sees(/1,00\d overrides/);
     await person.by('textbox', 'User ids').fill('alice');
     await person.by('checkbox', 'Remove the overrides of all other users').check();
-    await person.by('button', 'Save').and(person.page.locator('[aria-disabled=true][title="Someone else changed this in the meantime"]')).waitFor();
+    await person.by('button', 'Save').and(person.page.locator('[aria-disabled=true][title="This has changed in the meantime"]')).waitFor();
     await person.page.unrouteAll({ behavior: 'wait' });
     await person.leave();
   });
@@ -482,7 +482,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.by('spinbutton', 'Percent').fill('50');
     await installation.api('PATCH', `/api/admin/flags/shared?environment=${env}`, { rolloutPercentage: 20, description: 'Theirs' });
     await person.press('button', 'Save rollout');
-    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    const conflict = person.by('alert', 'This has changed in the meantime');
     await conflict.getByText('20').first().waitFor();
     await conflict.getByText('50').first().waitFor();
     assert.equal((await installation.flag(env, 'shared')).rolloutPercentage, 20);
@@ -497,7 +497,7 @@ describe('flags', { concurrency: 2 }, () => {
     await installation.createFlag(env, { key: 'shared', enabled: true, rolloutPercentage: 5 });
     const person = await open(`/${env}/flags/shared?tab=rollout`, { expected: [/^412 PATCH \/api\/admin\/flags\/shared$/] });
     const percent = person.by('spinbutton', 'Percent');
-    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    const conflict = person.by('alert', 'This has changed in the meantime');
     await percent.fill('55');
     await installation.api('PATCH', `/api/admin/flags/shared?environment=${env}`, { rolloutPercentage: 10 });
     // The page learns it in the background.
@@ -555,7 +555,7 @@ describe('flags', { concurrency: 2 }, () => {
     assert.equal(await description.inputValue(), 'Mine');
     await installation.api('PATCH', `/api/admin/flags/shared?environment=${env}`, { description: 'Theirs' });
     await person.press('button', 'Save', { exact: true });
-    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    const conflict = person.by('alert', 'This has changed in the meantime');
     await conflict.getByText('Theirs').first().waitFor();
     await person.press('button', 'Apply mine on top');
     await person.sees('The description of shared was changed.');
@@ -574,7 +574,7 @@ describe('flags', { concurrency: 2 }, () => {
     await installation.api('PATCH', path, { definition: { ...definition, defaultVariant: 'on' } }, { 'if-match': '*' });
     await person.press('button', 'Review and save');
     await person.confirm('Save');
-    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    const conflict = person.by('alert', 'This has changed in the meantime');
     await conflict.getByRole('button', { name: 'Apply mine on top' }).click();
     await person.confirm('Save');
     await person.sees('The variants and rules of shared were saved');

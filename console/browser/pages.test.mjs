@@ -145,7 +145,7 @@ describe('pages', { concurrency: 2 }, () => {
     const { fractional, evaluators: theirs } = await settings();
     await installation.api('PUT', path, { fractional, evaluators: theirs, bucketing: 'sha256', anonymousRollout: null, metadata: {} }, { 'if-match': '*' });
     await person.confirm('Save');
-    const conflict = person.by('alert', 'Someone else changed this in the meantime');
+    const conflict = person.by('alert', 'This has changed in the meantime');
     await conflict.locator('.added').filter({ hasText: '"bucketing": "sha256"' }).waitFor();
     await person.assertAccessible('a conflict of settings');
     await person.press('button', 'Apply mine on top');
@@ -263,7 +263,7 @@ describe('pages', { concurrency: 2 }, () => {
     await installation.api('PATCH', `/api/admin/flags/touched?environment=${env}`, { description: 'Still needed' });
     await person.confirm('Archive');
     await person.sees('2 flags archived.');
-    await person.sees(`touched in ${env}: Someone has changed it since this list was loaded.`);
+    await person.sees(`touched in ${env}: It has changed since this list was loaded.`);
     const archived = async (flag) => (await installation.flag(env, flag)).archivedAt !== null;
     assert.deepEqual(await Promise.all(['old', 'older', 'oldest', 'touched'].map(archived)), [true, false, true, false]);
     await person.sees('2 flags');

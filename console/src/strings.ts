@@ -64,14 +64,14 @@ export const texts = {
     },
   },
   conflict: {
-    title: 'Someone else changed this in the meantime',
-    text: 'Nothing of yours was saved.',
-    theirs: 'Their change',
+    title: 'This has changed in the meantime',
+    text: 'Your change is not saved.',
+    theirs: 'The other change',
     mine: 'Your change',
     apply: 'Apply mine on top',
     discard: 'Discard mine',
     none: 'Nothing that is shown here',
-    reloaded: 'Someone else changed this in the meantime. Nothing of yours was saved: check what is shown, then try again.',
+    reloaded: 'This has changed in the meantime. Your change is not saved: check what is shown, then try again.',
   },
   saved: {
     confirmed: 'Every instance sees the change.',
@@ -553,7 +553,7 @@ export const cleanupTexts = {
   archive: (flags: number) => (flags === 0 ? 'Archive' : `Archive ${plural(flags, 'flag')}`),
   archiveTitle: (flags: number) => `Archive ${plural(flags, 'flag')}?`,
   archived: (flags: number) => `${plural(flags, 'flag')} archived.`,
-  changed: 'Someone has changed it since this list was loaded.',
+  changed: 'It has changed since this list was loaded.',
 };
 
 export const paletteTexts = {

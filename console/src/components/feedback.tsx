@@ -54,7 +54,7 @@ export function Loaded<T>({ from, children }: { from: Resource<T>; children: (da
 }
 
 export interface Conflict {
-  /** What the other person changed, one line each. */
+  /** What was saved in the meantime, one line each. */
   theirs: ComponentChildren[];
   mine: ComponentChildren[];
   apply: () => void;

@@ -130,7 +130,7 @@ export function useSaving(env: string, ended: () => void): Saving {
 interface ConflictProps extends Pick<Conflict, 'apply' | 'discard'> {
   /** The flag that the form started from. */
   base: Flag;
-  /** The stored flag, which somebody has changed since. */
+  /** The stored flag, which has changed since. */
   flag: Flag;
   /** What `apply` saves. */
   change: FlagChange;
