@@ -180,7 +180,7 @@ describe('pages', { concurrency: 2 }, () => {
 
     await person.go(`/${env}/settings`);
     const contents = person.by('textbox', 'Contents');
-    const file = { flags: {
+    const file = { metadata: { team: 'shop' }, flags: {
       raised: { state: 'ENABLED', rolloutPercentage: 25 },
       theme: { state: 'ENABLED', variants: { light: '#fff', dark: '#000' }, defaultVariant: 'light' },
     } };
@@ -191,7 +191,8 @@ describe('pages', { concurrency: 2 }, () => {
     await person.by('combobox', 'Flags that the file lacks').selectOption('replace');
     await person.press('button', 'Show what would change');
     const dialog = person.by('dialog', `Import into ${env}?`);
-    for (const part of ['Created: 1', 'Changed: 1', 'Archived: 1']) await dialog.getByRole('heading', { name: part }).waitFor();
+    for (const part of ['Created: 1', 'Changed: 1', 'Archived: 1', 'Settings']) await dialog.getByRole('heading', { name: part }).waitFor();
+    await dialog.locator('.added').filter({ hasText: '"team": "shop"' }).waitFor();
     await dialog.getByText('raised', { exact: true }).click();
     await dialog.locator('.added').filter({ hasText: '25' }).waitFor();
     await person.assertAccessible('the difference of an import');
@@ -228,6 +229,29 @@ describe('pages', { concurrency: 2 }, () => {
     await person.assertAccessible('a comparison');
     await person.by('combobox', 'To').selectOption(env);
     await person.sees('Choose two different environments.');
+    await person.leave();
+  });
+
+  it('computes a difference when it is opened, and says what is too large to show', async () => {
+    const env = await installation.environment('large');
+    const person = await open(`/${env}/settings`);
+    const warning = (message) => ({ pointer: '/flags/theme', message });
+    const answer = {
+      environment: env, dryRun: true, created: [{ key: 'theme', after: { enabled: true } }], changed: [], archived: [{ key: 'old' }, { key: 'older' }],
+      unchanged: 1, omitted: 3, settings: {}, kept: ['/$schema'], warnings: [warning('cannot work'), warning('selects others')],
+    };
+    await person.page.route('**/import?*dryRun=true*', (route) => route.fulfill({ json: answer }));
+    await person.by('textbox', 'Contents').fill('{"flags": {}}');
+    await person.press('button', 'Show what would change');
+    const dialog = person.by('dialog', `Import into ${env}?`);
+    await dialog.getByRole('heading', { name: 'Created: at least 1' }).waitFor();
+    await dialog.getByRole('heading', { name: 'Archived: at least 2' }).waitFor();
+    await dialog.getByRole('heading', { name: 'Settings' }).waitFor();
+    for (const text of ['too large to show', '3 more entries not shown.', '/flags/theme: cannot work', '/flags/theme: selects others']) await dialog.getByText(text).waitFor();
+    assert.equal(await dialog.locator('.diff').count(), 0);
+    await dialog.getByText('theme', { exact: true }).click();
+    await dialog.locator('.added').filter({ hasText: '"enabled": true' }).waitFor();
+    await person.assertAccessible('a difference that is too large');
     await person.leave();
   });
 

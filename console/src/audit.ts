@@ -40,9 +40,9 @@ export function updateSentence(updates: unknown): string {
 }
 
 /** Whether the entry holds a state to which a flag can return. */
-export function canRevert({ action, flagKey, before, after, broken }: AuditEntry, side: 'before' | 'after'): boolean {
-  if (flagKey === null || broken) return false;
-  return /^overrides?\./.test(action) || (action.startsWith('flag.') && (side === 'before' ? before : after) !== null);
+export function canRevert(entry: AuditEntry, side: 'before' | 'after'): boolean {
+  if (entry.flagKey === null || entry.broken) return false;
+  return /^overrides?\./.test(entry.action) || (entry.action.startsWith('flag.') && entry[side] !== null);
 }
 
 function stateOf(value: unknown): State | null {

@@ -1470,13 +1470,17 @@ export interface components {
         Difference: {
             environment: components["schemas"]["EnvironmentName"];
             dryRun: boolean;
-            created: unknown[];
-            changed: unknown[];
-            archived: unknown[];
+            created: components["schemas"]["FlagDifference"][];
+            changed: components["schemas"]["FlagDifference"][];
+            archived: components["schemas"]["FlagDifference"][];
             unchanged: number;
             /** @description The number of list entries that do not fit into the response; the change includes them */
             omitted?: number;
-            settings: Record<string, never> | null;
+            /** @description Null if they do not change. Without `before` and `after` if the response would be too large */
+            settings: {
+                before?: unknown;
+                after?: unknown;
+            } | null;
             /** @description JSON pointers to unknown fields, which are stored and exported; at most 1,000 */
             kept: string[];
             /** @description Rules that cannot work, and flags that may select other users than expected; at most 50 */
@@ -1485,6 +1489,14 @@ export interface components {
                 pointer: string;
                 message: string;
             }[];
+        };
+        /** @description Without `before` and `after` if the response would be too large */
+        FlagDifference: {
+            key: string;
+            /** @description The state of the flag; not of a new one */
+            before?: unknown;
+            /** @description The new state; not of a flag that becomes archived */
+            after?: unknown;
         };
         Purged: {
             environment: components["schemas"]["EnvironmentName"];

@@ -1,15 +1,38 @@
 // Two JSON values as text, line by line: what was removed and what was added.
+import type { ComponentChildren } from 'preact';
+import { useState } from 'preact/hooks';
 import { pretty } from '../api/json.ts';
 import { diffLines } from '../diff.ts';
+import { environmentTexts } from '../strings.ts';
 
-export function Diff({ before, after, label }: { before: unknown; after: unknown; label: string }) {
-  const [was, is] = [before, after].map((value) => (value === null || value === undefined ? '' : pretty(value))) as [string, string];
-  const lines = diffLines(was, is);
+const SIGNS = { same: ' ', added: '+', removed: '−' };
+
+const textOf = (value: unknown) => (value === null || value === undefined ? '' : pretty(value));
+
+interface Props {
+  /** Null or undefined is no value. Both are undefined if the response would have been too large. */
+  before: unknown;
+  after: unknown;
+  label: string;
+}
+
+export function Diff({ before, after, label }: Props) {
+  if (before === undefined && after === undefined) return <p>{environmentTexts.tooLarge}</p>;
   return (
     <pre class="diff" aria-label={label} tabIndex={0}>
-      {lines.map((line, index) => (
-        <span key={index} class={line.kind}>{`${line.kind === 'added' ? '+' : line.kind === 'removed' ? '−' : ' '} ${line.text}\n`}</span>
-      ))}
+      {diffLines(textOf(before), textOf(after)).map(({ kind, text }, index) => <span key={index} class={kind}>{`${SIGNS[kind]} ${text}\n`}</span>)}
     </pre>
+  );
+}
+
+/** A difference that is computed when it is opened: those of many large values would block the page. */
+export function DiffDetails({ children, ...diff }: Props & { children?: ComponentChildren }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>{diff.label}</summary>
+      {open && <Diff {...diff} />}
+      {children}
+    </details>
   );
 }

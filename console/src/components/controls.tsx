@@ -14,18 +14,17 @@ interface ButtonProps {
   disabledBecause?: string | undefined;
   busy?: boolean;
   label?: string;
-  class?: string;
   pressed?: boolean;
   /** In a dialog: it has the focus first. */
   autofocus?: boolean | undefined;
 }
 
-export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, class: extra = '', pressed, autofocus }: ButtonProps) {
+export function Button({ children, onClick, tone = 'plain', type = 'button', disabledBecause, busy = false, label, pressed, autofocus }: ButtonProps) {
   const off = disabledBecause !== undefined || busy;
   return (
     <button
       type={type}
-      class={`button ${tone} ${extra}`}
+      class={`button ${tone}`}
       aria-disabled={off ? 'true' : undefined}
       aria-busy={busy ? 'true' : undefined}
       aria-label={label}

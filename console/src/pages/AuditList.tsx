@@ -1,9 +1,9 @@
 // Audit entries, newest first: what changed, in sentences and as a difference, and how to revert it.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import { asApiError, send, type ResponseBody } from '../api/client.ts';
 import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
 import { Button } from '../components/controls.tsx';
-import { Diff } from '../components/Diff.tsx';
+import { Diff, DiffDetails } from '../components/Diff.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
 import { confirmThen } from '../components/overlays.tsx';
 import { Time } from '../components/Time.tsx';
@@ -38,7 +38,6 @@ export function AuditList({ from, env, matches = () => true }: { from: Resource<
 }
 
 function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
-  const [open, setOpen] = useState(false);
   const item = useRef<HTMLLIElement>(null);
   const linked = queryValue('entry') === String(entry.id);
   useEffect(() => {
@@ -55,9 +54,7 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
       </div>
       {entry.broken && <Banner tone="warn">{entry.broken.reason}</Banner>}
       {(entry.before !== null || entry.after !== null) && (
-        <details onToggle={(event) => setOpen(event.currentTarget.open)}>
-          <summary>{historyTexts.diff}</summary>
-          {open && <Diff before={entry.before} after={entry.after} label={historyTexts.difference(entry.id)} />}
+        <DiffDetails before={entry.before} after={entry.after} label={historyTexts.diff}>
           <div class="row">
             {(['before', 'after'] as const).map((side) => canRevert(entry, side) && (
               <Button key={side} disabledBecause={whyNotEdit(env)} onClick={() => void revert(env, entry, side)}>
@@ -65,7 +62,7 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
               </Button>
             ))}
           </div>
-        </details>
+        </DiffDetails>
       )}
     </li>
   );
