@@ -186,6 +186,8 @@ describe('failures', () => {
     });
     await page.reload();
   };
+  /** Waits until the page knows who has signed in: the end of a session then leaves the page, under a dialog. */
+  const known = (person) => person.sees(/ada · admin/);
   const rejected = (status, error) => (route) => route.fulfill({ status, headers: { 'access-control-allow-origin': '*' }, json: { error } });
 
   it('ends the session when the issuer or the API rejects it, and resumes it for nobody', async () => {
@@ -200,20 +202,21 @@ describe('failures', () => {
       await stay(person);
       await person.press('button', 'Sign in');
       await person.by('spinbutton', 'Percent').fill('40');
+      await known(person);
 
       // Auth0 answers 403 to a refresh token that has expired.
       await page.route('**/api/**', rejected(401, 'Unauthorized'));
       await page.route('**/token', rejected(403, 'invalid_grant'));
-      await person.press('link', 'API keys');
+      await person.go('/production/keys');
       await ended.waitFor();
       await page.unroute('**/token');
       await page.unroute('**/api/**');
       await ended.getByRole('button', { name: 'Sign in' }).click();
-      await person.by('button', 'Create key').waitFor();
+      await known(person);
 
       // The API rejects the renewed token too.
       await page.route('**/api/**', rejected(401, 'Unauthorized'));
-      await person.press('link', 'Activity');
+      await person.go('/production/activity');
       await ended.waitFor();
       await ended.getByRole('button', { name: 'Cancel' }).click();
       await person.by('heading', 'Sign in').waitFor();

@@ -11,6 +11,18 @@ import { createInterface } from 'node:readline';
 const BUILT = process.env.PENNON_BUILT ?? new URL('../../target/debug', import.meta.url).pathname;
 const TIME_LIMIT = 30_000;
 
+/**
+ * Long timeouts, as in tests/src/stack.rs. With the defaults, healthy servers on a busy machine may respond too late:
+ * the service then answers 503, or does not use the cache.
+ */
+const LONG_TIMEOUTS = {
+  CACHE_CONNECT_TIMEOUT_MS: '2000',
+  CACHE_OPERATION_TIMEOUT_MS: '500',
+  CACHE_BUDGET_MS: '500',
+  DATABASE_CONNECT_TIMEOUT_MS: '10000',
+  DATABASE_TIMEOUT_MS: '15000',
+};
+
 export const TOKEN = 'admin-token-of-the-browser-tests';
 
 /** Waits for a condition, and fails after half a minute with the message that `what` returns. */
@@ -189,6 +201,7 @@ export class Installation {
         PENNON_API_KEY: '',
         DATABASE_URL: this.postgres.url,
         REDIS_URL: this.redis.url,
+        ...LONG_TIMEOUTS,
         ...this.issuer?.settings,
       },
     });
