@@ -63,7 +63,7 @@ fn read(path: &str) -> String {
 
 /// All problems of a template.
 fn problems(text: &str) -> Vec<String> {
-    let template = yaml::parse(text);
+    let template = yaml::parse_by_entry(text);
     let mut problems = Problems::default();
     let mistaken = Mistaken::of(&template);
     for profile in stack::profiles() {

@@ -1,5 +1,8 @@
 //! YAML with `CloudFormation`'s tags as JSON: `!Ref X` becomes `{"Ref": "X"}`.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
@@ -8,6 +11,56 @@ pub(crate) fn parse(text: &str) -> Value {
     let documents = Yaml::load_from_str(text).expect("YAML");
     assert_eq!(documents.len(), 1, "one document");
     convert(&documents[0])
+}
+
+/// Parses a template by entry: a parameter or a resource, for example. Planted mistakes change few entries of the
+/// same template, so each distinct entry is parsed once.
+pub(crate) fn parse_by_entry(text: &str) -> Value {
+    let sections = entries(text, 0).into_iter().map(|section| {
+        let (heading, body) = section.split_once('\n').unwrap_or((section, ""));
+        let Some(name) = heading.strip_suffix(':') else {
+            return parse_once(section);
+        };
+        let body: Map<String, Value> = entries(body, 2).into_iter().flat_map(parse_once).collect();
+        Map::from_iter([(name.to_owned(), Value::Object(body))])
+    });
+    Value::Object(sections.flatten().collect())
+}
+
+/// The parts of a text that begin with a key after this many spaces. Comments before the first key belong to none.
+fn entries(text: &str, indentation: usize) -> Vec<&str> {
+    let is_key = |line: &str| {
+        let (spaces, rest) = line.split_at_checked(indentation).unwrap_or_default();
+        spaces.trim().is_empty() && rest.starts_with(|first: char| first.is_ascii_alphabetic())
+    };
+    let mut begins = Vec::new();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if is_key(line) {
+            begins.push(at);
+        }
+        at += line.len();
+    }
+    let ends = begins.iter().skip(1).copied().chain([text.len()]);
+    begins
+        .iter()
+        .zip(ends)
+        .map(|(from, to)| &text[*from..to])
+        .collect()
+}
+
+fn parse_once(entry: &str) -> Map<String, Value> {
+    static PARSED: LazyLock<Mutex<HashMap<String, Map<String, Value>>>> =
+        LazyLock::new(Mutex::default);
+    if let Some(parsed) = PARSED.lock().expect("not poisoned").get(entry) {
+        return parsed.clone();
+    }
+    let Value::Object(parsed) = parse(entry) else {
+        panic!("no mapping: {entry}");
+    };
+    let mut all = PARSED.lock().expect("not poisoned");
+    all.insert(entry.to_owned(), parsed.clone());
+    parsed
 }
 
 fn convert(node: &Yaml<'_>) -> Value {
@@ -62,4 +115,10 @@ fn tags_become_the_long_form() {
             "c": { "n": 6379, "s": "8.0", "t": { "Fn::Not": [{ "Condition": "D" }] } },
         })
     );
+}
+
+#[test]
+fn parsing_by_entry_has_the_same_result() {
+    let template = super::read("template.yaml");
+    assert_eq!(parse_by_entry(&template), parse(&template));
 }
