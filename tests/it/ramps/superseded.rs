@@ -78,7 +78,9 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
                     let restore = format!("{FLAG}/restore");
                     api.admin_if("*", "POST", &restore, &Value::Null).await;
                 }
-                let reset = json!({"enabled": true, "rolloutPercentage": 50, "definition": null});
+                let reset = json!({
+                    "enabled": true, "rolloutPercentage": 50, "description": null, "definition": null,
+                });
                 let reset = patch(&api, &reset).await;
                 assert_eq!(reset.status, 200, "{reset:?}");
             }
@@ -98,6 +100,37 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
             "superseded",
             "history outlives the flag"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_write_without_a_difference_keeps_the_ramp_and_its_guard() {
+    for api in Api::of_both_kinds().await {
+        set_alarm(&api, "errors", "OK").await;
+        start_ramp(&api, &guarded(&[60, 70], "errors")).await;
+        let audit = api.read(&format!("{FLAG}/audit")).await.json();
+        let step = &audit["entries"][0];
+        assert_eq!(step["action"], "flag.ramp", "on {}", api.on);
+        let revert = json!({"auditId": step["id"], "state": "after"});
+        let same = json!({"enabled": true, "rolloutPercentage": 60});
+        for state in ["baking", "paused"] {
+            for body in [&json!({}), &same] {
+                assert_eq!(patch(&api, body).await.status, 200, "on {}", api.on);
+            }
+            let path = format!("{FLAG}/revert");
+            let reverted = api.admin_if("*", "POST", &path, &revert).await;
+            assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.on);
+            let id = schedule(&api, "checkout", &same).await;
+            let settled = settled_schedule(&api, "checkout", &id).await;
+            assert_eq!(settled["status"], "applied", "on {}", api.on);
+            assert_eq!(ramp(&api).await["state"], state, "on {}", api.on);
+            let action = if state == "baking" { "pause" } else { "resume" };
+            assert_eq!(act(&api, action).await.status, 200, "on {}", api.on);
+        }
+        assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
+        assert_eq!(percentage(&api).await, 50, "on {}", api.on);
+        assert_eq!(patch(&api, &json!({})).await.status, 200, "on {}", api.on);
+        assert_eq!(ramp(&api).await["state"], "rolledBack", "on {}", api.on);
     }
 }
 
@@ -230,6 +263,8 @@ async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
             if pause {
                 assert_eq!(act(&api, "pause").await.status, 200);
             }
+            // Changes nothing, so it is not the change that the ramp names.
+            assert_eq!(patch(&api, &json!({})).await.status, 200);
             if let Some(stack) = &api.stack {
                 let change = "update feature_flags set rollout_percentage = 33
                               where flag_key = 'checkout'";
@@ -241,6 +276,7 @@ async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
                 assert_ne!(edited, text);
                 std::fs::write(&path, edited).expect("a file");
             }
+            assert_eq!(patch(&api, &json!({})).await.status, 200);
             eventually("the ramp is superseded", async || {
                 ramp(&api).await["state"] == "superseded"
             })

@@ -12,7 +12,9 @@ use super::overrides::{
     accepts_override, check_revert_to, delete_override, override_in, override_state,
     revert_overrides, write_override,
 };
-use super::ramps::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
+use super::ramps::{
+    follow_unchanged_flag, require_acknowledged, supersede_ramps, supersede_ramps_of_archived,
+};
 use super::schedules::cancel_schedules;
 use super::update::{
     Change, checked_definition, definition_errors, reject_ineffective_fields, require_in_use,
@@ -304,6 +306,9 @@ async fn revert_whole(
     let after = transaction
         .write_flag(key, &target.flag, target.archived)
         .await?;
+    if let Some(before) = &before {
+        follow_unchanged_flag(transaction, key, before, &after).await?;
+    }
     let mut state = state_of(&after);
     if before.is_none() && !target.overrides.is_empty() {
         state[OVERRIDES] =

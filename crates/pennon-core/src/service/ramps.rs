@@ -2,7 +2,8 @@
 //!
 //! A ramp changes its flag by the same path as an editor: the flag's row is locked, then the ramp's; the actor in
 //! the audit is the editor, `ramp:<id>` or `alarm:<name>`. The ramp stores the revision that its own last change gave
-//! the flag. Another revision means that someone else has changed the flag, and then the ramp never writes again.
+//! the flag; a write without a difference updates it. Another revision means that someone else has changed the flag,
+//! and then the ramp never writes again.
 
 mod actions;
 mod create;
@@ -16,7 +17,9 @@ use pennon_eval::FlagKey;
 
 pub use self::actions::RampAction;
 use self::flags::{changed_by, is_changed_by_others};
-pub(super) use self::flags::{require_acknowledged, supersede_ramps, supersede_ramps_of_archived};
+pub(super) use self::flags::{
+    follow_unchanged_flag, require_acknowledged, supersede_ramps, supersede_ramps_of_archived,
+};
 pub use self::guards::{ShownAlarm, shown_alarms};
 pub use self::run::{AlarmEvent, RampsRun};
 use super::FlagService;

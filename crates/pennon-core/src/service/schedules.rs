@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::FlagService;
 use super::change::state_of;
-use super::ramps::supersede_ramps;
+use super::ramps::{follow_unchanged_flag, supersede_ramps};
 use super::update::{Change, require_in_use};
 use crate::auth::Actor;
 use crate::environment::Environment;
@@ -201,6 +201,7 @@ impl FlagService {
             Err(why) => return Err(why.into()),
         }
         let after = transaction.write_flag(key, &flag, false).await?;
+        follow_unchanged_flag(&mut transaction, key, &before, &after).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         transaction
             .add_audit_entry(Some(key), Action::ScheduledUpdate, Some(from), Some(to))

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::FlagService;
 use super::change::{Changed, Expected, prefer_validation_error, settings_for, state_of};
-use super::ramps::supersede_ramps;
+use super::ramps::{follow_unchanged_flag, supersede_ramps};
 use super::settings::{MovedUsers, moved_users};
 use super::validate::{
     check_limits_with_flag, reject_ineffective_schedules, reject_removal_of_used_variants,
@@ -100,7 +100,9 @@ impl FlagService {
         let (mut transaction, before, flag) = self
             .begin_update(environment, key, change, expected, actor)
             .await?;
+        // Also without a difference: clients of the existing service expect a new time of the last update.
         let after = transaction.write_flag(key, &flag, false).await?;
+        follow_unchanged_flag(&mut transaction, key, &before, &after).await?;
         let (from, to) = (state_of(&before), state_of(&after));
         transaction
             .add_audit_entry(Some(key), Action::UpdateFlag, Some(from), Some(to))

@@ -285,7 +285,7 @@ impl Store {
         dispatch!(self, store => store.ramps_guarded_by(alarm, since))
     }
 
-    /// Actor and [`Action`] of the newest audit entry about the flag or its ramps.
+    /// Actor and [`Action`] of the newest audit entry in which the flag or one of its ramps changed.
     pub async fn last_change(
         &self,
         environment: &Environment,

@@ -331,7 +331,7 @@ impl Transaction {
         }
     }
 
-    /// Actor and [`Action`] of the newest audit entry about the flag or its ramps.
+    /// Actor and [`Action`] of the newest audit entry in which the flag or one of its ramps changed.
     pub async fn last_change(&mut self, key: &FlagKey) -> Result<Option<(String, String)>, Error> {
         dispatch!(self, open => open.last_change(key))
     }

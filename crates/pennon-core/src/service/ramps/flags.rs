@@ -11,8 +11,9 @@ use crate::service::change::{from_audit, state_of};
 use crate::service::validate::FlagChange;
 use crate::store::{Action, FlagRecord, Transaction};
 
-/// Ends the live ramps of flags that are about to change. Rejects changes of flags that a ramp has rolled back until an
-/// editor acknowledges the rollback; such a flag can only be switched off or archived.
+/// Ends the live ramps of flags that are about to change; a flag that is written without a difference keeps its ramp
+/// (see [`follow_unchanged_flag`]). Rejects changes of flags that a ramp has rolled back until an editor acknowledges
+/// the rollback; such a flag can only be switched off or archived.
 ///
 /// # Errors
 /// [`Error::Conflict`] that names the ramp.
@@ -21,22 +22,47 @@ pub(in crate::service) async fn supersede_ramps(
     changes: &[FlagChange<'_>],
     action: Action,
 ) -> Result<(), Error> {
-    let keys: Vec<&FlagKey> = changes.iter().map(|(key, ..)| *key).collect();
+    let changed = || changes.iter().filter(|(_, before, after)| before != after);
+    let keys: Vec<&FlagKey> = changed().map(|(key, ..)| *key).collect();
     for (key, ramp) in transaction.open_ramps(&keys).await? {
         // An unreadable ramp never changes its flag, so editors may.
         let Some(mut ramp) = ramp else { continue };
         if ramp.state.is_live() {
             supersede(transaction, &key, &mut ramp, action).await?;
         }
-        let more_than_off = changes.iter().any(|(changed, before, after)| {
+        let more_than_off = changed().any(|(changed, before, after)| {
             let off = Flag {
                 enabled: false,
                 ..(*before).clone()
             };
-            **changed == key && **after != **before && **after != off
+            **changed == key && **after != off
         });
         if ramp.blocks_changes() && more_than_off {
             return Err(not_acknowledged(&key, &ramp));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the live ramp of a flag the new revision if the flag was written without a difference. PostgreSQL raises the
+/// revision with every write, and the ramp would take that for a change by someone else and end, with its guards.
+pub(in crate::service) async fn follow_unchanged_flag(
+    transaction: &mut Transaction,
+    key: &FlagKey,
+    before: &FlagRecord,
+    after: &FlagRecord,
+) -> Result<(), Error> {
+    let is_unchanged =
+        before.flag == after.flag && before.archived_at.is_some() == after.archived_at.is_some();
+    if !is_unchanged || before.revision == after.revision {
+        return Ok(());
+    }
+    for (_, ramp) in transaction.open_ramps(&[key]).await? {
+        // Without the last condition, the ramp would miss an earlier change without the API.
+        let follows = |ramp: &Ramp| ramp.state.is_live() && ramp.flag_revision == before.revision;
+        if let Some(mut ramp) = ramp.filter(follows) {
+            ramp.flag_revision = after.revision;
+            transaction.write_ramp(key, &ramp).await?;
         }
     }
     Ok(())
@@ -135,8 +161,8 @@ async fn end_superseded(
 }
 
 /// Who has changed the flag last, and the text that the ramp gives as its reason, from the actor and action of the
-/// newest audit entry about the flag or its ramps. If that entry is of the ramp itself, the flag was changed without
-/// the API.
+/// newest audit entry in which the flag or one of its ramps changed. If that entry is of the ramp itself, the flag was
+/// changed without the API.
 pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
     let own = [
         Action::CreateRamp,

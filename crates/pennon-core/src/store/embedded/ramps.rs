@@ -92,6 +92,7 @@ impl EmbeddedStore {
                 && ["flag.", "ramp."]
                     .iter()
                     .any(|kind| entry.action.starts_with(kind))
+                && entry.before != entry.after
         });
         Ok(found.map(|entry| (entry.actor.clone(), entry.action.clone())))
     }

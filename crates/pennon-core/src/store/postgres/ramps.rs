@@ -173,6 +173,7 @@ impl Transaction {
 const LAST_CHANGE: &str = "
     select actor, action from pennon_audit
     where environment = $1 and flag_key = $2 and (action like 'flag.%' or action like 'ramp.%')
+      and before::text is distinct from after::text
     order by id desc limit 1";
 
 fn change_of(row: &Row) -> (String, String) {
