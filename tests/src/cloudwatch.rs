@@ -2,6 +2,7 @@
 //! server that answers in the documented format.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
@@ -123,7 +124,8 @@ pub struct CompositeAlarm {
 
 struct Shared {
     name: String,
-    state: Mutex<String>,
+    /// The state, and when it began.
+    state: Mutex<(String, SystemTime)>,
     requests: Mutex<Vec<(String, Value)>>,
 }
 
@@ -132,7 +134,7 @@ impl CompositeAlarm {
     pub async fn start(name: &str) -> Self {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
-            state: Mutex::new("OK".to_owned()),
+            state: Mutex::new(("OK".to_owned(), SystemTime::now())),
             requests: Mutex::default(),
         });
         let router = Router::new()
@@ -147,9 +149,10 @@ impl CompositeAlarm {
         environment(self.port)
     }
 
-    /// Sets the state of the alarm.
-    pub fn set(&self, state: &str) {
-        state.clone_into(&mut self.shared.state.lock().expect("not poisoned"));
+    /// Sets the state of the alarm, which it entered this long ago.
+    pub fn set(&self, state: &str, age: Duration) {
+        let since = SystemTime::now() - age;
+        *self.shared.state.lock().expect("not poisoned") = (state.to_owned(), since);
     }
 
     /// The requests so far: `X-Amz-Target`, and the body.
@@ -174,6 +177,8 @@ async fn describe_alarms(
     };
     let name = shared.name.as_str();
     let is_wanted = lists("AlarmTypes", "CompositeAlarm") && lists("AlarmNames", name);
+    let (state, since) = shared.state.lock().expect("not poisoned").clone();
+    let since = since.duration_since(UNIX_EPOCH).expect("after 1970");
     let alarm = json!({
         "ActionsEnabled": true,
         "AlarmActions": [GUARD_FUNCTION_ARN],
@@ -185,9 +190,9 @@ async fn describe_alarms(
         "OKActions": [],
         "StateReason": "a test",
         "StateReasonData": "{\"triggeringAlarms\":[]}",
-        "StateTransitionedTimestamp": 1_795_900_060.5,
-        "StateUpdatedTimestamp": 1_795_900_060.5,
-        "StateValue": *shared.state.lock().expect("not poisoned"),
+        "StateTransitionedTimestamp": since.as_secs_f64(),
+        "StateUpdatedTimestamp": since.as_secs_f64(),
+        "StateValue": state,
     });
     let composite = if is_wanted { vec![alarm] } else { Vec::new() };
     let part = json!({

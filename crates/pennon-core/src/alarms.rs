@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -35,8 +35,8 @@ pub enum Alarms {
         /// `CLOUDWATCH_ENDPOINT`; the region's endpoint if it is not set.
         endpoint: Option<String>,
     },
-    /// Alarms in the memory of the local server, which has a route to set them.
-    Local(Mutex<BTreeMap<String, AlarmState>>),
+    /// Alarms in the memory of the local server, which has a route to set them: the state, and when it began.
+    Local(Mutex<BTreeMap<String, (AlarmState, SystemTime)>>),
     /// CloudWatch cannot be reached, for this reason.
     Absent(String),
 }
@@ -82,6 +82,8 @@ pub struct Alarm {
     pub arn: Option<String>,
     /// Its state.
     pub state: AlarmState,
+    /// When it entered this state. Unknown for a server that answers without this field of CloudWatch, such as moto.
+    pub since: Option<SystemTime>,
     /// Its evaluation interval: period × evaluation periods. For a composite alarm, the longest one of the
     /// alarms in its rule.
     pub window: Duration,
@@ -159,10 +161,12 @@ impl Alarms {
             Self::Local(alarms) => {
                 let alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = names.iter().map(|name| {
+                    let set = alarms.get(*name);
                     let alarm = Alarm {
                         // An alarm that was never set is OK. Otherwise a ramp with alarms could start only after a curl
                         // command.
-                        state: alarms.get(*name).copied().unwrap_or(AlarmState::Ok),
+                        state: set.map_or(AlarmState::Ok, |(state, _)| *state),
+                        since: set.map(|(_, since)| *since),
                         arn: None,
                         window: MIN_WINDOW,
                         parts: BTreeSet::new(),
@@ -196,7 +200,9 @@ impl Alarms {
         match self {
             Self::Local(alarms) => {
                 let mut alarms = alarms.lock().unwrap_or_else(PoisonError::into_inner);
-                alarms.insert(name.to_owned(), state);
+                if alarms.get(name).is_none_or(|(known, _)| *known != state) {
+                    alarms.insert(name.to_owned(), (state, SystemTime::now()));
+                }
                 true
             }
             Self::CloudWatch { .. } | Self::Absent(_) => false,
@@ -218,6 +224,7 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
         };
         let name = text("AlarmName")?;
         let state = alarm.get("StateValue").and_then(Value::as_str);
+        let since = alarm.get("StateTransitionedTimestamp");
         let acts = alarm.get("ActionsEnabled").and_then(Value::as_bool);
         let actions = alarm.get("AlarmActions").and_then(Value::as_array);
         Some((
@@ -226,6 +233,7 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
                 state: state
                     .and_then(AlarmState::parse)
                     .unwrap_or(AlarmState::InsufficientData),
+                since: since.and_then(time_of),
                 window: window_of(alarm),
                 parts: text("AlarmRule").map_or_else(BTreeSet::new, |rule| names_in(&rule)),
                 arn: text("AlarmArn"),
@@ -235,6 +243,12 @@ fn alarms_in(answer: &Value) -> BTreeMap<String, Alarm> {
         ))
     };
     all.filter_map(alarm).collect()
+}
+
+/// The time of a timestamp in a response: seconds since 1970, with a fraction.
+fn time_of(seconds: &Value) -> Option<SystemTime> {
+    let since_1970 = Duration::try_from_secs_f64(seconds.as_f64()?).ok()?;
+    UNIX_EPOCH.checked_add(since_1970)
 }
 
 /// The names in the rule of a composite alarm, such as `ALARM("errors") AND NOT OK(latency)`. Other words of the rule
@@ -308,11 +322,12 @@ mod tests {
                 {"StateValue": "OK"},
             ],
             "CompositeAlarms": [{"AlarmName": "parts", "AlarmArn": arn, "StateValue": "ALARM",
-                "AlarmRule": "ALARM(errors)", "AlarmActions": [function]}],
+                "StateTransitionedTimestamp": 1.5, "AlarmRule": "ALARM(errors)", "AlarmActions": [function]}],
         });
         let alarm = |state, seconds, invokes_function| Alarm {
             arn: None,
             state,
+            since: None,
             window: Duration::from_secs(seconds),
             parts: BTreeSet::new(),
             invokes_function,
@@ -320,6 +335,7 @@ mod tests {
         let composite = Alarm {
             arn: Some(arn.to_owned()),
             parts: BTreeSet::from(["errors".to_owned()]),
+            since: Some(UNIX_EPOCH + Duration::from_millis(1_500)),
             ..alarm(AlarmState::Alarm, 300, true)
         };
         let wanted = [
@@ -378,5 +394,26 @@ mod tests {
             ("slow", 1_800),
         ];
         assert!(windows.eq(wanted), "{alarms:?}");
+    }
+
+    #[tokio::test]
+    async fn an_alarm_of_the_local_server_has_the_time_at_which_it_entered_its_state() {
+        let alarms = Alarms::Local(Mutex::default());
+        let since = async || alarms.find(&["errors"]).await.alarms["errors"].since;
+        assert_eq!(since().await, None);
+        alarms.set("errors", AlarmState::Alarm);
+        let fired_at = since().await;
+        assert!(fired_at.is_some());
+        alarms.set("errors", AlarmState::Alarm);
+        assert_eq!(since().await, fired_at);
+        alarms.set("errors", AlarmState::Ok);
+        assert!(since().await > fired_at);
+    }
+
+    #[test]
+    fn an_invalid_timestamp_is_an_unknown_time() {
+        for invalid in [json!("now"), json!(-1), json!(1e300), Value::Null] {
+            assert_eq!(time_of(&invalid), None, "{invalid}");
+        }
     }
 }

@@ -481,7 +481,7 @@ async fn a_composite_alarm_guards_a_ramp() {
     reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(state("checkout").await, (json!("baking"), json!(60)));
 
-    alarm.set("ALARM");
+    alarm.set("ALARM", Duration::ZERO);
     let body = guarded(&[60], NAME).to_string();
     let event = Event::admin("POST", &path("search"), &body).header("if-match", "*");
     let refused = ramps.call(&event).await;
@@ -497,16 +497,21 @@ async fn a_composite_alarm_guards_a_ramp() {
     assert_eq!(state("checkout").await, (json!("rolledBack"), json!(50)));
     assert_eq!(state("other").await, (json!("rolledBack"), json!(0)));
 
-    // Without the event, the next run finds the alarm.
-    alarm.set("OK");
-    let acknowledge = format!("{}/acknowledge", path("other"));
-    let event = Event::admin("POST", &acknowledge, "").header("if-match", "*");
-    assert_eq!(ramps.call(&event).await.status, 200);
-    let body = guarded(&[60, 70], NAME).to_string();
-    let event = Event::admin("POST", &path("other"), &body).header("if-match", "*");
-    assert_eq!(ramps.call(&event).await.status, 201);
-    alarm.set("ALARM");
+    // Without the event, a run finds the alarm, here twenty minutes after it fired. Only a step that began in the half
+    // hour before that can be the cause.
+    alarm.set("OK", Duration::ZERO);
+    for (key, minutes) in [("checkout", 60), ("other", 40)] {
+        let acknowledge = format!("{}/acknowledge", path(key));
+        let event = Event::admin("POST", &acknowledge, "").header("if-match", "*");
+        assert_eq!(ramps.call(&event).await.status, 200);
+        let body = guarded(&[60, 70], NAME).to_string();
+        let event = Event::admin("POST", &path(key), &body).header("if-match", "*");
+        assert_eq!(ramps.call(&event).await.status, 201);
+        begin_steps_earlier(&stack, key, minutes).await;
+    }
+    alarm.set("ALARM", Duration::from_secs(20 * 60));
     reconcile.invoke(&json!({})).await.expect("reconciles");
+    assert_eq!(state("checkout").await, (json!("paused"), json!(60)));
     assert_eq!(state("other").await, (json!("rolledBack"), json!(0)));
 }
 

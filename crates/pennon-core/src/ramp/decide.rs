@@ -18,6 +18,8 @@ pub enum GuardState {
     Alarm {
         /// Its evaluation interval (period × evaluation periods): a cause of the alarm may be that old.
         window: Duration,
+        /// When it entered `ALARM`; unknown if CloudWatch does not say so.
+        fired_at: Option<SystemTime>,
         /// Whether other ramps have the same guard and are watched, or were just stopped by this alarm.
         shared: bool,
     },
@@ -64,8 +66,14 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let alarms = guards().filter_map(|(guard, state)| {
         let name = guard.name();
         match state {
-            GuardState::Alarm { window, shared } => {
-                Some(on_alarm(ramp, observed.now, name, *window, *shared))
+            GuardState::Alarm {
+                window,
+                fired_at,
+                shared,
+            } => {
+                // The check may be late: `reconcile` runs every minute, and Lambda may repeat an event for minutes.
+                let fired_at = fired_at.unwrap_or(observed.now);
+                Some(on_alarm(ramp, fired_at, name, *window, *shared))
             }
             GuardState::Missing(what) if guard.on_missing == OnMissing::Rollback => {
                 Some(roll_back(ramp, format!("alarm '{name}' {what}")))
@@ -132,14 +140,20 @@ fn untrusted_bake(ramp: &Ramp, now: SystemTime) -> Option<String> {
     }
 }
 
-/// Several ramps may share an alarm. Only ramps that advanced within the alarm's evaluation interval can be the cause;
-/// the others pause, and an editor decides.
-fn on_alarm(ramp: &Ramp, now: SystemTime, name: &str, window: Duration, shared: bool) -> Decision {
+/// Several ramps may share an alarm. Only ramps that advanced within the alarm's evaluation interval before it fired
+/// can be the cause; the others pause, and an editor decides.
+fn on_alarm(
+    ramp: &Ramp,
+    fired_at: SystemTime,
+    name: &str,
+    window: Duration,
+    shared: bool,
+) -> Decision {
     let why = in_alarm(name);
     let advanced = ramp
         .step_began_at
-        .and_then(|at| now.duration_since(at).ok());
-    // A start in the future means that the clock was set back; the step may have begun just now.
+        .and_then(|at| fired_at.duration_since(at).ok());
+    // A start after the alarm means that it fired while the step began, or that the clock was set back.
     let advanced_recently = advanced.is_none_or(|since| since <= window);
     if shared && !advanced_recently {
         return Decision::Pause(format!(
@@ -305,6 +319,7 @@ mod tests {
     fn alarm(shared: bool) -> GuardState {
         GuardState::Alarm {
             window: Duration::from_secs(300),
+            fired_at: None,
             shared,
         }
     }
@@ -365,6 +380,20 @@ mod tests {
         }
         let recent = decided(&ramp, at(300), &[alarm(true), GuardState::Ok]);
         assert!(matches!(recent, Decision::RollBack(..)), "{recent:?}");
+    }
+
+    #[test]
+    fn the_evaluation_interval_ends_when_the_alarm_fires_and_not_when_it_is_checked() {
+        for (fired_at, is_cause) in [(300, true), (301, false), (0, true)] {
+            let alarm = GuardState::Alarm {
+                window: Duration::from_secs(300),
+                fired_at: Some(at(fired_at)),
+                shared: true,
+            };
+            let decision = decided(&checked(0), at(9_000), &[alarm, GuardState::Ok]);
+            let is_rolled_back = matches!(decision, Decision::RollBack(..));
+            assert_eq!(is_rolled_back, is_cause, "{fired_at}: {decision:?}");
+        }
     }
 
     #[test]

@@ -96,18 +96,21 @@ pub(super) fn guard_states(
     source: &AlarmSource<'_>,
 ) -> Vec<GuardState> {
     let state_of = |guard: &Guard| {
-        let in_alarm = |window: Duration, at: SystemTime| GuardState::Alarm {
-            window,
-            shared: all
-                .iter()
-                .any(|other| share_alarm(ramp, &other.ramp, guard.name(), at - window)),
+        let in_alarm = |window: Duration, fired_at: Option<SystemTime>| {
+            let since = fired_at.unwrap_or_else(SystemTime::now) - window;
+            let share = |other: &FlagRamp| share_alarm(ramp, &other.ramp, guard.name(), since);
+            GuardState::Alarm {
+                window,
+                fired_at,
+                shared: all.iter().any(share),
+            }
         };
         let described = match source {
             AlarmSource::Event(alarm) if guard.is(alarm.name, alarm.arn) => {
                 // Unknown if an earlier version has created the ramp and `reconcile` has not run since. A window that is
                 // too long only rolls back more ramps.
                 let window = ramp.alarm_window(guard).unwrap_or(MAX_WINDOW);
-                return in_alarm(window, alarm.at);
+                return in_alarm(window, Some(alarm.at));
             }
             AlarmSource::Event(_) => return GuardState::Ok,
             AlarmSource::Described(described) => *described,
@@ -120,7 +123,7 @@ pub(super) fn guard_states(
                 AlarmState::InsufficientData => GuardState::Missing("has no data"),
                 AlarmState::Alarm => {
                     let window = ramp.alarm_window(guard).unwrap_or(alarm.window);
-                    in_alarm(window, SystemTime::now())
+                    in_alarm(window, alarm.since)
                 }
             },
         }

@@ -326,11 +326,7 @@ impl Check<'_> {
         let decision = ramp.within_bounds(decide(
             &ramp,
             Observed {
-                now: match source {
-                    AlarmSource::Described(_) => now,
-                    // Lambda may repeat the event for minutes.
-                    AlarmSource::Event(alarm) => alarm.at,
-                },
+                now,
                 guards: &guards,
                 evaluations: ramp.evaluations,
             },
@@ -417,6 +413,7 @@ mod tests {
     fn alarms_are_handled_first_and_unknown_guards_last() {
         let alarm = GuardState::Alarm {
             window: Duration::from_secs(300),
+            fired_at: None,
             shared: false,
         };
         let unknown = GuardState::Unknown;
