@@ -44,8 +44,8 @@ type Buckets = Vec<(String, u64)>;
 pub struct Weights {
     /// Without a rule, all users get the default variant, which is `from`.
     has_rule: bool,
-    /// The expression in first place of the rule, if it has one: the value that is hashed.
-    placed_by: Option<Value>,
+    /// The first argument of the rule, if it is not a bucket: its value is hashed.
+    bucketing_expression: Option<Value>,
     buckets: Buckets,
     from: usize,
     to: usize,
@@ -60,10 +60,11 @@ impl Share {
         match (&flag.definition, pair) {
             (None, None) => Ok(Self::Rollout(flag.rollout_percentage.percent())),
             (None, Some(_)) => Err(NotRampable(
-                "the flag has no variants; leave out from and to".to_owned(),
+                "the flag has no variants; leave out 'from' and 'to'".to_owned(),
             )),
             (Some(_), None) => Err(NotRampable(
-                "the flag has variants; name in to the variant that is to grow".to_owned(),
+                "the flag has variants; set 'to' to the variant that grows and 'from' to the one that loses users"
+                    .to_owned(),
             )),
             (Some(definition), Some(pair)) => Weights::of(definition, pair).map(Self::Weights),
         }
@@ -147,7 +148,7 @@ impl Weights {
         let VariantPair { from, to } = pair;
         if from == to {
             return Err(NotRampable(
-                "from and to must be different variants".to_owned(),
+                "'from' and 'to' must be different variants".to_owned(),
             ));
         }
         if definition.unreadable.is_some() {
@@ -161,14 +162,22 @@ impl Weights {
             }
         }
         let rule = definition.rule();
-        let (placed_by, mut buckets) = if let Some(rule) = rule {
-            buckets_of(rule)?
-        } else if definition.default_variant.as_ref() == Some(from) {
-            (None, vec![(from.clone(), 1)])
-        } else {
-            return Err(NotRampable(format!(
-                "the flag has no rule, so all users get its defaultVariant: from must be that (got '{from}')"
-            )));
+        let (bucketing_expression, mut buckets) = match (rule, &definition.default_variant) {
+            (Some(rule), _) => buckets_of(rule)?,
+            (None, Some(default)) if default == from => (None, vec![(from.clone(), 1)]),
+            (None, Some(default)) => {
+                return Err(NotRampable(format!(
+                    "the flag has no rule, so all users get its defaultVariant '{default}'; 'from' must be that \
+                     variant (got '{from}')"
+                )));
+            }
+            (None, None) => {
+                return Err(NotRampable(
+                    "the flag has neither a rule nor a defaultVariant, so no variant can lose users; set a \
+                     defaultVariant first"
+                        .to_owned(),
+                ));
+            }
         };
         let at = |buckets: &[(String, u64)], name: &str| {
             let found = buckets.iter().enumerate().filter(|(_, (it, _))| it == name);
@@ -201,15 +210,16 @@ impl Weights {
         }
         let weights = Self {
             has_rule: rule.is_some(),
-            placed_by,
+            bucketing_expression,
             buckets,
             from: from_at,
             to: to_at,
         };
-        if weights.total() == 0 || weights.total() > MAX_TOTAL_WEIGHT {
-            return Err(NotRampable(
-                "the sum of the weights must be above 0 and fit into 32 bits".to_owned(),
-            ));
+        let total = weights.total();
+        if total == 0 || total > MAX_TOTAL_WEIGHT {
+            return Err(NotRampable(format!(
+                "the sum of the weights must be from 1 to {MAX_TOTAL_WEIGHT} (got {total})"
+            )));
         }
         Ok(weights)
     }
@@ -263,7 +273,7 @@ impl Weights {
         }
         if scaled.total() > MAX_TOTAL_WEIGHT {
             return Err(NotRampable(format!(
-                "the weights cannot express {percent} %: their sum would exceed 32 bits"
+                "the weights cannot express {percent} %: their sum would exceed {MAX_TOTAL_WEIGHT}"
             )));
         }
         Ok(scaled)
@@ -274,7 +284,12 @@ impl Weights {
             .buckets
             .iter()
             .map(|(name, weight)| json!([name, weight]));
-        let arguments: Vec<Value> = self.placed_by.iter().cloned().chain(buckets).collect();
+        let arguments: Vec<Value> = self
+            .bucketing_expression
+            .iter()
+            .cloned()
+            .chain(buckets)
+            .collect();
         json!({ "fractional": arguments })
     }
 
@@ -282,14 +297,16 @@ impl Weights {
     /// theirs. Comparing sums of weights is not enough: a rule that lists the same weights in another
     /// order gives the variant to other callers.
     fn contains(&self, other: &Self) -> bool {
-        let places_alike = !self.has_rule || !other.has_rule || self.placed_by == other.placed_by;
+        let same_bucketing = !self.has_rule
+            || !other.has_rule
+            || self.bucketing_expression == other.bucketing_expression;
         let (total, others_total) = (self.total(), other.total());
         let (begin, end) = self.bounds(self.to);
         let (others_begin, others_end) = other.bounds(other.to);
         let keeps = other.to() == 0
             || (others_begin * total >= begin * others_total
                 && others_end * total <= end * others_total);
-        places_alike && keeps && self.unramped(others_total) == other.unramped(total)
+        same_bucketing && keeps && self.unramped(others_total) == other.unramped(total)
     }
 
     /// The sums of the weights before and up to this bucket.
@@ -329,13 +346,13 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
         .and_then(|fields| fields.get("fractional"))
         .and_then(Value::as_array)
         .ok_or_else(|| refused("the flag's rule is more than one fractional"))?;
-    let (placed_by, buckets) = match arguments.split_first() {
+    let (bucketing_expression, buckets) = match arguments.split_first() {
         Some((first, rest)) if !first.is_array() => (Some(first.clone()), rest),
         Some(_) | None => (None, arguments.as_slice()),
     };
-    if placed_by.as_ref().is_some_and(may_be_bucket) {
+    if bucketing_expression.as_ref().is_some_and(may_be_list) {
         return Err(refused(
-            "the rule's first argument may be a variant that is computed",
+            "the rule's first argument may be a list, which would be the first variant",
         ));
     }
     let bucket = |bucket: &Value| -> Option<(String, u64)> {
@@ -350,20 +367,28 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
         }
     };
     let buckets: Option<Buckets> = buckets.iter().map(bucket).collect();
-    let buckets =
-        buckets.ok_or_else(|| refused("the rule has a variant or weight that is computed"))?;
-    Ok((placed_by, buckets))
+    let buckets = buckets.ok_or_else(|| {
+        refused(&format!(
+            "each bucket of the rule must be [\"variant\"] or [\"variant\", weight] with a constant name and an \
+             integer from 0 to {MAX_TOTAL_WEIGHT}"
+        ))
+    })?;
+    Ok((bucketing_expression, buckets))
 }
 
-/// Whether the first argument of `fractional` may be a bucket: that is so if it evaluates to a list. For a text, `var`
-/// and `cat` this returns false, because rules use them for the value that is hashed.
-fn may_be_bucket(expression: &Value) -> bool {
-    match expression {
-        Value::String(_) => false,
-        Value::Object(fields) => {
-            !(fields.len() == 1 && ["var", "cat"].iter().any(|name| fields.contains_key(*name)))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => true,
+/// Whether an expression may evaluate to a list. As the first argument of `fractional`, that is a bucket. An attribute
+/// of the context counts as no list, because rules use `var` for the value that is hashed.
+fn may_be_list(expression: &Value) -> bool {
+    let Value::Object(fields) = expression else {
+        return expression.is_array();
+    };
+    let mut operations = fields.iter().map(|(name, it)| (name.as_str(), it));
+    match (operations.next(), operations.next()) {
+        (Some(("cat", _)), None) => false,
+        (Some(("var", Value::Array(arguments))), None) => arguments.get(1).is_some_and(may_be_list),
+        // An object may be a reference to an evaluator with a path and a default.
+        (Some(("var", arguments)), None) => arguments.is_object(),
+        _ => true,
     }
 }
 
@@ -488,7 +513,7 @@ mod tests {
             any::<(bool, bool, u8)>(),
         );
         pennon_fuzz::for_all(&inputs, |(settings, percentages, weights, chosen)| {
-            let (is_forward, is_placed, place) = chosen;
+            let (is_forward, has_bucketing_expression, place) = chosen;
             let first = usize::from(place) % (weights.len() - 1);
             let (from, to) = if is_forward {
                 (first, first + 1)
@@ -499,7 +524,8 @@ mod tests {
                 .iter()
                 .zip(&weights)
                 .map(|(name, weight)| json!([name, weight]));
-            let by = is_placed.then(|| json!({"cat": ["salt", {"var": "targetingKey"}]}));
+            let by =
+                has_bucketing_expression.then(|| json!({"cat": ["salt", {"var": "targetingKey"}]}));
             let rule: Vec<Value> = by.into_iter().chain(buckets).collect();
             let start = typed(&json!({"fractional": rule}));
             let pair = pair(NAMES[from], NAMES[to]);
@@ -577,8 +603,12 @@ mod tests {
     #[test]
     fn a_flag_that_no_ramp_can_move_is_named_with_the_reason() {
         let rule = |rule: Value| typed(&rule);
+        let by = |by: &Value| typed(&json!({"fractional": [by, ["a", 1], ["b", 1]]}));
+        let mut without_default = typed(&Value::Null);
+        let definition = without_default.definition.as_mut().expect("a definition");
+        definition.default_variant = None;
         for (flag, from, to, reason) in [
-            (rule(Value::Null), "b", "a", "from must be that"),
+            (rule(Value::Null), "b", "a", "'from' must be that variant"),
             (rule(Value::Null), "a", "a", "different variants"),
             (rule(Value::Null), "a", "x", "no variant 'x'"),
             (
@@ -591,20 +621,23 @@ mod tests {
                 rule(json!({"fractional": [["a", 1], ["b", {"var": "n"}]]})),
                 "a",
                 "b",
-                "computed",
+                "with a constant name and an integer",
             ),
             (
                 rule(json!({"fractional": [["a", 50.0], ["b", 50]]})),
                 "a",
                 "b",
-                "computed",
+                "with a constant name and an integer",
             ),
+            (by(&json!({"if": [true, ["c", 1]]})), "a", "b", "a list"),
+            (by(&json!({"var": ["x", ["c", 1]]})), "a", "b", "a list"),
             (
-                rule(json!({"fractional": [{"if": [true, ["c", 1]]}, ["a", 1], ["b", 1]]})),
+                by(&json!({"var": ["x", {"var": ["y", {"$ref": "e"}]}]})),
                 "a",
                 "b",
-                "computed",
+                "a list",
             ),
+            (by(&json!({"var": {"$ref": "e"}})), "a", "b", "a list"),
             (
                 rule(json!({"fractional": [["a", 1], ["c", 1], ["b", 1]]})),
                 "a",
@@ -627,12 +660,22 @@ mod tests {
                 rule(json!({"fractional": [["a", 0], ["b", 0]]})),
                 "a",
                 "b",
-                "above 0",
+                "from 1 to 2147483647 (got 0)",
             ),
+            (without_default, "a", "b", "set a defaultVariant first"),
         ] {
             let refused = Share::of(&flag, Some(&pair(from, to)));
             let refused = refused.expect_err("no ramp").to_string();
             assert!(refused.contains(reason), "{refused}");
+        }
+        for value in [
+            json!("x"),
+            json!({"var": "x"}),
+            json!({"var": ["x", "y"]}),
+            json!({"var": ["x", {"cat": ["y"]}]}),
+        ] {
+            let share = Share::of(&by(&value), Some(&pair("a", "b")));
+            assert!(share.is_ok(), "{value}: {share:?}");
         }
         assert!(Share::of(&Flag::default(), Some(&pair("a", "b"))).is_err());
         assert!(Share::of(&typed(&Value::Null), None).is_err());
@@ -643,16 +686,16 @@ mod tests {
         let flag = typed(&json!({"fractional": [["a", 70], ["b", 10], ["c", 20]]}));
         let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a share");
         assert_eq!(share.check_steps(&[11, 50, 80]), Ok(()));
-        let above = |percentages: &[u8], reason: &str| {
+        let assert_rejected = |percentages: &[u8], reason: &str| {
             let refused = share.check_steps(percentages).expect_err("no ramp");
             assert!(refused.0.contains(reason), "{percentages:?}: {refused}");
         };
-        above(&[10, 80], "about 10 %");
-        above(&[11, 81], "both variants together have 80 %");
-        above(&[11, 81, 82], "both variants together have 80 %");
-        let fine = json!([["a", 2_000_000_000], ["b", 1], ["c", 1]]);
-        let fine = typed(&json!({ "fractional": fine }));
-        let share = Share::of(&fine, Some(&pair("a", "b"))).expect("a share");
+        assert_rejected(&[10, 80], "about 10 %");
+        assert_rejected(&[11, 81], "both variants together have 80 %");
+        assert_rejected(&[11, 81, 82], "both variants together have 80 %");
+        let large_weights = json!([["a", 2_000_000_000], ["b", 1], ["c", 1]]);
+        let large_weights = typed(&json!({ "fractional": large_weights }));
+        let share = Share::of(&large_weights, Some(&pair("a", "b"))).expect("a share");
         assert_eq!(share.check_steps(&[50]), Ok(()));
         let refused = share.check_steps(&[33, 50]).expect_err("no ramp");
         assert!(refused.0.contains("cannot express 33 %"), "{refused}");

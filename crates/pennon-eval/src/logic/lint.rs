@@ -349,11 +349,15 @@ fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'st
 /// Whether the result of an expression is never a list. An attribute of the context counts as none: nobody is
 /// bucketed by a list.
 fn is_no_list(expression: &Value, evaluators: &Evaluators<'_>) -> bool {
-    let mut operators = expression.as_object().into_iter().flat_map(Map::keys);
-    operators
-        .next()
-        .is_some_and(|operator| matches!(operator.as_str(), "var" | "cat"))
-        || fixed(expression, evaluators).is_some_and(|value| !value.is_array())
+    let mut operations = expression.as_object().into_iter().flatten();
+    match operations.next().map(|(name, it)| (name.as_str(), it)) {
+        Some(("cat", _)) => true,
+        Some(("var", arguments)) => {
+            let default = arguments.as_array().and_then(|it| it.get(1));
+            default.is_none_or(|default| is_no_list(default, evaluators))
+        }
+        Some(_) | None => fixed(expression, evaluators).is_some_and(|value| !value.is_array()),
+    }
 }
 
 #[cfg(test)]
@@ -510,6 +514,7 @@ mod tests {
             json!({"fractional": [{"merge": ["on", 1]}, ["off", 0]]}),
             json!({"fractional": [{"merge": ["on", {"var": "weight"}]}, ["off", 0]]}),
             json!({"fractional": [{"$ref": "bucket"}, ["off", 0]]}),
+            json!({"fractional": [{"var": ["x", ["on", 1]]}, ["off", 0]]}),
             json!({"map": [["ghost"], {"var": ""}]}),
         ] {
             assert!(places(&rule).is_empty(), "{rule} {:?}", places(&rule));
