@@ -788,7 +788,7 @@ export interface paths {
         put?: never;
         /**
          * Count evaluations that were made elsewhere
-         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives; a batch that is counted already is accepted and changes nothing, whatever it contains. Evaluations of flags that the environment does not have, and of variants that the flag does not have, are ignored. `/usage` shows the counts within seconds.
+         * @description For programs with Pennon's engine, such as the Lambda extension. Needs a key of the kind sync. A batch is counted once, so repeat it with its id if no response arrives; a batch that is counted already is accepted and changes nothing, whatever it contains. Evaluations of flags that the environment does not have, of variants that the flag does not have, and of variants whose name has more than 255 characters or a NUL, are ignored. `/usage` shows the counts within seconds.
          */
         post: operations["countEvaluations"];
         delete?: never;
@@ -4054,7 +4054,7 @@ export interface operations {
                     "application/json": {
                         /** @description Evaluations of known flags and variants in this request */
                         evaluations: number;
-                        /** @description Evaluations of unknown flags or variants in this request */
+                        /** @description Evaluations of other flags and variants in this request */
                         ignored: number;
                     };
                 };

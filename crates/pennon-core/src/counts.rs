@@ -26,6 +26,9 @@ const MAX_BYTES: usize = 50_000;
 /// variants are not counted.
 const MAX_ENTRIES: usize = 100_000;
 
+/// The longest name of a variant that the database counts, in characters.
+pub const MAX_VARIANT_LENGTH: usize = 255;
+
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// Counts by flag and variant.

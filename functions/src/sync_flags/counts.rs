@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
-use pennon_core::counts::{Counts, PostedCounts, day};
+use pennon_core::counts::{Counts, MAX_VARIANT_LENGTH, PostedCounts, day};
 use pennon_core::environment::Environment;
 use pennon_core::error::{Error, FieldErrors};
 use pennon_core::eval::json::quote;
@@ -22,15 +22,14 @@ const MAX_BODY_SIZE: usize = 240_000;
 const MAX_ID_LENGTH: usize = 64;
 /// Valid counts: the largest is more than an instance evaluates in a day, and far below an overflow of the sum.
 const COUNT: RangeInclusive<u64> = 1..=1_000_000_000;
-/// Limit on the name of a variant, in characters, as in the database.
-const MAX_VARIANT_LENGTH: usize = 255;
 /// An instance may be frozen after midnight, and its clock may be ahead. The database remembers the ids of batches for
 /// longer than a batch is accepted.
 const TOLERANCE: Duration = Duration::from_hours(24);
 
 /// Counts a batch, once for its id. Flags that the environment does not have, and names that are no variants of a flag,
 /// are ignored, so that a key cannot create rows for invented names. The last evaluations of a variant that was removed
-/// meanwhile are ignored too, like those of a flag that was deleted.
+/// meanwhile are ignored too, like those of a flag that was deleted, and those of a variant with a name that cannot be
+/// counted: the program did not choose it, and would lose the other counts of its batch.
 ///
 /// On Lambda, the counts are written to the log line of this request, like the evaluations of the service itself, and
 /// `count-evaluations` adds them to the database. So this function needs no permission to write.
@@ -69,7 +68,7 @@ struct Posted {
     /// the ids of another one.
     batch: String,
     counts: Counts,
-    /// The number of evaluations of unknown flags and variants.
+    /// The number of evaluations of unknown flags and variants, and of variants that cannot be counted.
     ignored: u64,
 }
 
@@ -113,9 +112,10 @@ fn parse(
                 let key = FlagKey::parse(flag).ok();
                 let flag_of_key = key.and_then(|key| snapshot.flags.get(&key));
                 for (place, variant, count) in members(&place, variants, errors) {
-                    let is_known = flag_of_key.is_some_and(|flag| has_variant(flag, variant));
-                    match parse_count(variant, count) {
-                        Ok(count) if is_known => counts.add(name, day, flag, variant, count),
+                    let is_counted = is_countable(variant)
+                        && flag_of_key.is_some_and(|flag| has_variant(flag, variant));
+                    match parse_count(count) {
+                        Ok(count) if is_counted => counts.add(name, day, flag, variant, count),
                         Ok(count) => ignored += count,
                         Err(error) => errors.add(&place, error),
                     }
@@ -140,12 +140,13 @@ fn has_variant(flag: &Flag, variant: &str) -> bool {
         }
 }
 
-fn parse_count(variant: &str, count: &Value) -> Result<u64, String> {
-    if variant.chars().count() > MAX_VARIANT_LENGTH || variant.contains('\0') {
-        return Err(format!(
-            "The name of a variant must have at most {MAX_VARIANT_LENGTH} characters, and no NUL"
-        ));
-    }
+/// Whether the database can hold the name of the variant. A variant that is older than the limit, or was written by
+/// SQL, may have another name.
+fn is_countable(variant: &str) -> bool {
+    variant.chars().count() <= MAX_VARIANT_LENGTH && !variant.contains('\0')
+}
+
+fn parse_count(count: &Value) -> Result<u64, String> {
     let valid = count.as_u64().filter(|count| COUNT.contains(count));
     valid.ok_or_else(|| {
         let (min, max) = (COUNT.start(), COUNT.end());
@@ -184,7 +185,10 @@ mod tests {
     fn parse_body(body: &[u8]) -> Result<Posted, Error> {
         let key = |text: &str| FlagKey::parse(text).expect("a key");
         let typed: Flag = serde_json::from_value(json!({
-            "definition": {"variants": {"red": 1, "blue": 2}},
+            "definition": {"variants": {
+                "red": 1, "blue": 2, "nul\u{0}": 3,
+                ("é".repeat(255)): 4, ("é".repeat(256)): 5,
+            }},
         }))
         .expect("a flag");
         let snapshot = Snapshot {
@@ -243,6 +247,24 @@ mod tests {
             json!({"production": {"2026-11-29": {
                 "size": {"on": 1, "off": 2, "": 4},
                 "colour": {"red": 1, "blue": 2, "": 4},
+            }}})
+        );
+    }
+
+    #[test]
+    fn a_variant_that_cannot_be_counted_does_not_affect_other_counts() {
+        let longest = "é".repeat(255);
+        let body = of_days(&json!({"2026-11-29": {
+            "size": {"on": 1},
+            "colour": {"red": 2, (longest.clone()): 4, ("é".repeat(256)): 8, "nul\u{0}": 16},
+        }}));
+        let posted = parse_json(&body).expect("valid");
+        assert_eq!(posted.ignored, 24);
+        assert_eq!(
+            serde_json::to_value(&posted.counts).expect("JSON"),
+            json!({"production": {"2026-11-29": {
+                "size": {"on": 1},
+                "colour": {"red": 2, (longest): 4},
             }}})
         );
     }
@@ -314,11 +336,6 @@ mod tests {
                 "counts/production/2026-11-29/size/on",
                 "an integer",
             ),
-            (
-                today(json!({"size": {"a\u{0}": 1}})),
-                "counts/production/2026-11-29/size/a\u{0}",
-                "no NUL",
-            ),
         ] {
             match parse_json(&body) {
                 Err(Error::Invalid(errors)) => {
@@ -331,8 +348,6 @@ mod tests {
                 other => panic!("{body} gave {other:?}"),
             }
         }
-        let long = today(json!({"size": {("v".repeat(256)): 1}}));
-        assert!(matches!(parse_json(&long), Err(Error::Invalid(_))));
         let other = json!({"batch": "b", "counts": {"staging": {}}});
         assert_eq!(parse_json(&other), Err(Error::OtherEnvironment));
         let limit = MAX_BODY_SIZE;

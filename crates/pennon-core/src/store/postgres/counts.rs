@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::PostgresStore;
 use super::statement::{Parameter, count};
 use super::transaction::Transaction;
-use crate::counts::{Count, Counts};
+use crate::counts::{Count, Counts, MAX_VARIANT_LENGTH};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, HourCount, Usage};
@@ -77,9 +77,6 @@ const ADD_HOURS: &str = "
 
 /// Limit on the lost entries that the log names, separately for those that [`is_countable`] and the database reject.
 const MAX_NAMED: usize = 5;
-
-/// The longest name of a variant that is counted, in characters.
-const MAX_VARIANT_LENGTH: usize = 255;
 
 /// Whether the day has the form of a date and the variant is not too long. PostgreSQL checks the date itself, but would
 /// also accept `infinity`, and years that no report can contain.
