@@ -36,14 +36,19 @@ pub(crate) fn subscription_event(data: &Value) -> Value {
 
 /// The log lines of a function that match the subscription's filter, as a batch.
 fn batch(function: &Function, name: &str) -> Value {
-    let lines = function.requests();
+    let lines = function.lines();
     let logged = lines.iter().filter(|line| line["evaluated"].is_u64());
+    // Not every line contains a time, but CloudWatch adds one to every line.
+    let times = lines
+        .iter()
+        .filter_map(|line| line["_aws"]["Timestamp"].as_u64());
+    let now = times.max();
     let events: Vec<Value> = logged
         .enumerate()
         .map(|(number, line)| {
             json!({
                 "id": format!("{name}-{number}"),
-                "timestamp": line["_aws"]["Timestamp"],
+                "timestamp": now,
                 "message": line.to_string(),
             })
         })
@@ -369,18 +374,20 @@ async fn an_unchanged_response_is_not_counted_even_if_a_rule_reads_the_time() {
     }
 }
 
+/// Adds this many flags, which are on for everyone.
+async fn add_flags(stack: &Stack, number: u64) {
+    let insert = format!(
+        "insert into feature_flags (flag_key, enabled, rollout_percentage)
+         select 'flag-' || n, true, 100 from generate_series(1, {number}) as n"
+    );
+    let inserted = stack.database.sql().batch_execute(&insert).await;
+    inserted.expect("flags");
+}
+
 #[tokio::test]
 async fn counts_of_many_flags_are_logged_in_one_line_every_ten_seconds() {
     let stack = stack().await;
-    stack
-        .database
-        .sql()
-        .batch_execute(
-            "insert into feature_flags (flag_key, enabled, rollout_percentage)
-             select 'flag-' || n, true, 100 from generate_series(1, 3000) as n",
-        )
-        .await
-        .expect("flags");
+    add_flags(&stack, 3_000).await;
     let all = stack.function("evaluate-flags").await;
     let event = Event::evaluate_all(&json!({"targetingKey": "a"}));
     for _ in 0..5 {
@@ -394,6 +401,25 @@ async fn counts_of_many_flags_are_logged_in_one_line_every_ten_seconds() {
     assert_eq!(logged, [3003, 0, 0, 0, 0], "the rest within ten seconds");
     let length = lines[0].to_string().len();
     assert!(length < 256 * 1024, "longer than 256 KiB: {length}");
+}
+
+#[tokio::test]
+async fn counts_that_do_not_fit_into_a_line_are_logged_by_the_same_request() {
+    let stack = stack().await;
+    add_flags(&stack, 9_000).await;
+    let all = stack.function("evaluate-flags").await;
+    let event = Event::evaluate_all(&json!({"targetingKey": "a"}));
+    assert_eq!(all.call(&event).await.status, 200);
+    let mut lines = all.lines();
+    lines.retain(|line| line.get("evaluated").is_some());
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        let length = line.to_string().len();
+        assert!(length < 256 * 1024, "longer than 256 KiB: {length}");
+    }
+    let count = stack.function("count-evaluations").await;
+    let done = count.invoke(&batch(&all, "all")).await.expect("counted");
+    assert_eq!(done["evaluations"], 9_003, "{done}");
 }
 
 #[tokio::test]

@@ -133,6 +133,9 @@ pub async fn answer(
         key_uses,
         forged_entries: cache.map_or(0, crate::cache::Cache::take_forged_entries),
     });
+    while let Some(counts) = app.tally.remaining() {
+        app.log_writer.write_counts(&counts);
+    }
     with_header(response, "x-request-id", &request_id)
 }
 

@@ -20,6 +20,8 @@ use crate::timestamp::unix_millis;
 const MAX_ID_LENGTH: usize = 64;
 /// The dimension of the metric of forged entries: any function of the installation may find one.
 const INSTALLATION: &str = "Installation";
+/// The number of evaluations in a line. The filter of the log subscription matches this field.
+const EVALUATED: &str = "evaluated";
 /// Minimum time before an instance declares an unchanged number of connections as a metric again.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -109,15 +111,19 @@ impl LogWriter {
 
     /// Writes the line of a request.
     pub fn write(&self, line: &RequestLine<'_>) {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.clear();
-            match self.style {
-                LogStyle::Json => self.json(line, buffer),
-                LogStyle::Human => buffer.extend_from_slice(human(line).as_bytes()),
-            }
-            buffer.push(b'\n');
-            // One write, so that no other line comes between. A failure to log must not fail the request.
-            let _unwritten = std::io::stdout().lock().write_all(buffer);
+        write_line(|buffer| match self.style {
+            LogStyle::Json => self.json(line, buffer),
+            LogStyle::Human => buffer.extend_from_slice(human(line).as_bytes()),
+        });
+    }
+
+    /// Writes counts that do not fit into the line of a request.
+    pub fn write_counts(&self, counts: &Counts) {
+        write_line(|buffer| {
+            let mut fields = Object::begin(buffer);
+            fields.text("domain", "config");
+            fields.counts(counts);
+            fields.end();
         });
     }
 
@@ -203,13 +209,10 @@ impl LogWriter {
         if let Some(posted) = posted {
             fields.text("batch", &posted.batch);
         }
-        let counts = posted.map(|it| &it.counts).or(line.evaluations.as_ref());
-        if counts.is_some() || !line.key_uses.is_empty() {
-            // The filter of the log subscription matches this field.
-            fields.number("evaluated", counts.map_or(0, Counts::total));
-        }
-        if let Some(counts) = counts {
-            fields.put("evaluations", counts);
+        match posted.map(|it| &it.counts).or(line.evaluations.as_ref()) {
+            Some(counts) => fields.counts(counts),
+            None if line.key_uses.is_empty() => {}
+            None => fields.number(EVALUATED, 0),
         }
         if !line.key_uses.is_empty() {
             fields.put("api_keys", &line.key_uses.keys().collect::<Vec<_>>());
@@ -235,6 +238,17 @@ impl LogWriter {
         aws.end();
         fields.end();
     }
+}
+
+/// Writes a line. A failure to log must not fail the request.
+fn write_line(append: impl FnOnce(&mut Vec<u8>)) {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        append(buffer);
+        buffer.push(b'\n');
+        // One write, so that no other line comes between.
+        let _unwritten = std::io::stdout().lock().write_all(buffer);
+    });
 }
 
 /// Appends the directives that declare metrics.
@@ -336,6 +350,11 @@ impl<'o> Object<'o> {
 
     fn number(&mut self, name: &'static str, number: u64) {
         self.put(name, &number);
+    }
+
+    fn counts(&mut self, counts: &Counts) {
+        self.number(EVALUATED, counts.total());
+        self.put("evaluations", counts);
     }
 
     /// 1 or 0, so that an average is a rate.
