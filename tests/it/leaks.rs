@@ -1,8 +1,8 @@
 //! Secrets never appear in logs or responses, whatever fails. Callers without a key or with a client key never see
 //! server-only flags.
 
-use pennon_core::http::ENDPOINTS;
-use pennon_tests::event::{Event, REQUEST_FILES};
+use pennon_core::http::{Authorization, ENDPOINTS};
+use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES};
 use pennon_tests::issuer::{Issuer, SigningKey, encode};
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
@@ -322,4 +322,32 @@ async fn no_public_route_reveals_a_server_only_flag_to_a_client_key_or_without_a
         );
     }
     assert!(routes >= 8, "{routes}");
+}
+
+#[tokio::test]
+async fn every_route_that_needs_an_api_key_rejects_callers_without_one() {
+    let stack = Stack::start().await;
+    let mut routes = 0;
+    let needs_key = [Authorization::ApiKey, Authorization::SyncKey];
+    for endpoint in ENDPOINTS {
+        if !needs_key.contains(&endpoint.authorization) {
+            continue;
+        }
+        routes += 1;
+        let function = stack.function(endpoint.function).await;
+        let parameters = [("flagKey", "checkout"), ("environment", "production")];
+        let admin = Event::by_route(endpoint.method, endpoint.path, "", &parameters).body("{}");
+        let anonymous = admin.clone().anonymous();
+        let unknown = anonymous.clone().api_key(EXAMPLE_KEY);
+        for (caller, event) in [
+            ("no key", anonymous),
+            ("an unknown key", unknown),
+            ("a token", admin),
+        ] {
+            let answer = function.call(&event).await;
+            let place = format!("{} {} with {caller}", endpoint.method, endpoint.path);
+            assert_eq!(answer.status, 401, "{place}: {answer:?}");
+        }
+    }
+    assert!(routes >= 5, "{routes}");
 }
