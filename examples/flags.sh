@@ -5,17 +5,23 @@
 set -eu
 
 url=${PENNON_URL:-http://127.0.0.1:9000}
-user=${1:-alice}
+user=$(printf '%s' "${1:-alice}" | sed 's/["\\]/\\&/g') # escaped for JSON
+
+# Sends a request and prints the body of the response; that of an error as an error.
+send() {
+  body=$(curl --fail-with-body --silent --show-error "$@") || { printf '%s\n' "$body" >&2; return 1; }
+  printf '%s\n' "$body"
+}
 
 read_flag() {
-  answer=$(curl --fail-with-body --silent --show-error -X POST "$url/ofrep/v1/evaluate/flags/new-checkout" \
+  answer=$(send -X POST "$url/ofrep/v1/evaluate/flags/new-checkout" \
     -H "Authorization: Bearer $PENNON_API_KEY" -d "{\"context\": {\"targetingKey\": \"$user\"}}")
   printf '%s\n' "$answer" | sed 's/.*"variant":"\([^"]*\)".*/\1/'
 }
 
 read_flag
 if [ -n "${PENNON_ADMIN_TOKEN:-}" ]; then
-  curl --fail-with-body --silent --show-error -o /dev/null -X PATCH "$url/api/admin/flags/new-checkout" \
-    -H "Authorization: Bearer $PENNON_ADMIN_TOKEN" -d '{"rolloutPercentage": 100}'
+  send -X PATCH "$url/api/admin/flags/new-checkout" \
+    -H "Authorization: Bearer $PENNON_ADMIN_TOKEN" -d '{"rolloutPercentage": 100}' >/dev/null
   read_flag
 fi

@@ -484,6 +484,40 @@ async fn every_example_reads_the_flag_before_and_after_a_change() {
 }
 
 #[tokio::test]
+async fn the_shell_example_takes_any_user_and_shows_the_errors_of_the_service() {
+    let local = Local::start(&[]).await;
+    let run = |user: &str, key: &str, token: &str| {
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["examples/flags.sh", user]).current_dir(root());
+        shell.env("PENNON_URL", local.base());
+        shell.env("PENNON_API_KEY", key);
+        shell.env("PENNON_ADMIN_TOKEN", token);
+        output_within(shell, TIME_LIMIT)
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let include = json!({"userId": r#"a"b\c"#, "overrideType": "include"}).to_string();
+    let users = "/api/admin/flags/new-checkout/users";
+    let token = format!("Bearer {ADMIN_TOKEN}");
+    let headers = [("authorization", token.as_str())];
+    assert_eq!(
+        local.send("POST", users, &headers, &include).await.status,
+        201
+    );
+    let done = run(r#"a"b\c"#, API_KEY, "");
+    assert_eq!(
+        (text(&done.stdout).trim(), done.status.success()),
+        ("on", true),
+        "{done:?}"
+    );
+
+    for (key, token, message) in [("wrong", "", "API key"), (API_KEY, "wrong", "Unauthorized")] {
+        let failed = run("alice", key, token);
+        assert!(!failed.status.success(), "{failed:?}");
+        assert!(text(&failed.stderr).contains(message), "{failed:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_token_and_the_key_survive_a_restart_on_both_kinds_of_store() {
     let empty = pennon_tests::postgres::Database::create_empty().await;
     for environment in [&[][..], &[("DATABASE_URL", &*empty.url())]] {
