@@ -84,8 +84,8 @@ impl Share {
         }
     }
 
-    /// Checks that a ramp can set these rising percentages: the first is above the current share, and the weights can
-    /// express all of them.
+    /// Checks that a new ramp can set these rising percentages: the first is above the current share, the weights can
+    /// express all of them, and the rule gives no further variants to users.
     ///
     /// # Errors
     /// The reason.
@@ -97,6 +97,17 @@ impl Share {
                 "the first step must be above the current {percent} %"
             ))),
             Self::Weights(weights) => {
+                // Only here: ramps that exist can be rolled back if a new version rejects more rules.
+                if weights
+                    .bucketing_expression
+                    .as_ref()
+                    .is_some_and(may_be_list)
+                {
+                    return Err(NotRampable(
+                        "the rule's first argument may be a list, which would be the first variant"
+                            .to_owned(),
+                    ));
+                }
                 if u64::from(first) * weights.total() <= weights.to() * 100 {
                     let percent = self.percent();
                     return Err(NotRampable(format!(
@@ -350,11 +361,6 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
         Some((first, rest)) if !first.is_array() => (Some(first.clone()), rest),
         Some(_) | None => (None, arguments.as_slice()),
     };
-    if bucketing_expression.as_ref().is_some_and(may_be_list) {
-        return Err(refused(
-            "the rule's first argument may be a list, which would be the first variant",
-        ));
-    }
     let bucket = |bucket: &Value| -> Option<(String, u64)> {
         match bucket.as_array()?.as_slice() {
             [Value::String(name)] => Some((name.clone(), 1)),
@@ -603,7 +609,6 @@ mod tests {
     #[test]
     fn a_flag_that_no_ramp_can_move_is_named_with_the_reason() {
         let rule = |rule: Value| typed(&rule);
-        let by = |by: &Value| typed(&json!({"fractional": [by, ["a", 1], ["b", 1]]}));
         let mut without_default = typed(&Value::Null);
         let definition = without_default.definition.as_mut().expect("a definition");
         definition.default_variant = None;
@@ -629,15 +634,6 @@ mod tests {
                 "b",
                 "with a constant name and an integer",
             ),
-            (by(&json!({"if": [true, ["c", 1]]})), "a", "b", "a list"),
-            (by(&json!({"var": ["x", ["c", 1]]})), "a", "b", "a list"),
-            (
-                by(&json!({"var": ["x", {"var": ["y", {"$ref": "e"}]}]})),
-                "a",
-                "b",
-                "a list",
-            ),
-            (by(&json!({"var": {"$ref": "e"}})), "a", "b", "a list"),
             (
                 rule(json!({"fractional": [["a", 1], ["c", 1], ["b", 1]]})),
                 "a",
@@ -668,17 +664,32 @@ mod tests {
             let refused = refused.expect_err("no ramp").to_string();
             assert!(refused.contains(reason), "{refused}");
         }
-        for value in [
-            json!("x"),
-            json!({"var": "x"}),
-            json!({"var": ["x", "y"]}),
-            json!({"var": ["x", {"cat": ["y"]}]}),
-        ] {
-            let share = Share::of(&by(&value), Some(&pair("a", "b")));
-            assert!(share.is_ok(), "{value}: {share:?}");
-        }
         assert!(Share::of(&Flag::default(), Some(&pair("a", "b"))).is_err());
         assert!(Share::of(&typed(&Value::Null), None).is_err());
+    }
+
+    #[test]
+    fn a_new_ramp_is_rejected_if_the_first_argument_of_the_rule_may_be_a_list() {
+        for (by, may_be_list) in [
+            (json!("x"), false),
+            (json!({"var": "x"}), false),
+            (json!({"var": ["x", "y"]}), false),
+            (json!({"var": ["x", {"cat": ["y"]}]}), false),
+            (json!({"if": [true, ["c", 1]]}), true),
+            (json!({"var": ["x", ["c", 1]]}), true),
+            (json!({"var": ["x", {"var": ["y", {"$ref": "e"}]}]}), true),
+            (json!({"var": {"$ref": "e"}}), true),
+        ] {
+            let flag = typed(&json!({"fractional": [by, ["a", 1], ["b", 1]]}));
+            let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a ramp that exists");
+            let checked = share.check_steps(&[80]).map_err(|why| why.to_string());
+            let rejected = checked.err().unwrap_or_default();
+            assert_eq!(rejected.contains("may be a list"), may_be_list, "{flag:?}");
+            let mut raised = flag.clone();
+            share.set(&mut raised, 80).expect("weights");
+            let raised = Share::of(&raised, Some(&pair("a", "b"))).expect("a share");
+            assert!(raised.is_at_least(&share), "can be rolled back");
+        }
     }
 
     #[test]
