@@ -542,7 +542,7 @@ fn scripts_build_with_the_lock_file() {
     for file in folder {
         let path = file.expect("a file").path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if path.extension().is_none() {
+        if path.is_file() && path.extension().is_none() {
             scripts.push(format!("scripts/{}", name.expect("text")));
         }
     }
