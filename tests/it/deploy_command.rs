@@ -915,6 +915,18 @@ fn set_parameter_selects_no_cache_that_rejects_the_users_of_functions() {
 }
 
 #[test]
+fn set_parameter_selects_no_cache_if_it_cannot_read_how_functions_log_in() {
+    let sandbox = Sandbox::complete();
+    let variables = [("MODE", "both-use-single"), ("THROTTLED", "'CacheAccess'")];
+    let change = ["production", "CacheMode=both-use-cluster"];
+    let stopped = sandbox.run_script("set-parameter", &change, &variables);
+    assert!(!stopped.status.success());
+    let errors = text(&stopped.stderr);
+    assert!(errors.contains("Rate exceeded"), "{errors}");
+    assert!(!sandbox.calls().contains("update-stack"), "{errors}");
+}
+
+#[test]
 fn set_parameter_creates_no_cache_for_functions_that_use_none() {
     let sandbox = Sandbox::complete();
     let refused = sandbox.run_script("set-parameter", &["dev", "CacheMode=single"], &[]);
