@@ -423,6 +423,36 @@ async fn the_local_server_applies_scheduled_changes_without_a_database() {
     assert_eq!(statuses(&api.read(SCHEDULE).await), ["applied"]);
 }
 
+#[tokio::test]
+async fn of_two_changes_for_the_same_time_the_one_that_was_scheduled_last_wins() {
+    for api in Api::of_both_kinds().await {
+        let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(3);
+        let soon = pennon_core::http::timestamp(soon);
+        let keys: Vec<String> = (0..8).map(|number| format!("twice-{number}")).collect();
+        for key in &keys {
+            let flag = json!({"key": key, "enabled": true, "rolloutPercentage": 1});
+            let made = api.admin("POST", "/api/admin/flags", &flag).await;
+            assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+            for percentage in [10, 50] {
+                let body = plan(&soon, &json!({"rolloutPercentage": percentage}));
+                let path = format!("/api/admin/flags/{key}/schedule");
+                let made = api.admin("POST", &path, &body).await;
+                assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+            }
+        }
+        for key in &keys {
+            let path = format!("/api/admin/flags/{key}");
+            let schedule = format!("{path}/schedule");
+            eventually("both changes are made", async || {
+                statuses(&api.read(&schedule).await) == ["applied", "applied"]
+            })
+            .await;
+            let percentage = api.read(&path).await.json()["rolloutPercentage"].clone();
+            assert_eq!(percentage, 50, "{key} on {}", api.on);
+        }
+    }
+}
+
 /// An existing service never applied its schedules, and its environments may have any name.
 #[tokio::test]
 async fn due_schedules_of_environments_with_invalid_names_do_not_keep_others_from_being_applied() {

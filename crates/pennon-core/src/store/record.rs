@@ -291,6 +291,12 @@ impl ScheduleRecord {
         }
     }
 
+    /// Schedules are applied in this order: of two for the same time, the one that was created last wins.
+    #[must_use]
+    pub fn order(&self) -> (SystemTime, Option<SystemTime>) {
+        (self.scheduled_at, self.created_at)
+    }
+
     /// Whether it is due.
     #[must_use]
     pub fn is_due(&self, now: SystemTime) -> bool {

@@ -341,14 +341,14 @@ impl EmbeddedStore {
             .filter(|schedule| schedule.flag_key == *key)
             .cloned()
             .collect();
-        records.sort_by_key(|schedule| schedule.scheduled_at);
+        records.sort_by_key(ScheduleRecord::order);
         Ok(Some(records))
     }
 
     pub(super) fn due_schedules(&self, limit: u32) -> Result<Vec<DueSchedule>, Error> {
         let inner = self.lock_current()?;
         let now = SystemTime::now();
-        let mut due: Vec<(SystemTime, DueSchedule)> = Vec::new();
+        let mut due = Vec::new();
         for (name, state) in inner.data.state.iter() {
             let Ok(environment) = Environment::parse(name) else {
                 continue;
@@ -360,10 +360,10 @@ impl EmbeddedStore {
                     key: schedule.flag_key.clone(),
                     id: schedule.id.clone(),
                 };
-                (schedule.scheduled_at, found)
+                (schedule.order(), found)
             }));
         }
-        due.sort_by_key(|(at, _)| *at);
+        due.sort_by_key(|(order, _)| *order);
         let due = due.into_iter().map(|(_, found)| found);
         Ok(due
             .take(usize::try_from(limit).unwrap_or(usize::MAX))

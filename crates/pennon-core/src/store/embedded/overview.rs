@@ -28,7 +28,7 @@ impl EmbeddedStore {
         for schedule in state.into_iter().flat_map(|state| state.schedules.values()) {
             if schedule.is_open() && schedule.status != ScheduleStatus::Unreadable {
                 let next = schedules.entry(&schedule.flag_key).or_insert(schedule);
-                if schedule.scheduled_at < next.scheduled_at {
+                if schedule.order() < next.order() {
                     *next = schedule;
                 }
             }
