@@ -96,32 +96,35 @@ fn for_engines(
             if is_partial && bucketing != Some(Bucketing::Fractional) {
                 return None;
             }
-            let simple = boolean_definition(flag.rollout_percentage, flag.salt.as_deref());
-            with_overrides(simple, flag, |user| {
-                Some(if user.is_in() { "on" } else { "off" })
-            })
+            boolean_definition(flag.rollout_percentage, flag.salt.as_deref())
         }
         // Nobody evaluates its rule, which may refer to evaluators in a circle.
         Some(definition) if !flag.enabled => Definition {
             targeting: None,
             ..definition.clone()
         },
-        Some(definition) => with_overrides(definition.clone(), flag, |user| match user {
-            Override::Variant(name) => Some(name),
-            Override::Include | Override::Exclude | Override::Unreadable => None,
-        }),
+        Some(definition) => definition.clone(),
     };
-    let fails = flag.enabled
-        && (unreadable_reason(flag, evaluators.settings, defaults).is_some()
-            || flag
-                .overrides
-                .values()
-                .any(|it| *it == Override::Unreadable)
-            || definition
-                .rule()
-                .is_some_and(|rule| logic::compile(rule, evaluators).is_err()));
-    if fails || definition.unreadable.is_some() || !has_its_variants(&definition) {
+    if definition.unreadable.is_some() || !has_its_variants(&definition) {
         return None;
+    }
+    if flag.enabled {
+        let has_bad_override = || {
+            let mut overrides = flag.overrides.values();
+            overrides.any(|it| *it == Override::Unreadable)
+        };
+        // Compiled without overrides, which do not count towards the limits of a rule.
+        let has_bad_rule = || {
+            let rule = definition.rule();
+            rule.is_some_and(|rule| logic::compile(rule, evaluators).is_err())
+        };
+        if unreadable_reason(flag, evaluators.settings, defaults).is_some()
+            || has_bad_override()
+            || has_bad_rule()
+        {
+            return None;
+        }
+        definition = with_overrides(definition, flag);
     }
     let left = copies.bytes_left;
     if let Some(rule) = &mut definition.targeting
@@ -222,16 +225,12 @@ fn for_every_engine(metadata: &Map<String, Value>) -> Map<String, Value> {
     metadata
 }
 
-/// The definition with a rule that first compares the targeting key with the overrides. `variant_of` is the variant of
-/// an override, and `None` the default of the flag.
-fn with_overrides<'a>(
-    mut definition: Definition,
-    flag: &'a Flag,
-    variant_of: impl Fn(&'a Override) -> Option<&'a str>,
-) -> Definition {
+/// The definition with a rule that first compares the targeting key with the overrides.
+fn with_overrides(mut definition: Definition, flag: &Flag) -> Definition {
     let mut users: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
     for (user, kind) in &flag.overrides {
-        users.entry(variant_of(kind)).or_default().push(user);
+        let variant = variant_of(flag, kind);
+        users.entry(variant).or_default().push(user);
     }
     if users.is_empty() {
         return definition;
@@ -246,10 +245,20 @@ fn with_overrides<'a>(
     definition
 }
 
+/// The variant of a user with this override; `None` is the default of the flag.
+fn variant_of<'a>(flag: &Flag, kind: &'a Override) -> Option<&'a str> {
+    match (&flag.definition, kind) {
+        (None, kind) => Some(if kind.is_in() { "on" } else { "off" }),
+        (Some(_), Override::Variant(name)) => Some(name),
+        (Some(_), Override::Include | Override::Exclude | Override::Unreadable) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Unreadable;
+    use crate::limits::{RULE_DEPTH, RULE_NODES};
 
     fn document(flag: Flag, bucketing: Bucketing) -> Value {
         let flags = BTreeMap::from([(FlagKey::parse("a,b%").expect("a key"), flag)]);
@@ -328,6 +337,27 @@ mod tests {
             json!({"if": [{"in": [key, ["alice", "bob"]]}, null, {"in": [key, ["carol"]]}, "y", rule]})
         );
         assert_eq!(written["metadata"], json!({"pennon.fractional": "v3"}));
+    }
+
+    #[test]
+    fn overrides_do_not_count_towards_the_limits_of_a_rule() {
+        let many = (0..=RULE_NODES).map(|number| (format!("user-{number}"), Override::Include));
+        let flag = Flag {
+            overrides: many.collect(),
+            ..simple_flag(true, 0)
+        };
+        let written = document(flag, Bucketing::Sha256);
+        let targeting = &written["flags"]["a,b%"]["targeting"];
+        let users = targeting["if"][0]["in"][1].as_array();
+        assert_eq!(users.map(Vec::len), Some(RULE_NODES + 1));
+
+        let deepest = (1..RULE_DEPTH).fold(json!("y"), |rule, _| json!({ "!!": rule }));
+        let kinds = [("alice", Override::Variant("y".to_owned()))];
+        let written = document(overridden(typed_flag(deepest), &kinds), Bucketing::Sha256);
+        assert!(written["flags"]["a,b%"]["targeting"].is_object());
+        let too_deep = (0..RULE_DEPTH).fold(json!("y"), |rule, _| json!({ "!!": rule }));
+        let written = document(overridden(typed_flag(too_deep), &kinds), Bucketing::Sha256);
+        assert_eq!(written["metadata"]["pennon.remoteOnly"], "a%2Cb%25");
     }
 
     #[test]
