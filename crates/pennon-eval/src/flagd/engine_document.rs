@@ -47,11 +47,14 @@ pub fn write_for_engines(
             None => remote_only.push(escaped(key.as_str())),
         }
     }
+    let mut environment_metadata = for_every_engine(&settings.metadata);
+    // It was stored by the import of such a document, and names the flags left out of that one.
+    environment_metadata.shift_remove(META_REMOTE_ONLY);
     let mut written = Settings {
         anonymous_rollout: None,
         bucketing: None,
         unreadable: None,
-        metadata: for_every_engine(&settings.metadata),
+        metadata: environment_metadata,
         ..settings.clone()
     };
     written
@@ -358,6 +361,16 @@ mod tests {
         let too_deep = (0..RULE_DEPTH).fold(json!("y"), |rule, _| json!({ "!!": rule }));
         let written = document(overridden(typed_flag(too_deep), &kinds), Bucketing::Sha256);
         assert_eq!(written["metadata"]["pennon.remoteOnly"], "a%2Cb%25");
+    }
+
+    #[test]
+    fn flags_left_out_of_an_imported_document_are_not_named_as_those_of_this_one() {
+        let stored = json!({"metadata": {"pennon.remoteOnly": "a", "team": "web"}});
+        let settings: Settings = serde_json::from_value(stored).expect("settings");
+        let flags = BTreeMap::from([(FlagKey::parse("a").expect("a key"), simple_flag(true, 0))]);
+        let written = write_for_engines(&flags, &settings, EvaluationDefaults::New);
+        let expected = json!({"team": "web", "pennon.fractional": "v3"});
+        assert_eq!(written["metadata"], expected);
     }
 
     #[test]
