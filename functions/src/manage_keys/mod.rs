@@ -61,10 +61,10 @@ async fn create(
         )
         .await?;
     let new = changed.value;
-    let mut shown = shown(&new.record, environment);
+    let mut body = key_json(&new.record, environment);
     // The only response with the key: the store keeps only its hash.
-    shown["key"] = json!(new.text.expose());
-    let response = http::json(StatusCode::CREATED, &shown);
+    body["key"] = json!(new.text.expose());
+    let response = http::json(StatusCode::CREATED, &body);
     let response = http::with_header(response, "cache-control", "no-store");
     Ok(http::with_invalidation(response, changed.invalidated))
 }
@@ -73,7 +73,7 @@ async fn create(
 async fn list(app: &App, request: &Request, environment: &Environment) -> Result<Response, Error> {
     let page = request.optional_page()?;
     let keys = app.service.store().list_keys(environment).await?;
-    let keys: Vec<Value> = keys.iter().map(|key| shown(key, environment)).collect();
+    let keys: Vec<Value> = keys.iter().map(|key| key_json(key, environment)).collect();
     let body = http::list_body("keys", keys, page);
     Ok(http::json(StatusCode::OK, &body))
 }
@@ -100,7 +100,7 @@ async fn revoke(
 }
 
 /// The JSON of a key in responses, without the key itself.
-fn shown(record: &KeyRecord, environment: &Environment) -> Value {
+fn key_json(record: &KeyRecord, environment: &Environment) -> Value {
     let mut key = json!({
         "id": record.id,
         "kind": if record.unreadable { "unreadable" } else { kind_name(record.kind) },

@@ -24,8 +24,9 @@ pub(super) const META_ANONYMOUS: &str = "pennon.anonymousRollout";
 pub(super) const META_BUCKETING: &str = "pennon.bucketing";
 pub(super) const META_PREFIX: &str = "pennon.";
 
-/// Top-level fields of `flags.json`, which the local server removes before it parses a file. They are rejected in any
-/// other file, because they would be kept and get a meaning when written to `flags.json`.
+/// Top-level fields of `flags.json`, which the local server removes before it parses a file. They are rejected in an
+/// import, which would store them as unknown fields of the environment: they would take effect when that environment is
+/// written to `flags.json`.
 pub(super) const LOCAL_FIELDS: [&str; 2] = ["environments", "evaluationDefaults"];
 
 /// Top-level field of an export: the parts that it omits because they are unreadable. `flags` lists keys, `settings` is

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::evaluation::{EvaluationError, Reason};
 use super::flag::CompiledFlag;
-use super::work::RequestFuel;
+use super::request_fuel::RequestFuel;
 use crate::logic::evaluators::Evaluators;
 use crate::trace::{Step, Trace};
 use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 
 use super::evaluation::{Decision, Evaluation, EvaluationError, Reason};
-use super::work::RequestFuel;
+use super::request_fuel::RequestFuel;
 use crate::limits::BYTES_PER_STEP;
 use crate::logic::bucket::HashedKey;
 use crate::logic::evaluators::Evaluators;

@@ -3,9 +3,9 @@
 mod evaluation;
 mod explain;
 mod flag;
+mod request_fuel;
 #[cfg(test)]
 mod tests;
-mod work;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::{Context, EvaluationDefaults, Flag, FlagKey, Settings};
 pub use evaluation::{Decision, Evaluation, EvaluationError, Reason};
 pub use explain::{ExplainedValue, Explanation, explain};
 pub(crate) use flag::unreadable_reason;
-pub use work::RequestFuel;
+pub use request_fuel::RequestFuel;
 
 /// The variants and the metadata of a compiled flag.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use crate::limits::REQUEST_STEPS;
 use crate::trace::{Step, Trace};
 
 /// The steps that a request may still take because of its context. All evaluations of a request share one
-/// `RequestFuel`.
+/// `RequestFuel`. Without it, each of thousands of flags could iterate over a long list in the context.
 ///
 /// The steps of a rule for a context with only a targeting key are not counted: they are limited when flags are
-/// written. Without this limit, a long list in the context could be iterated over by each of thousands of flags.
+/// written.
 #[derive(Debug)]
 pub struct RequestFuel {
     pub(super) steps: u64,
