@@ -1,5 +1,7 @@
 //! Lists and their pagination.
 
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
 
 use super::{MAX_RESPONSE_SIZE, timestamp};
@@ -27,7 +29,7 @@ pub fn list_body(name: &str, all: Vec<Value>, page: Option<Page>) -> Value {
 }
 
 /// The body of a page of an audit. Large states are omitted if they do not fit into a response; a smaller page shows
-/// them.
+/// them, unless a single entry exceeds the limit.
 #[must_use]
 pub fn audit_page(page: Page, paged: &Paged<AuditEntry>) -> Value {
     let mut entries: Vec<Value> = paged.items.iter().map(audit_entry).collect();
@@ -35,26 +37,32 @@ pub fn audit_page(page: Page, paged: &Paged<AuditEntry>) -> Value {
     json!({ "entries": entries, "pagination": pagination(page, paged) })
 }
 
-/// Makes a list fit into a response: `{"omittedBytes": …}` replaces each of these fields that takes more than an
-/// equal share. A list that fits is not changed.
+/// Makes a list fit into a response: `{"omittedBytes": …}` replaces the largest of these fields until the rest fits.
+/// A list that fits is not changed.
 pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
-    /// An estimate for the other fields of an entry, and for the response around the list.
+    /// An estimate for the response around the list.
     const OVERHEAD: usize = 500;
-    let sizes = entries.iter().map(wire_size);
-    if sizes.sum::<usize>() + OVERHEAD <= MAX_RESPONSE_SIZE {
+    let sizes = entries.iter().map(|entry| wire_size(entry) + 1);
+    let mut size = OVERHEAD + sizes.sum::<usize>();
+    if size <= MAX_RESPONSE_SIZE {
         return;
     }
-    let share = MAX_RESPONSE_SIZE / (fields.len() * entries.len() + 1);
-    for entry in entries {
-        for field in fields {
-            let Some(value) = entry.get_mut(*field) else {
-                continue;
-            };
-            let size = wire_size(value);
-            if size + OVERHEAD > share && !value.is_null() {
-                *value = json!({ "omittedBytes": size });
-            }
+    let mut largest: Vec<(usize, &mut Value)> = entries
+        .iter_mut()
+        .filter_map(Value::as_object_mut)
+        .flat_map(|entry| entry.iter_mut())
+        .filter(|(name, _)| fields.contains(&name.as_str()))
+        .map(|(_, value)| (wire_size(value), value))
+        .collect();
+    largest.sort_by_key(|(bytes, _)| Reverse(*bytes));
+    for (bytes, value) in largest {
+        let omitted = json!({ "omittedBytes": bytes });
+        let saved = bytes.saturating_sub(wire_size(&omitted));
+        if size <= MAX_RESPONSE_SIZE || saved == 0 {
+            return;
         }
+        size -= saved;
+        *value = omitted;
     }
 }
 
@@ -119,5 +127,27 @@ mod tests {
         omit_large_fields(&mut list, &["text", "none"]);
         assert_eq!(list[0], small);
         assert_eq!(list[1]["text"]["omittedBytes"], MAX_RESPONSE_SIZE + 4);
+    }
+
+    #[test]
+    fn the_largest_fields_are_omitted_until_the_rest_fits() {
+        let text = |length: usize| Value::from("t".repeat(length));
+        let large = MAX_RESPONSE_SIZE * 2 / 3;
+        let mut list = vec![json!({"before": text(large), "after": text(large)})];
+        omit_large_fields(&mut list, &["before", "after"]);
+        assert_eq!(list[0]["before"], json!({"omittedBytes": large + 4}));
+        assert_eq!(list[0]["after"], text(large));
+
+        let third = MAX_RESPONSE_SIZE / 3;
+        let mut list = vec![json!({"text": text(third)}); 3];
+        list[2] = json!({"text": text(third + 1)});
+        omit_large_fields(&mut list, &["text"]);
+        let omitted: Vec<bool> = list.iter().map(|entry| entry["text"].is_object()).collect();
+        assert_eq!(omitted, [false, false, true]);
+
+        let mut list = vec![json!({"before": null, "after": text(MAX_RESPONSE_SIZE)}); 2];
+        omit_large_fields(&mut list, &["before", "after"]);
+        assert!(list.iter().all(|entry| entry["before"].is_null()));
+        assert!(list.iter().all(|entry| entry["after"].is_object()));
     }
 }
