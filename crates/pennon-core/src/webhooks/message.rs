@@ -17,9 +17,6 @@ use crate::id::random_bytes;
 
 /// The prefix of a secret.
 const SECRET_PREFIX: &str = "whsec_";
-/// Limit on the events that a Slack message describes; one more line counts the others. Slack cuts a text of more than
-/// 40,000 characters.
-const MAX_LINES: usize = 50;
 
 /// A request that is ready to be sent.
 #[derive(Clone, Serialize, Deserialize)]
@@ -121,7 +118,7 @@ fn sign(key: &hmac::Key, id: &str, timestamp: &str, body: &str) -> String {
 /// One line per event: `flag.update` of `new-checkout` in production by alice: rolloutPercentage 5 → 25.
 fn slack_text(events: &[Value]) -> String {
     let mut text = String::new();
-    for event in events.iter().take(MAX_LINES) {
+    for event in events {
         let field = |name: &str| escape(event[name].as_str().unwrap_or_default());
         let flag = event["flagKey"].as_str().map(escape);
         let flag = flag.map_or_else(String::new, |flag| format!(" of `{flag}`"));
@@ -133,9 +130,6 @@ fn slack_text(events: &[Value]) -> String {
             field("actor"),
             change(event)
         );
-    }
-    if let Some(more @ 1..) = events.len().checked_sub(MAX_LINES) {
-        let _infallible = writeln!(text, "and {more} more changes");
     }
     text
 }
@@ -261,10 +255,7 @@ mod tests {
             "`flag.update` of `a'b` in production by &lt;!channel&gt; all &amp; more: \
              rolloutPercentage 5 → 25\n"
         );
-        let many = vec![event; MAX_LINES + 7];
-        let text = slack_text(&many);
-        assert_eq!(text.lines().count(), MAX_LINES + 1);
-        assert!(text.ends_with("and 7 more changes\n"), "{text}");
+        assert_eq!(slack_text(&vec![event; 20]).lines().count(), 20);
     }
 
     #[test]
