@@ -5,36 +5,36 @@ use std::cmp::Reverse;
 use serde_json::{Value, json};
 
 use super::{MAX_RESPONSE_SIZE, timestamp};
-use crate::store::{AuditEntry, Page, Paged};
+use crate::store::{AuditEntry, Page, PageRequest};
 use crate::wire_size::wire_size;
 
 /// The field `pagination` of a list.
 #[must_use]
-pub fn pagination<T>(page: Page, paged: &Paged<T>) -> Value {
-    json!({ "page": page.number, "pageSize": page.size, "total": paged.total })
+pub fn pagination<T>(request: PageRequest, page: &Page<T>) -> Value {
+    json!({ "page": request.number, "pageSize": request.size, "total": page.total })
 }
 
 /// The body of a list: all items, or one page of them.
 #[must_use]
-pub fn list_body(name: &str, all: Vec<Value>, page: Option<Page>) -> Value {
-    let Some(page) = page else {
+pub fn list_body(name: &str, all: Vec<Value>, request: Option<PageRequest>) -> Value {
+    let Some(request) = request else {
         return json!({ (name): all });
     };
     let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
-    let paged = Paged {
-        items: page.cut(all),
+    let page = Page {
+        items: request.cut(all),
         total,
     };
-    json!({ (name): paged.items, "pagination": pagination(page, &paged) })
+    json!({ (name): page.items, "pagination": pagination(request, &page) })
 }
 
 /// The body of a page of an audit. Large states are omitted if they do not fit into a response; a smaller page shows
 /// them, unless a single entry exceeds the limit.
 #[must_use]
-pub fn audit_page(page: Page, paged: &Paged<AuditEntry>) -> Value {
-    let mut entries: Vec<Value> = paged.items.iter().map(audit_entry).collect();
+pub fn audit_page(request: PageRequest, page: &Page<AuditEntry>) -> Value {
+    let mut entries: Vec<Value> = page.items.iter().map(audit_entry).collect();
     omit_large_fields(&mut entries, &["before", "after"]);
-    json!({ "entries": entries, "pagination": pagination(page, paged) })
+    json!({ "entries": entries, "pagination": pagination(request, page) })
 }
 
 /// Makes a list fit into a response: `{"omittedBytes": …}` replaces the largest of these fields until the rest fits.

@@ -19,7 +19,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::service::Expected;
-use crate::store::Page;
+use crate::store::PageRequest;
 
 /// The default of the existing service.
 const DEFAULT_PAGE_SIZE: u32 = 50;
@@ -264,7 +264,7 @@ impl Request {
     /// # Errors
     /// [`Error::Invalid`] if the page is not an integer in its range. An empty page is accepted only on routes of the
     /// existing service.
-    pub fn page(&self) -> Result<Page, Error> {
+    pub fn page(&self) -> Result<PageRequest, Error> {
         let number = |text: &str, limit: u32| {
             let number = text.parse().ok();
             number.filter(|number| (1..=limit).contains(number))
@@ -283,7 +283,7 @@ impl Request {
             Error::invalid_field("page", error)
         })?;
         let size = self.query("pageSize");
-        Ok(Page {
+        Ok(PageRequest {
             number: page,
             size: size
                 .and_then(|text| number(text, MAX_PAGE_SIZE))
@@ -295,7 +295,7 @@ impl Request {
     ///
     /// # Errors
     /// Those of [`Self::page`].
-    pub fn optional_page(&self) -> Result<Option<Page>, Error> {
+    pub fn optional_page(&self) -> Result<Option<PageRequest>, Error> {
         let is_named = ["page", "pageSize"]
             .into_iter()
             .any(|name| self.query(name).is_some());

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::server_only;
 use crate::snapshot::Revision;
-use crate::store::{DayCount, FlagOverview, FlagQuery, FlagRecord, HourCount, Page, Usage};
+use crate::store::{DayCount, FlagOverview, FlagQuery, FlagRecord, HourCount, PageRequest, Usage};
 
 const DAY: Duration = Duration::from_hours(24);
 /// The default period. A flag that was not changed or not evaluated for a month is probably not waiting for a release.
@@ -152,7 +152,7 @@ impl FlagService {
         let everything = FlagQuery {
             search: String::new(),
             archived: false,
-            page: Page {
+            page: PageRequest {
                 number: 1,
                 size: u32::MAX,
             },

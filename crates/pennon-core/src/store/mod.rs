@@ -19,7 +19,7 @@ pub use record::{
     Action, AuditEntry, AuditedChange, Backlog, CountedBatch, DayCount, DueSchedule,
     EnvironmentRecord, EnvironmentState, FlagOverview, FlagOverviews, FlagQuery, FlagRecord,
     FlagRecords, HourCount, KeyRecord, LeasedWebhook, NewState, OverridePage, OverrideRecord, Page,
-    Paged, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
+    PageRequest, ScheduleRecord, ScheduleStatus, SettingsRecord, Usage,
 };
 pub use transaction::Transaction;
 pub(crate) use transaction::unreadable_ramp;
@@ -164,7 +164,7 @@ impl Store {
         &self,
         environment: &Environment,
         query: &FlagQuery,
-    ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
+    ) -> Result<Page<(FlagKey, FlagRecord)>, Error> {
         dispatch!(self, store => store.list_flags(environment, query))
     }
 
@@ -178,7 +178,7 @@ impl Store {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        page: Page,
+        page: PageRequest,
     ) -> Result<Option<OverridePage>, Error> {
         dispatch!(self, store => store.list_overrides(environment, key, page))
     }
@@ -188,8 +188,8 @@ impl Store {
         &self,
         environment: &Environment,
         key: Option<&FlagKey>,
-        page: Page,
-    ) -> Result<Paged<AuditEntry>, Error> {
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, Error> {
         dispatch!(self, store => store.list_audit(environment, key, page))
     }
 

@@ -47,7 +47,7 @@ pub struct OverrideRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverridePage {
     /// Newest first.
-    pub overrides: Paged<OverrideRecord>,
+    pub overrides: Page<OverrideRecord>,
     /// A hash of all overrides of the flag. It changes whenever one of them changes, but does not grow like a counter.
     pub revision: i64,
 }
@@ -483,14 +483,14 @@ pub struct AuditedChange {
 
 /// The page of a list that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct PageRequest {
     /// From 1.
     pub number: u32,
     /// Entries per page.
     pub size: u32,
 }
 
-impl Page {
+impl PageRequest {
     /// The number of entries before this page.
     #[must_use]
     pub fn offset(self) -> i64 {
@@ -508,7 +508,7 @@ impl Page {
 
 /// A page, and the length of the whole list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Paged<T> {
+pub struct Page<T> {
     /// The entries on the page.
     pub items: Vec<T>,
     /// The number of entries on all pages.
@@ -523,7 +523,7 @@ pub struct FlagQuery {
     /// Whether to list archived flags instead of those in use.
     pub archived: bool,
     /// The page.
-    pub page: Page,
+    pub page: PageRequest,
 }
 
 /// Every flag of an environment, archived ones included.

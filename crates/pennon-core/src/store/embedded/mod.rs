@@ -32,8 +32,8 @@ pub(super) use transaction::Transaction;
 
 use super::SnapshotUpdate;
 use super::record::{
-    AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverridePage, Page, Paged,
-    ScheduleRecord, SettingsRecord,
+    AuditEntry, DueSchedule, EnvironmentRecord, FlagQuery, FlagRecord, OverridePage, Page,
+    PageRequest, ScheduleRecord, SettingsRecord,
 };
 use crate::environment::Environment;
 use crate::error::Error;
@@ -254,7 +254,7 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         query: &FlagQuery,
-    ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
+    ) -> Result<Page<(FlagKey, FlagRecord)>, Error> {
         let wanted = query.search.to_lowercase();
         let all = self.lock_current()?.data.flags(environment.as_str());
         let fits = |key: &FlagKey, record: &FlagRecord| {
@@ -274,7 +274,7 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        page: Page,
+        page: PageRequest,
     ) -> Result<Option<OverridePage>, Error> {
         let inner = self.lock_current()?;
         let name = environment.as_str();
@@ -293,16 +293,16 @@ impl EmbeddedStore {
         &self,
         environment: &Environment,
         key: Option<&FlagKey>,
-        page: Page,
-    ) -> Result<Paged<AuditEntry>, Error> {
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, Error> {
         let inner = self.lock_current()?;
         let is_about = |entry: &&AuditEntry| {
             entry.environment == environment.as_str()
                 && key.is_none_or(|key| entry.flag_key.as_deref() == Some(key.as_str()))
         };
         let chosen: Vec<&AuditEntry> = inner.history.audit.iter().rev().filter(is_about).collect();
-        let Paged { items, total } = paged(chosen, page);
-        Ok(Paged {
+        let Page { items, total } = paged(chosen, page);
+        Ok(Page {
             items: items.into_iter().cloned().collect(),
             total,
         })
@@ -387,8 +387,8 @@ impl EmbeddedStore {
     }
 }
 
-fn paged<T>(all: Vec<T>, page: Page) -> Paged<T> {
-    Paged {
+fn paged<T>(all: Vec<T>, page: PageRequest) -> Page<T> {
+    Page {
         total: u64::try_from(all.len()).unwrap_or(u64::MAX),
         items: page.cut(all),
     }

@@ -11,7 +11,7 @@ use super::statement::{Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{Action, AuditEntry, AuditedChange, Page, Paged};
+use crate::store::{Action, AuditEntry, AuditedChange, Page, PageRequest};
 
 /// How many entries one statement adds. The states of all flags of an import at once can take more memory than the
 /// function has.
@@ -24,8 +24,8 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         key: Option<&FlagKey>,
-        page: Page,
-    ) -> Result<Paged<AuditEntry>, Error> {
+        page: PageRequest,
+    ) -> Result<Page<AuditEntry>, Error> {
         let chosen = "from pennon_audit
             where environment = $1 and ($2::text is null or flag_key = $2)";
         let statement = format!(
@@ -50,7 +50,7 @@ impl PostgresStore {
             }
         }
         let total = rows.first().map_or(0, |row| count(row, "total"));
-        Ok(Paged { items, total })
+        Ok(Page { items, total })
     }
 
     pub(in crate::store) async fn find_audit(

@@ -14,7 +14,7 @@ use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::flag_sums::FlagSums;
-use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Paged};
+use crate::store::{FlagQuery, FlagRecord, FlagRecords, NewState, Page};
 
 /// Matches a `fractional` that [`Definition::may_be_costly`] counts: its first argument is neither a bucket nor a `var`
 /// with a fixed path.
@@ -64,7 +64,7 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         query: &FlagQuery,
-    ) -> Result<Paged<(FlagKey, FlagRecord)>, Error> {
+    ) -> Result<Page<(FlagKey, FlagRecord)>, Error> {
         // `position` searches for the literal text; unlike `like`, it has no wildcards.
         let chosen = "from feature_flags
             where environment = $1 and (archived_at is not null) = $2
@@ -92,7 +92,7 @@ impl PostgresStore {
             items.extend(keyed_record_of(row));
         }
         let total = rows.first().map_or(0, |row| count(row, "total"));
-        Ok(Paged { items, total })
+        Ok(Page { items, total })
     }
 }
 

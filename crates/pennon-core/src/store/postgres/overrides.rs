@@ -12,7 +12,7 @@ use super::statement::{Parameter, count};
 use super::transaction::Transaction;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::store::{OverridePage, OverrideRecord, Page, Paged};
+use crate::store::{OverridePage, OverrideRecord, Page, PageRequest};
 
 const COLUMNS: &str = "user_id, override_type, variant, reason, created_by, created_at";
 /// A hash of all overrides of a flag, independent of their order. 48 bits, which JSON readers represent exactly.
@@ -29,7 +29,7 @@ impl PostgresStore {
         &self,
         environment: &Environment,
         key: &FlagKey,
-        page: Page,
+        page: PageRequest,
     ) -> Result<Option<OverridePage>, Error> {
         // One row without a user if the page is empty; no row if the flag does not exist or is archived.
         let statement = format!(
@@ -67,7 +67,7 @@ impl PostgresStore {
             }
         }
         Ok(Some(OverridePage {
-            overrides: Paged { items, total },
+            overrides: Page { items, total },
             revision: first.get("revision"),
         }))
     }
