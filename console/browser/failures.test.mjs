@@ -245,7 +245,7 @@ describe('failures', () => {
       const { page } = person;
       await stay(person);
       await person.press('button', 'Sign in');
-      await person.sees('This environment has no flags yet.');
+      await person.sees('This environment has no active flags.');
       await person.tokenExpires();
       const requested = new Promise((resolve) => {
         void page.route('**/token', resolve);

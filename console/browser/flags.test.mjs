@@ -127,7 +127,7 @@ describe('flags', { concurrency: 2 }, () => {
   it('creates, finds, turns on and turns off a flag', async () => {
     const env = await installation.environment('journey-1');
     const person = await open(`/${env}/flags`);
-    await person.sees('This environment has no flags yet.');
+    await person.sees('This environment has no active flags.');
     await person.assertAccessible('an empty list');
     await person.press('button', 'Create flag');
     // A mistake is shown at its field, and nothing is lost.
@@ -193,6 +193,13 @@ describe('flags', { concurrency: 2 }, () => {
     }
     await person.press('button', 'all', { exact: true });
     await eventually(async () => (await person.by('row').count()) === 3, () => 'all shows an archived flag');
+    for (const key of ['half', 'nobody']) {
+      await installation.api('DELETE', `/api/admin/flags/${key}?environment=${env}`, undefined, { 'if-match': '*' });
+    }
+    await person.page.reload();
+    await person.sees('This environment has no active flags.');
+    await person.press('button', 'archived', { exact: true });
+    await eventually(async () => (await person.by('row').count()) === 4, () => 'archived flags are not shown');
     await person.leave();
   });
 

@@ -174,7 +174,7 @@ describe('pages', { concurrency: 2 }, () => {
     // Production, which has nothing yet, can still be chosen.
     await person.by('combobox', 'Environment').selectOption('production');
     await person.by('heading', 'Flags of production').waitFor();
-    await person.sees('This environment has no flags yet.');
+    await person.sees('This environment has no active flags.');
     await installation.createFlag(env, { key: 'kept', enabled: true, rolloutPercentage: 100 });
     await installation.createFlag(env, { key: 'raised', enabled: true, rolloutPercentage: 5 });
 

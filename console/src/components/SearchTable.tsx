@@ -4,7 +4,6 @@ import { useMemo, useRef } from 'preact/hooks';
 import { matcherOf } from '../forms.ts';
 import { queryValue, setQuery } from '../router.ts';
 import { useCommands } from '../shortcuts.ts';
-import { Empty } from './feedback.tsx';
 import { VirtualTable, type TableProps } from './VirtualTable.tsx';
 
 interface Props<T> extends TableProps<T> {
@@ -17,12 +16,11 @@ interface Props<T> extends TableProps<T> {
   countOf: (shown: number) => string;
   /** More filters. */
   filters?: ComponentChildren;
-  /** What is shown if no row matches: a sentence, and a button that clears the filters. */
-  noMatch: string;
-  clear?: ComponentChildren;
+  /** What is shown if no row matches. */
+  noMatch: ComponentChildren;
 }
 
-export function SearchTable<T>({ name, search, textOf, countOf, filters, noMatch, clear, rows, ...table }: Props<T>) {
+export function SearchTable<T>({ name, search, textOf, countOf, filters, noMatch, rows, ...table }: Props<T>) {
   const input = useRef<HTMLInputElement>(null);
   useCommands([{ id: 'search', title: search, keys: '/', run: () => input.current?.focus() }]);
   const query = queryValue(name);
@@ -43,7 +41,7 @@ export function SearchTable<T>({ name, search, textOf, countOf, filters, noMatch
         {filters}
         <span class="muted" role="status">{countOf(shown.length)}</span>
       </div>
-      {shown.length === 0 ? <Empty title={noMatch}>{clear}</Empty> : <VirtualTable {...table} rows={shown} />}
+      {shown.length === 0 ? noMatch : <VirtualTable {...table} rows={shown} />}
     </>
   );
 }

@@ -2,7 +2,7 @@
 import { useMemo } from 'preact/hooks';
 import { curlOf } from '../api/client.ts';
 import { Button, CurlButton, Tag } from '../components/controls.tsx';
-import { EmptyList, Loaded } from '../components/feedback.tsx';
+import { Empty, EmptyList, Loaded } from '../components/feedback.tsx';
 import { Page } from '../components/Page.tsx';
 import { SearchTable } from '../components/SearchTable.tsx';
 import { Time } from '../components/Time.tsx';
@@ -87,8 +87,8 @@ export function FlagListPage({ env }: { env: string }) {
   const rows = resource.data.value?.flags;
   const passing = useMemo(() => (rows ?? []).filter((row) => passes(row, filter)), [rows, filter]);
   const tableColumns = useMemo(() => columns(env), [env, why]);
-  const first = { key: 'new-checkout', rolloutPercentage: 5, enabled: true };
-  const command = () => curlOf('post', '/api/admin/flags', { environment: env }, { body: first });
+  const exampleFlag = { key: 'new-checkout', rolloutPercentage: 5, enabled: true };
+  const command = () => curlOf('post', '/api/admin/flags', { environment: env }, { body: exampleFlag });
   return (
     <Page
       title={listTexts.title(env)}
@@ -100,26 +100,26 @@ export function FlagListPage({ env }: { env: string }) {
       }
     >
       <Loaded from={resource}>
-        {({ flags: all }) => all.length === 0
-          ? (
-            <EmptyList title={listTexts.none} hint={listTexts.noneHint} command={command} />
-          )
-          : (
-            <SearchTable
-              name="q" search={listTexts.search} textOf={(row) => `${row.key} ${row.description ?? ''}`} countOf={(shown) => listTexts.shown(shown, all.length)}
-              filters={
-                <div class="row" role="group" aria-label={listTexts.filter}>
-                  {FILTERS.map((name) => (
-                    <Button key={name} tone="quiet" pressed={name === filter} onClick={() => setQuery({ show: name === 'all' ? null : name })}>
-                      {flagFilters[name]}
-                    </Button>
-                  ))}
-                </div>
-              }
-              noMatch={listTexts.noMatch} clear={<Button onClick={() => setQuery({ q: null, show: null })}>{listTexts.clear}</Button>}
-              label={listTexts.title(env)} rows={passing} columns={tableColumns} keyOf={(row) => row.key}
-            />
-          )}
+        {({ flags: all }) => (
+          <SearchTable
+            name="q" search={listTexts.search} textOf={(row) => `${row.key} ${row.description ?? ''}`} countOf={(shown) => listTexts.shown(shown, all.length)}
+            filters={
+              <div class="row" role="group" aria-label={listTexts.filter}>
+                {FILTERS.map((name) => (
+                  <Button key={name} tone="quiet" pressed={name === filter} onClick={() => setQuery({ show: name === 'all' ? null : name })}>
+                    {flagFilters[name]}
+                  </Button>
+                ))}
+              </div>
+            }
+            noMatch={
+              filter !== 'archived' && all.every((row) => row.archived)
+                ? <EmptyList title={listTexts.none} hint={listTexts.noneHint} command={command} />
+                : <Empty title={listTexts.noMatch}><Button onClick={() => setQuery({ q: null, show: null })}>{listTexts.clear}</Button></Empty>
+            }
+            label={listTexts.title(env)} rows={passing} columns={tableColumns} keyOf={(row) => row.key}
+          />
+        )}
       </Loaded>
       {creating && <CreateFlag env={env} onClose={() => setQuery({ create: null })} />}
     </Page>

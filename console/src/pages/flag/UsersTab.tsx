@@ -4,7 +4,7 @@ import { curlOf } from '../../api/client.ts';
 import { errorsShownAt } from '../../api/error.ts';
 import { ActionForm, useAction } from '../../components/ActionForm.tsx';
 import { Button, Check, CurlButton, SelectField, Tag, TextField } from '../../components/controls.tsx';
-import { EmptyList, Loaded } from '../../components/feedback.tsx';
+import { Empty, EmptyList, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction, confirmThen, SidePanel } from '../../components/overlays.tsx';
 import { SearchTable } from '../../components/SearchTable.tsx';
 import { Time } from '../../components/Time.tsx';
@@ -76,7 +76,7 @@ export function UsersTab({ env, flag }: TabProps) {
             : (
               <SearchTable
                 name="user" search={usersTexts.search} textOf={({ userId, reason }) => `${userId} ${reason ?? ''}`} countOf={(shown) => usersTexts.shown(shown, all.length)}
-                noMatch={usersTexts.noMatch} label={usersTexts.search} rows={all} columns={columns} keyOf={(row) => row.userId}
+                noMatch={<Empty title={usersTexts.noMatch} />} label={usersTexts.search} rows={all} columns={columns} keyOf={(row) => row.userId}
               />
             )}
         </Loaded>
