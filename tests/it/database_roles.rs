@@ -1,7 +1,7 @@
 //! Functions log in to PostgreSQL with the role that they need, and `migrate` creates these roles.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::eventually;
@@ -10,6 +10,7 @@ use pennon_tests::lambda::Function;
 use pennon_tests::pooler::Pooler;
 use pennon_tests::postgres::{Database, Server, connect};
 use pennon_tests::secrets::SecretsManager;
+use pennon_tests::stack::percentage;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -722,4 +723,114 @@ async fn a_rejected_login_of_database_url_is_tried_again_despite_a_fallback() {
         installation.server.process().log().contains("late: LOG:")
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_whose_login_is_rejected_at_the_same_time_all_use_the_new_one() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let sql = installation.sql().await;
+    sql.batch_execute("insert into feature_flags (flag_key) values ('one'), ('other')")
+        .await
+        .expect("flags");
+    let settings = [
+        ("AWS_LAMBDA_MAX_CONCURRENCY", "2"),
+        ("DATABASE_POOL_SIZE", "2"),
+        ("DATABASE_FALLBACK_SECRET_ARN", &installation.owner_arn),
+    ];
+    let functions = [
+        installation.function("update-flag", &settings[..2]).await,
+        installation.function("update-flag", &settings).await,
+    ];
+    installation.let_a_minute_pass().await;
+    installation
+        .migrate_with(json!({"rotateDatabaseRoles": true}))
+        .await;
+    sql.batch_execute("alter role pennon_flags_write_a password 'changed'")
+        .await
+        .expect("the old login ends");
+    // The secret is read again at most every five seconds.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let used_by_owner = || {
+        installation
+            .server
+            .process()
+            .log()
+            .matches("owner: LOG:")
+            .count()
+    };
+    let before = used_by_owner();
+    for update in &functions {
+        let changes = ["one", "other"].map(async |key| {
+            let body = json!({"rolloutPercentage": 7});
+            update.call(&Event::update(key, &body)).await
+        });
+        for answer in join_all(changes).await {
+            assert_eq!(answer.status, 200, "{answer:?}; {}", update.log());
+        }
+    }
+    assert_eq!(used_by_owner(), before, "the fallback is not used");
+}
+
+#[tokio::test]
+async fn the_fallback_secret_is_read_again_after_a_rotation() {
+    let installation = Installation::start("createrole").await;
+    let manager = &installation.manager;
+    let owner = ("DATABASE_SECRET_ARN", installation.owner_arn.as_str());
+    let migrate = manager.function("migrate", &[owner]).await;
+    migrate.invoke(&json!({})).await.expect("migrates");
+    let sql = installation.sql().await;
+    sql.batch_execute(
+        "insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50)",
+    )
+    .await
+    .expect("a flag");
+    let fallback = ("DATABASE_FALLBACK_SECRET_ARN", owner.1);
+    let get = installation.function("get-flag", &[fallback]).await;
+    assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
+    sql.batch_execute(
+        "alter role owner password 'rotated'; update feature_flags set rollout_percentage = 7",
+    )
+    .await
+    .expect("a rotation");
+    let url = url_of(&installation.server, "owner:rotated");
+    manager.change(owner.1, &url).await;
+    eventually("the rotated login is used", async || {
+        percentage(&get.call(&Event::get("checkout")).await) == 7
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_no_login_works_secrets_and_logins_are_tried_every_five_seconds() {
+    let installation = Installation::start("createrole").await;
+    let manager = &installation.manager;
+    let url = url_of(&installation.server, "late:late-password");
+    let rejected = manager.create("late", &url).await;
+    let logins = [
+        ("DATABASE_SECRET_ARN", rejected.as_str()),
+        ("DATABASE_FALLBACK_SECRET_ARN", installation.arn("read")),
+    ];
+    let tries = || {
+        installation
+            .server
+            .process()
+            .log()
+            .matches("late: FATAL:")
+            .count()
+    };
+    let started = Instant::now();
+    let update = manager.function("update-flag", &logins).await;
+    eventually("the rejected login is tried again", async || {
+        let body = json!({"rolloutPercentage": 7});
+        let answer = update.call(&Event::update("checkout", &body)).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        tries() > 1
+    })
+    .await;
+    let periods = 1 + usize::try_from(started.elapsed().as_secs() / 5).expect("a number");
+    assert!(tries() <= periods, "{}", tries());
+    // moto's log has no action names; each call is one POST.
+    let reads = manager.log().matches("POST").count() - manager.own_calls();
+    assert!(reads <= 2 * periods, "{reads}");
 }

@@ -119,23 +119,21 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether the server rejects the user or the password.
-pub(super) fn is_about_login(code: &SqlState) -> bool {
-    [
+pub(super) fn is_about_login(error: &tokio_postgres::Error) -> bool {
+    let codes = [
         SqlState::INVALID_PASSWORD,
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    ]
-    .contains(code)
+    ];
+    error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// Whether the server, or a pooler in front of it, accepts no connection now: it has none left (class 53), is starting
-/// or shutting down (class 57), or the pooler cannot reach the server (class 08).
-pub(super) fn is_temporary(code: &SqlState) -> bool {
-    let class = code.code().get(..2).unwrap_or_default();
-    ["08", "53", "57"].contains(&class)
-}
-
-/// Whether a connection was refused, or lost while it was being established, as during a restart or a failover.
-pub(super) fn is_lost(error: &tokio_postgres::Error) -> bool {
+/// Whether the server accepts no connection now. It, or a pooler in front of it, has none left (class 53), is starting
+/// or shutting down (class 57), or the pooler cannot reach the server (class 08). Or the connection was refused, or lost
+/// while it was being established, as during a restart or a failover.
+pub(super) fn is_temporary(error: &tokio_postgres::Error) -> bool {
+    if let Some(code) = error.code() {
+        return ["08", "53", "57"].contains(&class(code));
+    }
     let cause = std::error::Error::source(error);
     let kind = cause
         .and_then(|cause| cause.downcast_ref::<std::io::Error>())

@@ -16,6 +16,7 @@ mod pool;
 mod ramps;
 mod roles;
 mod schedules;
+mod server;
 mod snapshot;
 mod statement;
 mod transaction;
