@@ -6,6 +6,7 @@ use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::pooler::Pooler;
 use pennon_tests::postgres::{Database, connect};
+use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::{percentage, set_percentage};
 use serde_json::{Value, json};
 use tokio_postgres::SimpleQueryMessage;
@@ -127,8 +128,8 @@ async fn a_migration_that_is_killed_keeps_no_lock() {
     }
 }
 
-/// The number of connections of functions to this database in this state, queried on a separate connection: within a
-/// transaction PostgreSQL always reports the same activity.
+/// The number of connections of functions to this database in this state, queried on a connection that is not in a
+/// transaction: within one, PostgreSQL keeps returning the activity of the first query.
 async fn sessions(database: &Database, state: &str) -> i64 {
     let query = format!(
         "select count(*) from pg_stat_activity
@@ -207,5 +208,34 @@ async fn the_database_ends_a_change_that_stops_before_its_commit() {
             .await
             .expect("a flag");
         assert_eq!(row.get::<_, i32>(0), 50, "nothing was committed");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_the_pooler_rejects_is_read_again_and_replaced_by_the_fallback() {
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let pooler = Pooler::start_with_login(&database, ("service", "right")).await;
+    let url = |login: &str| {
+        let url = database.url_by(pooler.port());
+        url.replace("//pennon@", &format!("//{login}@"))
+    };
+    let manager = SecretsManager::start().await;
+    let right = manager.create("right", &url("service:right")).await;
+    for (name, login) in [("password", "service:wrong"), ("user", "unknown:right")] {
+        let wrong = manager.create(name, &url(login)).await;
+        let secret = ("DATABASE_SECRET_ARN", wrong.as_str());
+        let fallback = ("DATABASE_FALLBACK_SECRET_ARN", right.as_str());
+        let protected = manager.function("get-flag", &[secret, fallback]).await;
+        let answer = protected.call(&Event::get("checkout")).await;
+        assert_eq!(answer.status, 200, "{name}: {}", protected.log());
+        let get = manager.function("get-flag", &[secret]).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(answer.status, 503, "{name}: {answer:?}");
+        manager.change(&wrong, &url("service:right")).await;
+        eventually("the secret is read again", async || {
+            get.call(&Event::get("checkout")).await.status == 200
+        })
+        .await;
     }
 }

@@ -16,13 +16,32 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler in front of the server of this database.
+    /// Starts a pooler in front of the server of this database, which accepts every login.
     pub async fn start(database: &Database) -> Self {
+        Self::start_with(database, None).await
+    }
+
+    /// Starts a pooler that rejects all logins but this one, a user and a password.
+    pub async fn start_with_login(database: &Database, login: (&str, &str)) -> Self {
+        Self::start_with(database, Some(login)).await
+    }
+
+    async fn start_with(database: &Database, login: Option<(&str, &str)>) -> Self {
         let folder = new_folder("pgbouncer");
+        let authentication = match login {
+            None => "auth_type = any".to_owned(),
+            Some((user, password)) => {
+                let users = folder.join("users.txt");
+                std::fs::write(&users, format!("\"{user}\" \"{password}\"\n")).expect("a list");
+                hand_over(&users);
+                let users = users.display();
+                format!("auth_type = scram-sha-256\nauth_file = {users}")
+            }
+        };
         let port = free_port();
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={} user=pennon\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+             listen_port = {port}\nunix_socket_dir =\n{authentication}\npool_mode = transaction\n\
              default_pool_size = 1\nmax_client_conn = 100\nquery_wait_timeout = 60\n",
             database.port()
         );
@@ -38,7 +57,10 @@ impl Pooler {
             port,
             folder,
         };
-        let url = database.url_by(port);
+        let mut url = database.url_by(port);
+        if let Some((user, password)) = login {
+            url = url.replace("//pennon@", &format!("//{user}:{password}@"));
+        }
         let deadline = std::time::Instant::now() + TIME_LIMIT;
         while connect(&url).await.is_err() {
             assert!(

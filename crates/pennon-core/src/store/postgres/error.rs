@@ -118,13 +118,20 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the server rejects the user or the password.
+/// Whether the server, or a pooler in front of it, rejects the user or the password.
 pub(super) fn is_about_login(error: &tokio_postgres::Error) -> bool {
-    let codes = [
-        SqlState::INVALID_PASSWORD,
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    ];
-    error.code().is_some_and(|code| codes.contains(code))
+    error.as_db_error().is_some_and(|error| {
+        let (code, message) = (error.code(), error.message());
+        [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        ]
+        .contains(code)
+            // PgBouncer has one code for all its errors.
+            || *code == SqlState::PROTOCOL_VIOLATION
+                && (message.starts_with("no such user")
+                    || message.ends_with("authentication failed"))
+    })
 }
 
 /// Whether the server accepts no connection now. It, or a pooler in front of it, has none left (class 53), is starting
