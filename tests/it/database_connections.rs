@@ -6,12 +6,12 @@ use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Database, connect};
 use pennon_tests::stack::{Stack, percentage, set_percentage};
-use pennon_tests::wire::Mode;
+use pennon_tests::wire::{BlackHole, Mode};
 use pennon_tests::{eventually, join_all};
 use tokio_postgres::Client;
 
-/// The number of connections of functions to this database, queried on a separate connection: within a transaction
-/// PostgreSQL always reports the same activity.
+/// The number of connections of functions to this database, queried on a connection of its own that is never in a
+/// transaction: within one, PostgreSQL keeps returning the activity of the first query.
 async fn connections(watch: &Client) -> i64 {
     let query = "select count(*) from pg_stat_activity
         where datname = current_database() and application_name = 'pennon'";
@@ -284,4 +284,25 @@ async fn health_queries_the_database_once_in_ten_seconds() {
         health.call(&Event::load("health-ready")).await.status == 503
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_silent_address_does_not_keep_the_next_one_from_being_tried() {
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let hole = BlackHole::open();
+    let url = format!(
+        "postgres:///{}?user=pennon&host=127.0.0.1&host=127.0.0.1&port={},{}&sslmode=disable",
+        database.name(),
+        hole.port(),
+        database.port()
+    );
+    let settings = [
+        ("DATABASE_URL", url.as_str()),
+        ("DATABASE_CONNECT_TIMEOUT_MS", "4000"),
+        ("DATABASE_TIMEOUT_MS", "10000"),
+    ];
+    let get = Function::start("get-flag", &settings).await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!(answer.status, 200, "{}", get.log());
 }
