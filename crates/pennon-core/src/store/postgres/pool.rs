@@ -119,9 +119,9 @@ impl Connections {
     /// With [`Waiting::UntilTimeout`], retries while the server accepts no connection. It stops after nine tenths of
     /// the operation timeout, so that the caller gets the server's error instead of a timeout.
     pub(super) async fn get(&self, waiting: Waiting) -> Result<Connection, Error> {
+        let last_attempt = Instant::now() + self.config.operation_timeout * 9 / 10;
         let permit = self.pool.requests.clone().acquire_owned().await;
         let permit = permit.map_err(|closed| Error::Internal(closed.to_string()))?;
-        let last_attempt = Instant::now() + self.config.operation_timeout * 9 / 10;
         let mut pause = FIRST_PAUSE;
         loop {
             // Boxed, because connecting is rare, and its future would make those of all callers ten times as large.
@@ -382,5 +382,25 @@ mod tests {
                 .expect("no connection");
             assert!(error.to_string().contains("DATABASE_URL"), "{error}");
         }
+    }
+    #[tokio::test]
+    async fn a_request_that_waits_for_another_one_retries_no_longer_than_that() {
+        let (config, _) = Config::from_lookup(|name| match name {
+            // Connections to this port are refused.
+            "DATABASE_URL" => {
+                Some("postgres://pennon@127.0.0.1:1/pennon?sslmode=disable".to_owned())
+            }
+            "DATABASE_POOL_SIZE" => Some("1".to_owned()),
+            "DATABASE_TIMEOUT_MS" => Some("2000".to_owned()),
+            _ => None,
+        });
+        let (secrets, installation) = (Arc::default(), Arc::default());
+        let connections = Connections::new(&config.database, &secrets, &installation).await;
+        let timed = async || {
+            assert!(connections.get(Waiting::UntilTimeout).await.is_err());
+            Instant::now()
+        };
+        let (first, second) = tokio::join!(timed(), timed());
+        assert!(second < first + Duration::from_secs(1));
     }
 }
