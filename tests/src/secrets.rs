@@ -78,10 +78,11 @@ impl SecretsManager {
         assert_eq!(answer["ARN"], arn, "{answer}");
     }
 
-    /// Calls an action that sets the value of a secret. `name` and `secret` are the parameter that names the secret.
-    async fn send_value(&self, action: &str, name: &str, secret: &str, text: &str) -> Value {
+    /// Calls an action that sets the value of a secret. `parameter` is the field that identifies the secret (`Name` or
+    /// `SecretId`), and `secret` its value.
+    async fn send_value(&self, action: &str, parameter: &str, secret: &str, text: &str) -> Value {
         let number = self.calls.load(Ordering::Relaxed);
-        let body = json!({ name: secret, "SecretString": text, "ClientRequestToken": format!("{number:032}") });
+        let body = json!({ parameter: secret, "SecretString": text, "ClientRequestToken": format!("{number:032}") });
         self.send(action, &body).await
     }
 

@@ -106,7 +106,7 @@ pub struct DatabaseConfig {
     /// The address, for secrets without a host.
     pub address: DatabaseAddress,
     /// `DATABASE_POOL_SIZE`, 1 to 10: the maximum number of connections. By default 1 on Lambda, where an instance
-    /// serves one request at a time, and 4 elsewhere.
+    /// usually serves one request at a time, and 4 elsewhere.
     pub pool_size: usize,
     /// Whether connections stay open between requests. Not on Lambda, where a frozen instance would occupy
     /// connections that others need.

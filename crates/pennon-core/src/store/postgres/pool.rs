@@ -165,8 +165,8 @@ impl Connections {
         tokio::task::yield_now().await;
     }
 
-    /// Opens a connection with the fallback login while that of the main source cannot be used. If neither can be used,
-    /// returns why the latter cannot.
+    /// Returns a connection with the main login or, while that cannot be used, with the fallback login. If neither can be
+    /// used, returns why the main login cannot.
     async fn open(&self) -> Result<OpenConnection, ConnectError> {
         let opened = self.open_from(&self.main).await;
         let (Err(ConnectError::Login(_)), Some(fallback)) = (&opened, &self.fallback) else {

@@ -1,7 +1,7 @@
 //! The servers that settings and secrets name.
 //!
-//! A server whose login is rejected is not used again: the next request reads its secret again. The login may have been
-//! rotated or, beside a fallback, created since.
+//! A server that rejects the login is not used again: the secret or setting is read again. The login may have been
+//! rotated, or `migrate` or an administrator may have created it since.
 
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,6 @@ const RDS_AUTHORITIES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rds.pem
 /// The time from one read of a source without a usable login to the next. A rotation ends within seconds; more reads
 /// would only use up the account's quota, and each attempt with a rejected login costs the server a process.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
-
 /// An address of the server has one part in this many of the time for an attempt to accept a connection: otherwise a
 /// silent one would use up the time of those after it. Logging in takes at least three more round trips.
 const CONNECT_PARTS: u32 = 4;
