@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::aws::Aws;
-use crate::ramp::alarm_name;
+use crate::ramp::{MAX_WINDOW, alarm_name};
 
 /// Time limit of one call of CloudWatch.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,8 +23,6 @@ pub const MAX_NAME: usize = 255;
 const MAX_NESTING: usize = 3;
 /// A shorter evaluation interval counts as this long, because metrics arrive minutes late.
 const MIN_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// The longest evaluation interval that CloudWatch supports: a week.
-pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The source of the states of alarms.
 pub enum Alarms {

@@ -341,6 +341,11 @@ async fn a_ramp_that_is_checked_after_others_of_its_alarm_were_stopped_is_paused
         assert_eq!(deployment.guard.invoke(&event).await, done(1));
         assert_eq!(deployment.read(&other).await["state"], "baking");
         run.batch_execute("rollback").await.expect("no lock");
+        // A run without CloudWatch changes the state of the ramp, and it is still the same ramp.
+        alarms.wire.set(Mode::Refuse).await;
+        deployment.run().await;
+        assert_eq!(deployment.read(&other).await["state"], "holding");
+        alarms.wire.set(Mode::Open).await;
         if by_reconcile {
             deployment.run().await;
         } else {
@@ -355,6 +360,74 @@ async fn a_ramp_that_is_checked_after_others_of_its_alarm_were_stopped_is_paused
         let again = alarm_event(alarm, "ALARM", &now());
         assert_eq!(deployment.guard.invoke(&again).await, done(1));
     }
+}
+
+#[tokio::test]
+async fn a_rollback_reads_no_ramp_that_has_ended() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
+    let body = guarded(&[60, 70], "errors");
+    deployment.start_ramp("checkout", &body).await;
+    // A read of this row would log that it is unreadable.
+    let ended = "
+        insert into pennon_ramps (id, environment, flag_key, watched, open, alarms, ramp)
+          select 'ended', environment, flag_key, false, false, alarms, '{}' from pennon_ramps";
+    sql(&deployment.stack, ended).await;
+    let event = alarm_event("errors", "ALARM", &now());
+    let done = json!({"state": "ALARM", "rolledBack": 1});
+    assert_eq!(deployment.guard.invoke(&event).await, Ok(done));
+    let message = "a stored ramp cannot be read";
+    assert!(!deployment.guard.has_logged(message));
+}
+
+#[tokio::test]
+async fn a_ramp_that_is_not_among_the_five_hundred_of_a_run_shares_its_alarm_with_those_that_are() {
+    let deployment = Deployment::start().await;
+    deployment
+        .alarms
+        .put("errors", &[GUARD_FUNCTION_ARN], 20)
+        .await;
+    for (key, minutes) in [("cause", 0), ("other", 25)] {
+        deployment.stack.database.add_flag(key, true, 0).await;
+        let body = guarded(&[60, 70], "errors");
+        deployment.start_ramp(key, &body).await;
+        begin_steps_earlier(&deployment.stack, key, minutes).await;
+    }
+    // Unreadable ramps, which a run passes over, leave one place in it.
+    let many = "
+        update pennon_ramps set checked_at = null where flag_key = 'other';
+        insert into pennon_ramps (id, environment, flag_key, watched, open, alarms, ramp)
+          select 'many-' || number, 'production', 'many-' || number, true, true, '{}', '{}'
+          from generate_series(1, 499) as number";
+    sql(&deployment.stack, many).await;
+    deployment.alarms.set("errors", "ALARM").await;
+    deployment.run().await;
+    for (key, state) in [("cause", "baking"), ("other", "paused")] {
+        assert_eq!(deployment.read(key).await["state"], state, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_read_which_ramps_share_an_alarm_checks_all_of_its_ramps() {
+    let deployment = Deployment::start().await;
+    deployment.alarms.add("errors", &[GUARD_FUNCTION_ARN]).await;
+    for (key, body) in [
+        ("guarded", guarded(&[60, 70], "errors")),
+        ("unguarded", plan(&[60, 70])),
+    ] {
+        deployment.stack.database.add_flag(key, true, 0).await;
+        deployment.start_ramp(key, &body).await;
+    }
+    // Rows can be written with this type, but not searched for a name.
+    let unsearchable = "
+        alter table pennon_ramps alter column alarms drop default,
+          alter column alarms type text using alarms::text";
+    sql(&deployment.stack, unsearchable).await;
+    deployment.alarms.set("errors", "ALARM").await;
+    end_bakes(&deployment.stack).await;
+    deployment.run().await;
+    assert_eq!(deployment.read("guarded").await["state"], "rolledBack");
+    assert_eq!(deployment.read("unguarded").await["step"], 2);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub enum GuardState {
         window: Duration,
         /// When it entered `ALARM`; unknown if CloudWatch does not say so.
         fired_at: Option<SystemTime>,
-        /// Whether other ramps have the same guard and are watched, or were just stopped by this alarm.
+        /// See [`Ramp::shares_alarm`].
         shared: bool,
     },
     /// The alarm has no data or does not exist; the text says which: `has no data` or `does not exist`.
@@ -178,6 +178,20 @@ fn roll_back(ramp: &Ramp, why: String) -> Decision {
 }
 
 impl Ramp {
+    /// Whether another ramp has this guard, and is watched or was stopped by the alarm at `since` or later, after this
+    /// ramp was started or resumed. Ramps that were stopped must count: if the checks of two ramps belong to different
+    /// runs, the second run would otherwise find only one ramp, and roll it back.
+    #[must_use]
+    pub fn shares_alarm(&self, other: &Self, alarm: &str, since: SystemTime) -> bool {
+        let newest_first = self.transitions.iter().rev();
+        let watched = newest_first.take_while(|transition| transition.state.is_watched());
+        let since = watched.last().map_or(since, |first| first.at.max(since));
+        let mut guards = other.plan.guards.iter();
+        other.id != self.id
+            && guards.any(|guard| guard.name() == alarm)
+            && (other.state.is_watched() || other.was_stopped_by(alarm, since))
+    }
+
     /// Whether a decision changes the ramp.
     #[must_use]
     pub fn is_changed_by(&self, decision: &Decision) -> bool {
@@ -393,6 +407,78 @@ mod tests {
             let decision = decided(&checked(0), at(9_000), &[alarm, GuardState::Ok]);
             let is_rolled_back = matches!(decision, Decision::RollBack(..));
             assert_eq!(is_rolled_back, is_cause, "{fired_at}: {decision:?}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_is_shared_with_ramps_that_are_watched_or_that_it_has_stopped() {
+        let since = at(100);
+        // This ramp was resumed at 150, and holds since 300.
+        let mut resumed = ramp();
+        resumed.enter(RampState::Paused, None, "a", at(50));
+        resumed.enter(RampState::Baking, None, "a", at(150));
+        resumed.enter(RampState::Holding, None, "a", at(300));
+        let other = || Ramp {
+            id: "other".to_owned(),
+            ..ramp()
+        };
+        let stopped = |state, by: &str, seconds| {
+            let mut other = other();
+            other.enter(state, Some(by.to_owned()), "a", at(seconds));
+            other
+        };
+        let (one, two) = (in_alarm("one"), in_alarm("two"));
+        let mut cancelled = stopped(RampState::Paused, &one, 200);
+        cancelled.enter(RampState::Cancelled, None, "a", at(210));
+        let mut unguarded = other();
+        unguarded.plan.guards.remove(0);
+        for (name, other, is_shared) in [
+            ("watched", other(), true),
+            ("the same ramp", ramp(), false),
+            ("without the guard", unguarded, false),
+            (
+                "rolled back",
+                stopped(RampState::RolledBack, &one, 200),
+                true,
+            ),
+            ("paused", stopped(RampState::Paused, &one, 150), true),
+            ("cancelled after the stop", cancelled, true),
+            (
+                "before the start",
+                stopped(RampState::Paused, &one, 149),
+                false,
+            ),
+            (
+                "by another alarm",
+                stopped(RampState::Paused, &two, 200),
+                false,
+            ),
+            ("by an editor", stopped(RampState::Paused, "", 200), false),
+        ] {
+            assert_eq!(
+                resumed.shares_alarm(&other, "one", since),
+                is_shared,
+                "{name}"
+            );
+        }
+        // This ramp began at 0.
+        for (seconds, is_shared) in [(99, false), (100, true)] {
+            let other = stopped(RampState::RolledBack, &one, seconds);
+            assert_eq!(
+                ramp().shares_alarm(&other, "one", since),
+                is_shared,
+                "{seconds}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stored_evaluation_interval_counts_as_a_week_at_most() {
+        let mut ramp = ramp();
+        for (stored, seconds) in [(300, 300), (u64::MAX, 7 * 24 * 3_600)] {
+            ramp.alarm_windows.insert("one".to_owned(), stored);
+            let window = ramp.alarm_window(&ramp.plan.guards[0]);
+            assert_eq!(window, Some(Duration::from_secs(seconds)));
         }
     }
 

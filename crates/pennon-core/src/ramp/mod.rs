@@ -280,6 +280,9 @@ pub struct Transition {
     pub reason: Option<String>,
 }
 
+/// The longest evaluation interval of an alarm that CloudWatch supports: a week.
+pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Limit on the transitions of a ramp, which is then paused. An alarm that loses its data again and again would
 /// otherwise make the ramp grow without bound.
 pub const MAX_TRANSITIONS: usize = 1_000;
@@ -297,11 +300,12 @@ impl Ramp {
         self.state.is_live() || self.blocks_changes()
     }
 
-    /// The evaluation interval of this guard's alarm, if it is known.
+    /// The evaluation interval of this guard's alarm, if it is known. At most [`MAX_WINDOW`], whatever the row says:
+    /// a point in time minus a much longer duration panics.
     #[must_use]
     pub fn alarm_window(&self, guard: &Guard) -> Option<Duration> {
         let seconds = self.alarm_windows.get(&guard.alarm)?;
-        Some(Duration::from_secs(*seconds))
+        Some(Duration::from_secs(*seconds).min(MAX_WINDOW))
     }
 
     /// The step that bakes.

@@ -275,14 +275,10 @@ impl Store {
         dispatch!(self, store => store.list_webhooks(environment))
     }
 
-    /// All ramps with a guard of this name that are watched or have changed since this time. The guard's ARN may belong
-    /// to another alarm with the same name.
-    pub async fn ramps_guarded_by(
-        &self,
-        alarm: &str,
-        since: SystemTime,
-    ) -> Result<Vec<FlagRamp>, Error> {
-        dispatch!(self, store => store.ramps_guarded_by(alarm, since))
+    /// The open ramps with a guard of one of these names. The guard's ARN may belong to another alarm with the same
+    /// name.
+    pub async fn open_ramps_guarded_by(&self, alarms: &[&str]) -> Result<Vec<FlagRamp>, Error> {
+        dispatch!(self, store => store.open_ramps_guarded_by(alarms))
     }
 
     /// Actor and [`Action`] of the newest audit entry in which the flag or one of its ramps changed.

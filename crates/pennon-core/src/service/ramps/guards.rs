@@ -6,9 +6,9 @@ use serde::Serialize;
 use tracing::warn;
 
 use super::AlarmEvent;
-use crate::alarms::{Alarm, AlarmState, Alarms, Described, MAX_WINDOW};
+use crate::alarms::{Alarm, AlarmState, Alarms, Described};
 use crate::error::Error;
-use crate::ramp::{FlagRamp, Guard, GuardState, OnMissing, Ramp};
+use crate::ramp::{FlagRamp, Guard, GuardState, MAX_WINDOW, OnMissing, Ramp};
 
 /// Limit on the time to read the alarms of a ramp for a response. CloudWatch answers within a tenth of it.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,8 +88,7 @@ impl AlarmSource<'_> {
     }
 }
 
-/// The states of a ramp's guards, in their order. `all` are the ramps with the same guards that are watched or have
-/// changed recently.
+/// The states of a ramp's guards, in their order. `all` are the open ramps that may have the same guards.
 pub(super) fn guard_states(
     ramp: &Ramp,
     all: &[FlagRamp],
@@ -98,7 +97,7 @@ pub(super) fn guard_states(
     let state_of = |guard: &Guard| {
         let in_alarm = |window: Duration, fired_at: Option<SystemTime>| {
             let since = fired_at.unwrap_or_else(SystemTime::now) - window;
-            let share = |other: &FlagRamp| share_alarm(ramp, &other.ramp, guard.name(), since);
+            let share = |other: &FlagRamp| ramp.shares_alarm(&other.ramp, guard.name(), since);
             GuardState::Alarm {
                 window,
                 fired_at,
@@ -107,8 +106,8 @@ pub(super) fn guard_states(
         };
         let described = match source {
             AlarmSource::Event(alarm) if guard.is(alarm.name, alarm.arn) => {
-                // Unknown if an earlier version has created the ramp and `reconcile` has not run since. A window that is
-                // too long only rolls back more ramps.
+                // Unknown if an earlier version has created the ramp and `reconcile` has not run since. With a window
+                // that is too long, ramps that advanced long ago are rolled back too.
                 let window = ramp.alarm_window(guard).unwrap_or(MAX_WINDOW);
                 return in_alarm(window, Some(alarm.at));
             }
@@ -129,20 +128,6 @@ pub(super) fn guard_states(
         }
     };
     ramp.plan.guards.iter().map(state_of).collect()
-}
-
-/// Whether another ramp has this guard and is watched, or was stopped by the alarm at `since` or later while this ramp
-/// was in its present state. Without the second, the last of several ramps would count as the only one if their checks
-/// belong to different runs.
-fn share_alarm(ramp: &Ramp, other: &Ramp, alarm: &str, since: SystemTime) -> bool {
-    let mut guards = other.plan.guards.iter();
-    let since = ramp
-        .transitions
-        .last()
-        .map_or(since, |last| last.at.max(since));
-    other.id != ramp.id
-        && guards.any(|guard| guard.name() == alarm)
-        && (other.state.is_watched() || other.was_stopped_by(alarm, since))
 }
 
 fn alarm_of<'a>(guard: &Guard, described: &'a Described) -> Option<&'a Alarm> {

@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 
 use super::flags::{advance, roll_back, summary_of, supersede_if_changed};
 use super::guards::{AlarmSource, guard_states};
-use crate::alarms::{AlarmState, Alarms, Described, MAX_WINDOW};
+use crate::alarms::{AlarmState, Alarms, Described};
 use crate::error::Error;
 use crate::ramp::{Decision, FlagRamp, Guard, GuardState, Observed, Ramp, StepStart, decide};
 use crate::request_context::RequestContext;
@@ -74,13 +74,21 @@ impl FlagService {
             warn!(domain = "config", error = %why, "CloudWatch did not answer; guarded ramps hold");
         }
         let source = AlarmSource::Described(&described);
-        // Ramps that another run has stopped, or that this one does not check, may share the alarm.
-        let mut all = Vec::new();
-        for name in &names {
+        let in_alarm = names.iter().copied().filter(|name| {
             let alarm = described.alarms.get(*name);
-            if alarm.is_some_and(|alarm| alarm.state == AlarmState::Alarm) {
-                all.extend(self.ramps_guarded_by(name).await?);
-            }
+            alarm.is_some_and(|alarm| alarm.state == AlarmState::Alarm)
+        });
+        let in_alarm: Vec<&str> = in_alarm.collect();
+        // With those that this run does not check.
+        let mut all = Vec::new();
+        if !in_alarm.is_empty() && started.elapsed() <= within {
+            let open = self.store.open_ramps_guarded_by(&in_alarm).await;
+            // Without the others, a ramp may be rolled back that would be paused. If the run failed instead, the cause
+            // of the alarm would keep its raised share.
+            all = open.unwrap_or_else(|why| {
+                warn!(domain = "config", error = %why, "the ramps that share an alarm cannot be read");
+                ramps.clone()
+            });
         }
         let is_silent = |name: &&str| {
             let alarm = described.alarms.get(*name);
@@ -141,7 +149,7 @@ impl FlagService {
         alarm: AlarmEvent<'_>,
         budget: Duration,
     ) -> Result<usize, Error> {
-        let mut all = self.ramps_guarded_by(alarm.name).await?;
+        let mut all = self.store.open_ramps_guarded_by(&[alarm.name]).await?;
         all.retain(|guarded| {
             let mut guards = guarded.ramp.plan.guards.iter();
             guards.any(|guard| guard.is(alarm.name, alarm.arn))
@@ -164,12 +172,6 @@ impl FlagService {
             }
         }
         failure.map_or(Ok(rolled_back), Err)
-    }
-
-    /// The ramps that this alarm guards, or may have stopped recently.
-    async fn ramps_guarded_by(&self, alarm: &str) -> Result<Vec<FlagRamp>, Error> {
-        let since = SystemTime::now() - MAX_WINDOW;
-        self.store.ramps_guarded_by(alarm, since).await
     }
 
     /// Checks one ramp. Returns the decision that has changed it, if any.

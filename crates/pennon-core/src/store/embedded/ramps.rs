@@ -18,16 +18,13 @@ impl EmbeddedStore {
         Ok(all)
     }
 
-    pub(in crate::store) fn ramps_guarded_by(
+    pub(in crate::store) fn open_ramps_guarded_by(
         &self,
-        alarm: &str,
-        since: SystemTime,
+        alarms: &[&str],
     ) -> Result<Vec<FlagRamp>, Error> {
         self.ramps_where(|ramp| {
             let mut guards = ramp.plan.guards.iter();
-            let last = ramp.transitions.last();
-            guards.any(|guard| guard.name() == alarm)
-                && (ramp.state.is_watched() || last.is_some_and(|last| last.at >= since))
+            ramp.is_open() && guards.any(|guard| alarms.contains(&guard.name()))
         })
     }
 

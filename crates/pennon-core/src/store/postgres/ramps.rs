@@ -24,17 +24,15 @@ impl PostgresStore {
         Ok(rows.iter().filter_map(flag_ramp_of).collect())
     }
 
-    pub(in crate::store) async fn ramps_guarded_by(
+    pub(in crate::store) async fn open_ramps_guarded_by(
         &self,
-        alarm: &str,
-        since: SystemTime,
+        alarms: &[&str],
     ) -> Result<Vec<FlagRamp>, Error> {
+        // A flag has one open ramp at most, and these have an index. Ramps that have ended are never deleted.
         let statement = "
             select environment, flag_key, id, ramp::text as ramp from pennon_ramps
-            where (watched or updated_at >= $2) and $1 = any(alarms) order by id";
-        let parameters: [super::Parameter<'_>; 2] =
-            [(&alarm, Type::TEXT), (&since, Type::TIMESTAMPTZ)];
-        let rows = self.rows(statement, &parameters).await?;
+            where open and alarms && $1 order by id";
+        let rows = self.rows(statement, &[(&alarms, Type::TEXT_ARRAY)]).await?;
         Ok(rows.iter().filter_map(flag_ramp_of).collect())
     }
 
