@@ -89,17 +89,18 @@ pub(super) fn answer(
     }
 }
 
-/// Removes half of each list of a difference, and returns the number of removed entries.
+/// Removes half of each list of a difference, and returns the number of removed entries. A list of flags keeps an entry:
+/// without one, the console would not say that flags are archived.
 fn halve(difference: &mut Difference) -> usize {
-    fn half<T>(list: &mut Vec<T>) -> usize {
+    fn shorten<T>(list: &mut Vec<T>, least: usize) -> usize {
         let before = list.len();
-        list.truncate(before / 2);
+        list.truncate(least.max(before / 2));
         before - list.len()
     }
-    half(&mut difference.created)
-        + half(&mut difference.changed)
-        + half(&mut difference.archived)
-        + half(&mut difference.kept)
+    shorten(&mut difference.created, 1)
+        + shorten(&mut difference.changed, 1)
+        + shorten(&mut difference.archived, 1)
+        + shorten(&mut difference.kept, 0)
 }
 
 /// The JSON of a response.
