@@ -15,8 +15,9 @@ use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
-/// An instance reads the list from the store at most once in this time, however many names are unknown, except to fill
-/// it in Redis. This is also how long a new environment can stay unknown to another instance without Redis.
+/// An instance reads the list from the store at most once in this time, however many names are unknown. To fill the list
+/// in Redis it reads more often, unless the last read has failed. This is also how long a new environment can stay
+/// unknown to another instance without Redis.
 const LISTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on the wait for another reader that loads the list.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
@@ -41,7 +42,7 @@ pub(super) struct ListRead {
 }
 
 impl ListRead {
-    /// Whether a request may use it. Of those that waited for it, none reads the list again.
+    /// Whether a request may use it. However long it took, requests that arrived before it began do not repeat it.
     fn is_recent(&self, context: &RequestContext) -> bool {
         self.began.instant() >= context.arrived || self.began.age() < LISTING_INTERVAL
     }
@@ -52,7 +53,7 @@ impl FlagService {
     /// memory nor a query.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if neither Redis nor the store can say whether the environment exists.
+    /// [`Error::Unavailable`] if neither Redis nor the store returns the environment or the list of environments.
     pub(super) async fn slot(
         &self,
         environment: &Environment,
@@ -112,7 +113,11 @@ impl FlagService {
             began,
             outcome: outcome.clone(),
         });
-        outcome.map(|()| self.known_slot(environment))
+        // Another request may have found its entry in Redis while this read failed.
+        match self.known_slot(environment) {
+            Some(slot) => Ok(Some(slot)),
+            None => outcome.map(|()| None),
+        }
     }
 
     /// Reads the list of environments from Redis, and waits while another reader loads it.
