@@ -12,7 +12,7 @@ describe('failures', () => {
   after(() => browser?.close());
 
   it('saves without Redis, says that PostgreSQL is down, and saves when it runs again', async () => {
-    const installation = await new Installation().start();
+    const installation = await new Installation().start({ timeouts: {} });
     try {
       await installation.createFlag('production', { key: 'outage', enabled: true, rolloutPercentage: 5 });
       const person = await Person.open(browser, installation, '/production/flags/outage?tab=rollout', { expected: [/^50\d /] });
@@ -33,8 +33,11 @@ describe('failures', () => {
       // Without PostgreSQL, nothing can be changed, and nothing that was typed is lost.
       await person.by('spinbutton', 'Percent').fill('50');
       await installation.postgres.stop();
+      // The service retries the change for a while. If PostgreSQL started meanwhile, it would be saved.
+      const failed = person.page.waitForResponse((response) => response.request().method() === 'PATCH' && response.status() === 503);
       await person.press('button', 'Save rollout');
       await person.confirm('Save rollout');
+      await failed;
       await person.sees(/database is unavailable|service is unavailable/);
       assert.equal(await person.by('spinbutton', 'Percent').inputValue(), '50');
       await installation.postgres.start();
@@ -212,6 +215,8 @@ describe('failures', () => {
       await page.unroute('**/token');
       await page.unroute('**/api/**');
       await ended.getByRole('button', { name: 'Sign in' }).click();
+      // The page below the dialog shows the name too, until the browser leaves it.
+      await ended.waitFor({ state: 'detached' });
       await known(person);
 
       // The API rejects the renewed token too.

@@ -182,8 +182,11 @@ class Issuer {
 
 /** One installation with servers of its own. */
 export class Installation {
-  /** With `issuer`, people sign in; without, the console takes the admin token of the local server. */
-  async start({ issuer = false } = {}) {
+  /**
+   * With `issuer`, people sign in; without, the console takes the admin token of the local server. A test of a server
+   * that does not respond starts with `timeouts: {}`, the defaults.
+   */
+  async start({ issuer = false, timeouts = LONG_TIMEOUTS } = {}) {
     this.folder = await mkdtemp(join(tmpdir(), 'pennon-console-'));
     // Assigned to fields before they start, so that `stop` can end those that have started if another one fails.
     this.postgres = new Postgres();
@@ -201,7 +204,7 @@ export class Installation {
         PENNON_API_KEY: '',
         DATABASE_URL: this.postgres.url,
         REDIS_URL: this.redis.url,
-        ...LONG_TIMEOUTS,
+        ...timeouts,
         ...this.issuer?.settings,
       },
     });
