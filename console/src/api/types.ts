@@ -1493,9 +1493,9 @@ export interface components {
         /** @description Without `before` and `after` if the response would be too large */
         FlagDifference: {
             key: string;
-            /** @description The state of the flag; not of a new one */
+            /** @description The state of the flag. Absent for a new flag */
             before?: unknown;
-            /** @description The new state; not of a flag that becomes archived */
+            /** @description The new state. Absent for a flag that the change archives */
             after?: unknown;
         };
         Purged: {
