@@ -13,7 +13,8 @@ use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
 use super::{
-    RAMP, act, create, end_bakes, guarded, percentage, plan, ramp, sql, start_ramp, steps,
+    RAMP, act, create, edit_ramp, end_bakes, guarded, percentage, plan, ramp, set_alarm, sql,
+    start_ramp, steps,
 };
 
 /// A stack with the functions of ramps.
@@ -814,6 +815,51 @@ async fn an_alarm_from_before_a_ramp_began_or_was_resumed_does_not_roll_it_back(
         deployment.guard.invoke(&event).await.expect("an outcome");
         for key in ["waiting", "checkout"] {
             assert_eq!(deployment.read(key).await["state"], state, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ramp_that_an_alarm_has_stopped_shares_the_alarm_until_its_rollback_is_acknowledged() {
+    for (acknowledged, state) in [(false, "paused"), (true, "rolledBack")] {
+        for mut api in Api::of_both_kinds().await {
+            let other = "/api/admin/flags/other";
+            let flag = json!({"key": "other", "enabled": true, "rolloutPercentage": 5});
+            let made = api.admin("POST", "/api/admin/flags", &flag).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            set_alarm(&api, "errors", "OK").await;
+            start_ramp(&api, &guarded(&[60, 70], "errors")).await;
+            assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
+            set_alarm(&api, "errors", "OK").await;
+            if acknowledged {
+                assert_eq!(act(&api, "acknowledge").await.status, 200);
+            }
+            let path = format!("{other}/ramp");
+            let body = guarded(&[60, 70], "errors");
+            let made = api.admin_if("*", "POST", &path, &body).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            // As if it had begun before the other one was stopped.
+            edit_ramp(&mut api, "other", |ramp| {
+                let at = SystemTime::now() - Duration::from_secs(25 * 60);
+                let at = json!(pennon_core::http::timestamp(at));
+                for transition in ramp["transitions"].as_array_mut().expect("a list") {
+                    transition["at"] = at.clone();
+                }
+                ramp["stepBeganAt"] = at;
+            })
+            .await;
+            set_alarm(&api, "errors", "ALARM").await;
+            eventually("the alarm stops the ramp", async || {
+                let ramp = api.read(&path).await.json();
+                assert!(
+                    ["baking", "holding", state]
+                        .contains(&ramp["state"].as_str().unwrap_or_default()),
+                    "{ramp} on {}",
+                    api.on
+                );
+                ramp["state"] == state
+            })
+            .await;
         }
     }
 }
