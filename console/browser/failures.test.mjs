@@ -130,9 +130,12 @@ describe('failures', () => {
       await person.tokenExpires();
       await person.press('button', 'Save', { exact: true });
       await person.confirm('Save');
-      await person.sees('Your session has ended');
+      const ended = person.by('dialog', 'Your session has ended');
+      await ended.waitFor();
       await person.assertAccessible('an ended session');
-      await person.by('dialog').getByRole('button', { name: 'Sign in' }).click();
+      await ended.getByRole('button', { name: 'Sign in' }).click();
+      // The page below the dialog has the same heading, until the browser leaves it.
+      await ended.waitFor({ state: 'detached' });
       await person.by('heading', 'Settings of production').waitFor();
       assert.equal(await person.by('textbox', 'Metadata as JSON').inputValue(), '{"team": "shop"}');
       await person.press('button', 'Discard changes');
