@@ -24,7 +24,7 @@ const PUBLIC_RESPONSE: &str = "Allow, ETag, Retry-After, WWW-Authenticate, X-Cac
 const ADMIN_REQUEST: &str = "Authorization, Content-Type, If-Match, If-None-Match";
 /// Like [`PUBLIC_RESPONSE`], for admin routes.
 const ADMIN_RESPONSE: &str = "Allow, ETag, Retry-After, X-Cache-Invalidated, X-Ignored-Fields, \
-    X-Ignored-Parameters, X-Request-Id";
+    X-Ignored-Parameters, X-Omitted-Counts, X-Omitted-Schedules, X-Request-Id";
 
 /// The CORS decision about one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
