@@ -44,7 +44,7 @@ impl Item<'_> {
     /// The response.
     ///
     /// # Errors
-    /// If the value exceeds the limit of Lambda, which only a value written by SQL can.
+    /// If the value exceeds the limit of Lambda, which only a value written by SQL or before there was a limit can.
     pub fn answer(&self) -> Result<Response, Failure> {
         let response = json(StatusCode::OK, self);
         match size_above_limit(&response) {
@@ -97,7 +97,7 @@ impl Bulk<'_> {
         Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
     }
 
-    /// Replaces the largest values by failures until a response of this size fits.
+    /// Replaces the largest values by failures until a response of this size fits, or no replacement would be smaller.
     fn omit_largest(&mut self, mut size: usize) {
         let entries = self.flags.iter_mut();
         let mut values: Vec<(usize, &mut Entry<'_>)> = entries
@@ -111,7 +111,13 @@ impl Bulk<'_> {
             let Entry::Value(Item { key, .. }) = *entry else {
                 continue;
             };
-            if size <= MAX_RESPONSE_SIZE {
+            let details = format!(
+                "The value of flag '{key}' ({of_value} bytes) was omitted: all flags together exceed the limit of \
+                 {MAX_RESPONSE_SIZE} bytes; evaluate this flag by itself, or make variants smaller"
+            );
+            let failure = Failure::new(Code::General, details).into_item(key);
+            let saved = of_value.saturating_sub(wire_size(&failure));
+            if size <= MAX_RESPONSE_SIZE || saved == 0 {
                 return;
             }
             tracing::error!(
@@ -120,8 +126,7 @@ impl Bulk<'_> {
                 size = of_value,
                 "a value was omitted because the flags exceed the limit of a response"
             );
-            let failure = too_large(key, of_value).into_item(key);
-            size = size.saturating_sub(of_value) + wire_size(&failure);
+            size -= saved;
             *entry = Entry::Failure(failure);
         }
     }
