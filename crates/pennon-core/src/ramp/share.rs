@@ -392,8 +392,8 @@ fn may_be_list(expression: &Value) -> bool {
     match (operations.next(), operations.next()) {
         (Some(("cat", _)), None) => false,
         (Some(("var", Value::Array(arguments))), None) => arguments.get(1).is_some_and(may_be_list),
-        // An object may be a reference to an evaluator with a path and a default.
-        (Some(("var", arguments)), None) => arguments.is_object(),
+        // A reference to an evaluator that may consist of a path and a default.
+        (Some(("var", arguments)), None) => arguments.get("$ref").is_some(),
         _ => true,
     }
 }
@@ -674,6 +674,7 @@ mod tests {
             (json!("x"), false),
             (json!({"var": "x"}), false),
             (json!({"var": ["x", "y"]}), false),
+            (json!({"var": {"cat": ["x", "y"]}}), false),
             (json!({"var": ["x", {"cat": ["y"]}]}), false),
             (json!({"if": [true, ["c", 1]]}), true),
             (json!({"var": ["x", ["c", 1]]}), true),
