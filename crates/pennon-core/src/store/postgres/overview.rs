@@ -42,7 +42,7 @@ impl PostgresStore {
                  and (status = 'pending'
                       or (status = 'failed' and next_retry_at is not null
                           and retry_count < max_retries))
-               order by flag_id, scheduled_at, created_at, id
+               order by flag_id, scheduled_at, created_at nulls first, id
              )
              select known.environment_revision, flags.*, coalesce(overrides, 0) as overrides, last_at,
                     coalesce(recent.count, 0) as recent, ramp_id as id, ramp, scheduled_at, updates

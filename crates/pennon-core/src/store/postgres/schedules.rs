@@ -32,7 +32,7 @@ impl PostgresStore {
             "select {COLUMNS} from feature_flags as flag
              left join feature_flag_schedules as schedule on schedule.flag_id = flag.id
              where flag.flag_key = $1 and flag.environment = $2 and flag.archived_at is null
-             order by schedule.scheduled_at, schedule.created_at, schedule.id"
+             order by schedule.scheduled_at, schedule.created_at nulls first, schedule.id"
         );
         let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
@@ -66,7 +66,7 @@ impl PostgresStore {
               and (schedule.status = 'pending'
                    or (schedule.status = 'failed' and schedule.next_retry_at is not null
                        and schedule.retry_count < schedule.max_retries))
-            order by probe.is_free nulls last, schedule.scheduled_at, schedule.created_at, schedule.id
+            order by probe.is_free nulls last, schedule.scheduled_at, schedule.created_at nulls first, schedule.id
             limit $1";
         let rows = self
             .rows(statement, &[(&i64::from(limit), Type::INT8)])
@@ -136,7 +136,7 @@ impl Transaction {
             "select {COLUMNS} from feature_flag_schedules as schedule
              join feature_flags as flag on flag.id = schedule.flag_id
              where flag.environment = $1 and flag.flag_key = any($2)
-             order by schedule.scheduled_at, schedule.created_at, schedule.id
+             order by schedule.scheduled_at, schedule.created_at nulls first, schedule.id
              for update of schedule"
         );
         let keys: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
