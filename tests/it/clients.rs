@@ -137,7 +137,7 @@ async fn the_code_default_reaches_the_application() {
 }
 
 #[tokio::test]
-async fn every_client_gets_the_reason_for_a_missing_value() {
+async fn every_client_gets_the_error_code_of_a_missing_value() {
     let local = server(&[]).await;
     let evaluations = [
         ask("boolean", "no-such-flag", json!(true)),
@@ -320,7 +320,7 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
     for exchange in unchanged {
         assert_eq!(exchange["sent"], exchange["etag"], "it keeps its tag");
     }
-    // Only another attribute differs, so the client sends its old tag.
+    // The targeting key is the same, so the client sends its old tag; the server must not answer 304.
     let third = web.next_message().await;
     assert_eq!(third["what"], "another context", "{third}");
     assert_eq!(third["results"][10]["value"], 100, "{third}");

@@ -101,7 +101,7 @@ impl Transaction {
         dispatch!(self, open => open.overrides(key))
     }
 
-    /// Reads, without locking them, the variants of these flags that overrides name, each with its number of users.
+    /// Reads which variants of these flags occur in overrides, each with its number of users. Locks nothing.
     pub async fn variants_in_overrides(
         &mut self,
         keys: &[&FlagKey],
@@ -151,8 +151,8 @@ impl Transaction {
         dispatch!(self, open => open.delete_overrides(key, users))
     }
 
-    /// How long to wait until the audit has fewer than `limit` additions and changes of the flag's overrides within the
-    /// window. The flag must be locked, so that concurrent requests cannot exceed the limit.
+    /// How long to wait until the audit has fewer than `limit` entries within the window that set overrides of the flag.
+    /// A change of many overrides at once is one entry. The flag must be locked, so that concurrent requests cannot exceed the limit.
     pub async fn override_change_retry_after(
         &mut self,
         key: &FlagKey,

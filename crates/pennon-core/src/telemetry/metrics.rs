@@ -23,8 +23,8 @@ pub enum Metric {
     StaleAnswers,
     /// Fills that Redis rejected because their lease had expired, or a change or another fill had deleted it.
     FillsRefused,
-    /// Unreadable flags, overrides, settings and API keys of the environment. Only written if there are any, so that
-    /// the metric costs nothing otherwise.
+    /// Unreadable settings, flags and API keys of the environment, flags with unreadable overrides, and unreadable
+    /// evaluation defaults of the installation. Only written if there are any, so that the metric costs nothing otherwise.
     UnreadableRows,
     /// Cache entries that are not authentic. Only written if there are any, and by installation instead of by function:
     /// one alarm then covers every function.
@@ -54,7 +54,8 @@ impl Metric {
         Self::ServerErrors,
     ];
 
-    /// The metrics of canary alarms. They are also written by version, which costs a second metric each.
+    /// The metrics of canary alarms. They are also written by version, which costs a second metric each;
+    /// the latency only by requests that read flags.
     pub const BY_VERSION: [Self; 3] = [
         Self::CacheHitRate,
         Self::ResponseLatency,
@@ -85,7 +86,7 @@ impl Metric {
         }
     }
 
-    /// The unit in CloudWatch. All others have none, because it would cost bytes of every line.
+    /// The unit in CloudWatch. Only the latency has one: a unit costs bytes in every line.
     #[must_use]
     pub fn unit(self) -> Option<&'static str> {
         match self {

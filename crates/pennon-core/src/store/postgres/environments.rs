@@ -75,7 +75,8 @@ impl PostgresStore {
         Ok(records)
     }
 
-    /// The installation's evaluation defaults; those of an existing installation before `migrate` has decided.
+    /// The installation's evaluation defaults. Until `migrate` has stored them, [`EvaluationDefaults::Existing`], so that
+    /// evaluations do not change.
     pub(in crate::store) async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
         let stored = "select string_agg(distinct evaluation_defaults, ', ') as defaults
             from pennon_installation";
@@ -119,8 +120,8 @@ impl Transaction {
             let revision = self.lock_revision().await?;
             let rows = self.count_flags_and_settings().await?;
             if locked != rows {
-                // A flag was added after the flags were read. Nobody else adds one now. They may be many, so these copies
-                // are dropped before they are read again.
+                // A flag or the settings were added after they were read. Nobody else adds any now. The environment may
+                // have many flags, so the first copies are dropped before all are read again.
                 drop(flags);
                 (flags, settings, locked) = self.flags_and_settings(LOCK_WITHOUT_WAITING).await?;
             }
@@ -131,7 +132,7 @@ impl Transaction {
                     settings,
                 });
             }
-            // Another transaction is changing the new flag and will need the environment: this unlocks it.
+            // Another transaction is changing the new flag or settings and will need the environment: this unlocks it.
             self.rows("rollback to savepoint unlocked", &[]).await?;
         }
     }
