@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{MAX_RESPONSE_SIZE, timestamp};
@@ -43,27 +44,51 @@ pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
     /// An estimate for the response around the list.
     const OVERHEAD: usize = 500;
     let sizes = entries.iter().map(|entry| wire_size(entry) + 1);
-    let mut size = OVERHEAD + sizes.sum::<usize>();
+    let size = OVERHEAD + sizes.sum::<usize>();
     if size <= MAX_RESPONSE_SIZE {
         return;
     }
-    let mut largest: Vec<(usize, &mut Value)> = entries
+    let values = entries
         .iter_mut()
         .filter_map(Value::as_object_mut)
         .flat_map(|entry| entry.iter_mut())
         .filter(|(name, _)| fields.contains(&name.as_str()))
-        .map(|(_, value)| (wire_size(value), value))
+        .map(|(_, value)| value);
+    replace_largest(size, values, |_, bytes| {
+        Some(json!({ "omittedBytes": bytes }))
+    });
+}
+
+/// Replaces the largest of these values until a response of this size fits, or no replacement would be smaller.
+/// Returns those replaced, with their sizes. `replacement` gets a value and its size in the response; `None` keeps it.
+pub(crate) fn replace_largest<'a, T: Serialize + 'a>(
+    mut size: usize,
+    values: impl Iterator<Item = &'a mut T>,
+    replacement: impl Fn(&T, usize) -> Option<T>,
+) -> Vec<(T, usize)> {
+    let mut largest: Vec<(&mut T, usize)> = values
+        .map(|value| {
+            let bytes = wire_size(value);
+            (value, bytes)
+        })
         .collect();
-    largest.sort_by_key(|(bytes, _)| Reverse(*bytes));
-    for (bytes, value) in largest {
-        let omitted = json!({ "omittedBytes": bytes });
-        let saved = bytes.saturating_sub(wire_size(&omitted));
-        if size <= MAX_RESPONSE_SIZE || saved == 0 {
-            return;
+    largest.sort_by_key(|(_, bytes)| Reverse(*bytes));
+    let mut replaced = Vec::new();
+    for (value, bytes) in largest {
+        if size <= MAX_RESPONSE_SIZE {
+            break;
+        }
+        let Some(smaller) = replacement(value, bytes) else {
+            continue;
+        };
+        let saved = bytes.saturating_sub(wire_size(&smaller));
+        if saved == 0 {
+            break;
         }
         size -= saved;
-        *value = omitted;
+        replaced.push((std::mem::replace(value, smaller), bytes));
     }
+    replaced
 }
 
 /// Takes the leading entries that fit into a response together with `overhead` other bytes. Returns them and the number

@@ -24,6 +24,7 @@ pub use etag::ETag;
 pub use fields::{Fields, check_value_count, not_json};
 pub use flag_state::FlagState;
 pub use incoming::{Incoming, MAX_BODY_SIZE, Query, Routed, TrustedKey};
+pub(crate) use listing::replace_largest;
 pub use listing::{audit_page, list_body, omit_large_fields, pagination, take_fitting};
 pub use path::OfrepPath;
 pub use reply::{

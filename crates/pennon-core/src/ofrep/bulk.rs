@@ -10,13 +10,12 @@ use serde_json::{Map, Value};
 use super::api_client::ApiClient;
 use crate::counts::Tally;
 use crate::http::{
-    ETag, Incoming, MAX_RESPONSE_SIZE, Response, json, json_body, not_modified, size_above_limit,
-    with_etag,
+    ETag, Incoming, MAX_RESPONSE_SIZE, Response, json, json_body, not_modified, replace_largest,
+    size_above_limit, with_etag,
 };
 use crate::ofrep_format::{Code, Failure, FailureItem, Item, without_nested_values};
 use crate::snapshot::fragments::{self, BodyText, Choice, Fragments};
 use crate::timestamp::unix_seconds;
-use crate::wire_size::wire_size;
 
 /// An item of a bulk response: a value, or the reason why there is none.
 #[derive(Debug, Serialize)]
@@ -98,36 +97,28 @@ impl Bulk<'_> {
     }
 
     /// Replaces the largest values by failures until a response of this size fits, or no replacement would be smaller.
-    fn omit_largest(&mut self, mut size: usize) {
-        let entries = self.flags.iter_mut();
-        let mut values: Vec<(usize, &mut Entry<'_>)> = entries
-            .filter_map(|entry| match &*entry {
-                Entry::Value(item) => Some((wire_size(item), entry)),
-                Entry::Failure(_) => None,
-            })
-            .collect();
-        values.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-        for (of_value, entry) in values {
-            let Entry::Value(Item { key, .. }) = *entry else {
-                continue;
+    fn omit_largest(&mut self, size: usize) {
+        let omitted = replace_largest(size, self.flags.iter_mut(), |entry, bytes| {
+            let Entry::Value(Item { key, .. }) = entry else {
+                return None;
             };
             let details = format!(
-                "The value of flag '{key}' ({of_value} bytes) was omitted: all flags together exceed the limit of \
+                "The value of flag '{key}' ({bytes} bytes) was omitted: all flags together exceed the limit of \
                  {MAX_RESPONSE_SIZE} bytes; evaluate this flag by itself, or make variants smaller"
             );
-            let failure = Failure::new(Code::General, details).into_item(key);
-            let saved = of_value.saturating_sub(wire_size(&failure));
-            if size <= MAX_RESPONSE_SIZE || saved == 0 {
-                return;
-            }
+            let failure = Failure::new(Code::General, details);
+            Some(Entry::Failure(failure.into_item(key)))
+        });
+        for (entry, size) in omitted {
+            let Entry::Value(Item { key, .. }) = entry else {
+                continue;
+            };
             tracing::error!(
                 domain = "config",
                 flag_key = key,
-                size = of_value,
+                size,
                 "a value was omitted because the flags exceed the limit of a response"
             );
-            size -= saved;
-            *entry = Entry::Failure(failure);
         }
     }
 }
@@ -349,6 +340,7 @@ mod tests {
     use crate::service::{Reading, Source};
     use crate::snapshot::Snapshot;
     use crate::telemetry::CacheOutcome;
+    use crate::wire_size::wire_size;
 
     fn sums(flags: &BTreeMap<FlagKey, Flag>) -> FlagSums {
         let text = |flag: &Flag| {
