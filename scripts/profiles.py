@@ -5,7 +5,7 @@ validate` checks one set of parameters. Therefore SAM's own translator transform
 and the conditions are evaluated. References of the result must exist and form no cycle. cfn-lint then checks every form
 of a resource, that is, every distinct definition that it has in some profile.
 
-The profiles cover every pair of values of two parameters that no rule rejects (pairwise testing): 26 instead of more
+The profiles cover every pair of values of two parameters that no rule rejects (pairwise testing): 27 instead of more
 than 100,000. They may miss a mistake that needs certain values of three parameters at once.
 
 scripts/check-template runs this with the Python of .tools/sam. An optional argument is a folder that keeps the
@@ -98,7 +98,7 @@ def profiles():
     # Parameters with many values first: they determine how many profiles are needed.
     names = sorted(CHOICES, key=lambda name: -len(CHOICES[name]))
     missing = {
-        ((one, a), (two, b))
+        frozenset([(one, a), (two, b)])
         for one, two in itertools.combinations(names, 2)
         for a in CHOICES[one]
         for b in CHOICES[two]
@@ -107,19 +107,18 @@ def profiles():
     found = []
     while missing:
         # Each profile begins with a missing pair, so that the number of missing pairs falls.
-        profile = dict(min(missing))
+        profile = dict(min(missing, key=sorted))
         for name in [name for name in names if name not in profile]:
             # The value that forms most missing pairs with those chosen before, and among equals the one in most missing
             # pairs of all.
             profile[name] = max(
                 (value for value in CHOICES[name] if is_allowed({**profile, name: value})),
                 key=lambda value: (
-                    sum(pair in missing for it in profile.items() for pair in [(it, (name, value)), ((name, value), it)]),
+                    sum(frozenset([chosen, (name, value)]) in missing for chosen in profile.items()),
                     sum((name, value) in pair for pair in missing),
                 ),
             )
-        in_order = [(name, profile[name]) for name in names]
-        missing -= set(itertools.combinations(in_order, 2))
+        missing -= set(map(frozenset, itertools.combinations(profile.items(), 2)))
         found.append(profile)
     return found
 
