@@ -294,7 +294,9 @@ async fn a_missing_database_is_a_clear_error() {
     )
     .await;
     let error = function.invoke(&json!({})).await.expect_err("no database");
-    assert!(error.to_string().contains("refused"), "{error}");
+    assert_eq!(error["errorType"], "Pennon.EventFailed");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("refused"), "{message}");
     assert!(!error.to_string().contains("hunter2"));
     assert!(!function.log().contains("hunter2"));
 }

@@ -147,7 +147,11 @@ pub async fn serve_events(handle: EventHandler) -> Result<(), RuntimeError> {
             if let Err(error) = &outcome {
                 tracing::error!(domain = "config", error = %error, "the event failed");
             }
-            outcome.map_err(|error| error.to_string())
+            // The runtime would report the name of a Rust type.
+            outcome.map_err(|error| lambda_runtime::Diagnostic {
+                error_type: "Pennon.EventFailed".to_owned(),
+                error_message: error.to_string(),
+            })
         }
     });
     lambda_runtime::run_concurrent(service).await
