@@ -169,7 +169,7 @@ impl Definition {
         self.has_operation(|operator, _| ["$ref", "fractional"].contains(&operator))
     }
 
-    /// Whether the rule contains an operation for which this is true, by its operator and its arguments.
+    /// Whether the rule contains an operation for whose operator and arguments `is_one` is true.
     pub(crate) fn has_operation(&self, is_one: impl Fn(&str, &Value) -> bool) -> bool {
         fn has(value: &Value, is_one: &impl Fn(&str, &Value) -> bool) -> bool {
             match value {

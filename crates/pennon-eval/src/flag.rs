@@ -14,7 +14,7 @@ use crate::{Bucketing, Definition, EvaluationDefaults, Settings};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flag {
-    /// A disabled flag is off for everyone, whatever else is set.
+    /// A disabled simple flag is off for everyone, whatever else is set, and a disabled typed flag has no value.
     #[serde(default)]
     pub enabled: bool,
     /// The percentage of users for whom the flag is `true`.

@@ -21,9 +21,9 @@ pub enum JsonError {
     Duplicates(Vec<Violation>),
 }
 
-/// Parses JSON without duplicate keys. Values, their order and the form of numbers are those of `serde_json`. Lists
-/// and objects have no spare capacity, unlike those of `serde_json`, which saves a third of the memory of a file of
-/// rules.
+/// Parses JSON without duplicate keys. Values, their order and the form of numbers are those of `serde_json`. Lists,
+/// and objects with one field, have no spare capacity, unlike those of `serde_json`, which saves a third of the memory
+/// of a file of rules.
 ///
 /// # Errors
 /// [`JsonError`]: the text is not JSON, or an object contains a key twice.

@@ -13,7 +13,7 @@ impl Definition {
     /// Parses a definition: `variants`, `defaultVariant`, `targeting` and `metadata` as in a flagd file.
     ///
     /// # Errors
-    /// All violations.
+    /// The violations, at most 50.
     pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Violation>> {
         Self::validate_with(value, &Evaluators::of(settings))
     }
@@ -21,7 +21,7 @@ impl Definition {
     /// Parses one of several definitions, which share compiled evaluators.
     ///
     /// # Errors
-    /// All violations.
+    /// The violations, at most 50.
     pub fn validate_with(
         value: &Value,
         evaluators: &Evaluators<'_>,
@@ -103,7 +103,7 @@ impl Settings {
     /// or `"fractional"`), `metadata`, and `other`, the other fields of an imported flagd file.
     ///
     /// # Errors
-    /// All violations.
+    /// The violations, at most 50.
     pub fn validate(value: &Value) -> Result<Self, Vec<Violation>> {
         let mut problems = Violations::default();
         let mut settings = Self::default();

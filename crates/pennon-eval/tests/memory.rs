@@ -42,7 +42,7 @@ fn doubling(first: Value, levels: usize, twice: impl Fn(Value) -> Value) -> Map<
     evaluators
 }
 
-/// Files of a few kilobytes that needed hundreds of megabytes before evaluators were shared, with a name each.
+/// Files below 50 kB, each with a name. They needed hundreds of megabytes before evaluators were shared.
 fn bombs() -> Vec<(&'static str, Value)> {
     let leaf = || json!({"==": [{"var": "email"}, "x"]});
     let of = |level: usize| json!({"$ref": format!("e{level}")});

@@ -19,7 +19,7 @@ pub(super) const MAX_KEPT_FIELDS: usize = 1_000;
 /// Parses a file for an environment with the settings `current`.
 ///
 /// # Errors
-/// All violations.
+/// The violations, at most 50.
 pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Violation>> {
     let mut reader = Reader {
         problems: Violations::default(),
@@ -115,7 +115,7 @@ impl Reader {
     }
 
     /// Parses the list of parts that the export omitted because they were unreadable. Adds a warning for the settings,
-    /// and for each flag that the file still lacks.
+    /// and for each flag that the file still lacks, up to 50 in all.
     fn unreadable(&mut self, listed: &Value, read: &mut File, warnings: &mut Violations) {
         self.problems.inside(UNREADABLE, |problems| {
             for (name, value) in problems.object(listed).into_iter().flatten() {

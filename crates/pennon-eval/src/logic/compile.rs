@@ -173,7 +173,7 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(expression)
     }
 
-    /// Marks an expression for a trace. An operation has an operator and operands, a `var`, a reference or a list has
+    /// Marks an expression for a trace. An operation has an operator and operands; a `var`, a reference or a list has
     /// neither.
     fn traced(
         &self,

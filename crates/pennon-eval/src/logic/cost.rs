@@ -1,8 +1,8 @@
-//! The cost of an expression: upper limits of its steps and of the size of its result.
+//! The cost of an expression: upper bounds of its steps and of the size of its result.
 
 use crate::limits::STEPS;
 
-/// Upper limits for one expression.
+/// Upper bounds for one expression.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cost {
     /// Steps that count against the limit of one evaluation.

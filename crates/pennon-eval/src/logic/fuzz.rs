@@ -252,6 +252,6 @@ fn an_evaluation_takes_no_more_steps_than_estimated() {
     });
     let (compiled, close) = (compiled.get(), close.get());
     assert!(compiled > 0);
-    // The estimate is an upper limit, and close to the steps of most evaluations.
+    // The estimate is an upper bound, and close to the steps of most evaluations.
     assert!(close > compiled / 2, "{close} of {compiled}");
 }

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_items_of_a_list_are_not_checked_as_in_the_schema_of_flagd() {
+    fn as_in_flagds_schema_the_items_of_a_list_are_not_checked() {
         let wrong = json!({"missing": "a"});
         for (rule, expected) in [
             (json!({"==": [[wrong], 1]}), None),
