@@ -1483,7 +1483,7 @@ export interface components {
             } | null;
             /** @description JSON pointers to unknown fields, which are stored and exported; at most 1,000 */
             kept: string[];
-            /** @description Rules that cannot work, and flags that may select other users than expected; at most 50 */
+            /** @description Parts that cannot work or may work differently than expected, and unreadable parts of an export; at most 50 */
             warnings: {
                 /** @description A JSON pointer into the request; for a flag that the request lacks, where the flag would be */
                 pointer: string;
