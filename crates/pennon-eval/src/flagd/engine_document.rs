@@ -148,8 +148,8 @@ fn for_engines(
     })
 }
 
-/// Whether the definition has variants, and among them its default. SQL can write a definition without them, and engines
-/// reject a whole document because of one.
+/// Whether the definition has variants, and among them its default. SQL can write a definition without them, and
+/// engines reject a whole document because of one.
 fn has_its_variants(definition: &Definition) -> bool {
     let Definition {
         variants,
