@@ -5,8 +5,8 @@ validate` checks one set of parameters. Therefore SAM's own translator transform
 and the conditions are evaluated. References of the result must exist and form no cycle. cfn-lint then checks every form
 of a resource, that is, every distinct definition that it has in some profile.
 
-The profiles cover every pair of values of two parameters that no rule rejects (pairwise testing): 27 instead of more
-than 100,000. They may miss a mistake that needs certain values of three parameters at once.
+The profiles cover every pair of values of two parameters that no rule rejects (pairwise testing): 27 instead of
+76,800. They may miss a mistake that needs certain values of three parameters at once.
 
 scripts/check-template runs this with the Python of .tools/sam. An optional argument is a folder that keeps the
 linted document.
