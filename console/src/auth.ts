@@ -17,7 +17,7 @@ const TOKEN = 'pennon.token';
 export const IDS = 'pennon.ids';
 export const CONTEXTS = 'pennon.contexts';
 
-/** Whether there is a token, or one can be requested. If it ends, the page keeps its contents until the next sign-in. */
+/** Whether there is a token, or one can be requested. When this ends, the page keeps its contents until the next sign-in. */
 export const signedIn = signal(false);
 /** Why the last sign-in failed. */
 export const loginError = signal<string | null>(null);

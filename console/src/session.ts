@@ -33,7 +33,7 @@ export function mayEdit(name: string): boolean {
   return may !== undefined && (may.edit === true || may.edit.includes(name));
 }
 
-export function mayAdmin(): boolean {
+function mayAdmin(): boolean {
   return me.value?.may.admin ?? false;
 }
 

@@ -52,7 +52,7 @@ export const texts = {
     button: 'Sign in',
     rejected: 'The server did not accept this sign-in.',
     token: 'Admin token',
-    tokenHint: 'The local server prints it when it starts, and keeps it in flags.json.secrets.',
+    tokenHint: 'In flags.json.secrets of a local server, or from scripts/login for a stack.',
     errors: {
       state: 'The answer of the identity provider belongs to another sign-in. Sign in again.',
       noCode: 'The identity provider sent no code.',

@@ -24,7 +24,7 @@ function pathOf(page: PageName, env: string): string {
 }
 
 /** Opens the same page of another environment, or from a page about several environments, the flags of that one. */
-export function switchEnvironment(to: string): void {
+function switchEnvironment(to: string): void {
   const { path, query } = address.value;
   const from = environmentInAddress.value;
   const page = from === null ? 'flags' : path.replace(/^\/[^/]+\//, '');

@@ -1,4 +1,4 @@
-// The head of a page, with its title, which gets the focus when the page opens, and its actions; and its contents.
+// A page: its title, which gets the focus when the page opens, its actions and its contents.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { texts } from '../strings.ts';

@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { useCommands } from '../shortcuts.ts';
 
-export const ROW_HEIGHT = 40;
+const ROW_HEIGHT = 40;
 /** Rows rendered beyond the window, so that scrolling shows no gaps. */
 const EXTRA = 12;
 

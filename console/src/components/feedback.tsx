@@ -61,7 +61,7 @@ export interface Conflict {
   discard: () => void;
 }
 
-/** After 412: both sides, and the choice between them. */
+/** Both sides of a conflict, and the choice between them. */
 export function ConflictView({ theirs, mine, apply, discard }: Conflict) {
   return (
     <section class="conflict" role="alert" aria-label={texts.conflict.title}>

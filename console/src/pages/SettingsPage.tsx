@@ -65,10 +65,10 @@ function Form({ env, settings, resource }: { env: string; settings: Settings; re
   const body = bodyOf(draft);
   const saving = (ifMatch: string) => prepareChange('put', SETTINGS, { environment: env }, { body, ifMatch });
   const bad = (value: unknown) => (value === undefined ? [t.badJson] : []);
-  /** Without its value if the environment has one of its own, because the API does not return both. */
+  /** The option for the installation's default. It lacks the value if the environment has its own: the API returns only one. */
   const inherit = (field: 'bucketing' | 'anonymousRollout') =>
     ['', settings.inherited.includes(field) ? `${t.inherit} (${settings[field]})` : t.inherit] as const;
-  const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : changed ? undefined : texts.conflict.none);
+  const why = whyNotAdmin() ?? (body.evaluators === undefined || body.metadata === undefined ? t.badJson : changed ? undefined : rulesTexts.unchanged);
   const now = bodyOf(fieldsOf(settings));
   const mine = <Diff before={now} after={body} label={texts.conflict.mine} />;
   const ask = (ifMatch: string) => confirmThen({

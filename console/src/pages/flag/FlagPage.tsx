@@ -56,7 +56,7 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
   }
   const flag = resource.data.value;
   const etag = resource.etag.value ?? '*';
-  // The API refuses to change an archived flag, except for restoring and deleting it.
+  // The API refuses to change an archived flag, except for restoring, reverting and deleting it.
   const offered = flag && flag.archivedAt !== null ? tabs.filter(([tab]) => tab === 'history') : tabs;
   const id = queryValue('tab');
   const [current, , Tab] = offered.find(([tab]) => tab === id) ?? offered[0]!;

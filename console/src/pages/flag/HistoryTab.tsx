@@ -8,7 +8,7 @@ import type { TabProps } from './tabs.tsx';
 
 const PATTERN = `${FLAG}/audit` as const;
 
-/** A link to an entry opens the page that contains it now: the first whose last entry is not newer. Halves the pages: ids descend. */
+/** A link to an entry opens the page that contains it now: the first whose last entry is not newer. Ids descend, so a binary search finds it. */
 export function HistoryTab({ env, flag }: TabProps) {
   const params = { ...flagParams(env, flag.key), ...pageOptions() };
   const entry = Number(!params.page && queryValue('entry')) || Infinity;

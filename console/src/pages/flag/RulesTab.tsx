@@ -28,7 +28,7 @@ export function RulesTab({ env, flag: latest, etag: latestEtag }: TabProps) {
   const why = useWhyNot(env, key);
   const today = useToday(env, key).sentence;
   const stored = base.definition as Definition | null;
-  // Rules and variants belong together: a draft has all of them, also if somebody changes some.
+  // Rules and variants belong together, so a draft has all fields and not only those that were edited.
   const edit = (change: Partial<Draft>) => editFields({ ...draft, ...change });
   const discard = () => {
     end();
