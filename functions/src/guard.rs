@@ -1,5 +1,5 @@
 //! Rolls ramps back when an alarm fires. CloudWatch invokes this function as an action of the alarm, and Lambda repeats
-//! a failed invocation. It can only lower the share of users who get a flag.
+//! a failed invocation. This function never raises a share of users or switches a flag on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -174,8 +174,7 @@ async fn respond(
 }
 
 /// Replaces a response that exceeds Lambda's limit, which would count as an error of the function. Handlers
-/// shorten lists and large values themselves; rows written by SQL, and the settings in the response to an import, can
-/// still be too large.
+/// shorten lists and large values themselves; rows written by SQL, and settings, can still be too large.
 fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
     let Some(size) = size_above_limit(&response) else {
         return Ok(response);
@@ -186,7 +185,7 @@ fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
              page with a smaller pageSize"
         )));
     }
-    // The change is committed, so the response must not be an error.
+    // A change may be committed, so the response must not be an error.
     let mut short = json(response.status(), &json!({ "omittedBytes": size }));
     let headers = response.headers().iter();
     for (name, value) in headers.filter(|(name, _)| *name != header::CONTENT_ENCODING) {
@@ -206,7 +205,7 @@ fn ofrep_path_of_malformed(request: &Request, function: &str) -> Option<OfrepPat
     (serves_ofrep && request.path().len() < 2).then_some(OfrepPath::Unknown)
 }
 
-/// Responds to a request that matches no route of this function: a preflight, a redirect, 404 or 405.
+/// Responds to a request that matches no route of this function: a preflight, a redirect, 401, 404 or 405.
 fn other_route(request: &Request, cors: &Cors) -> Result<Response, Error> {
     let is_options = request.incoming().method == Method::OPTIONS;
     match (request.found(), request.ofrep_path()) {

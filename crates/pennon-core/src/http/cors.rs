@@ -37,7 +37,7 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Decides about a request. Unknown paths count as public, so that pages can read their 404.
+    /// Decides about a request. Unknown paths outside of `/admin/` count as public, so that pages can read their 404.
     #[must_use]
     pub fn of(config: &CorsConfig, found: &Match, headers: &HeaderMap) -> Self {
         use crate::config::Origins::{Any, Named};

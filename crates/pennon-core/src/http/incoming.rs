@@ -41,8 +41,8 @@ pub struct Incoming {
     pub path: String,
     /// The stage of the API, which may precede the path; empty without a stage.
     pub stage: String,
-    /// The path template of the route that the gateway matched. None if no gateway matched a route: in the local
-    /// server, at a function URL, and for the route `$default`.
+    /// The path template of the route that the gateway matched. None if no gateway matched a route (in the local
+    /// server, at a function URL, and for the route `$default`), and for a greedy parameter: see `proxy_path`.
     pub route: Option<String>,
     /// The decoded path without the base path of a custom domain, if the gateway matched a route with a greedy
     /// parameter (`/api/admin/{proxy+}`).
@@ -57,7 +57,7 @@ pub struct Incoming {
     pub body: Vec<u8>,
     /// The claims of a token that an authorizer in front of this function has verified.
     pub claims: Option<Claims>,
-    /// Whether the response is an event for a gateway, in which the body is a JSON string.
+    /// Whether the response goes to a gateway, as JSON in which the body is a string.
     pub is_from_gateway: bool,
     /// Set by the local server if it has verified the API key.
     pub trusted_key: Option<TrustedKey>,

@@ -148,7 +148,7 @@ pub fn with_fixed_header(
 }
 
 /// Formats names from a request as a header value: at most 20, separated by commas, each truncated to 64 characters.
-/// All characters except visible ASCII, and commas, quotes and backslashes, become `?`.
+/// Commas, quotes, backslashes and all characters that are not visible ASCII become `?`.
 #[must_use]
 pub fn header_list(names: &[String]) -> String {
     let plain = |character: char| match character {

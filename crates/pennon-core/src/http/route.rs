@@ -80,7 +80,7 @@ const FLAG: &[&str] = &["environment", "flagKey"];
 const CHANGED_FLAG: &[&str] = &["environment", "flagKey", "dryRun"];
 /// [`FLAG`] for lists.
 const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
-/// Parameters of a public route; the settings decide whether `userId` is trusted.
+/// Parameters of a public route. The settings decide whether the config routes trust `userId`; OFREP ignores it.
 const CALLER: &[&str] = &["environment", "userId"];
 
 /// Every route of the API. docs/openapi.yaml describes them all.

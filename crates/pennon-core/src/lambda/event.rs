@@ -178,7 +178,6 @@ fn read(parts: &Parts<'_>) -> Incoming {
         is_from_gateway: true,
         ..Incoming::default()
     };
-    // The path is parsed first: it determines the format of an error about the other parts.
     if let Some(http) = http {
         incoming.path = reader.take("rawPath", parts.raw_path);
         let key = match (context.route_key, reader.text(CONTEXT, context.route_key)) {

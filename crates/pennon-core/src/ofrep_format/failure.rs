@@ -48,7 +48,7 @@ pub(crate) struct FailureItem<'a> {
 }
 
 impl Failure {
-    /// A failure caused by the request: 404 for an unknown flag, otherwise 400.
+    /// A failed evaluation, or an invalid context: 404 for an unknown flag, otherwise 400.
     #[must_use]
     pub fn new(code: Code, details: impl Into<String>) -> Self {
         let status = match code {
