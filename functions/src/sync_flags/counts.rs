@@ -22,14 +22,14 @@ const MAX_BODY_SIZE: usize = 240_000;
 const MAX_ID_LENGTH: usize = 64;
 /// Valid counts: the largest is more than an instance evaluates in a day, and far below an overflow of the sum.
 const COUNT: RangeInclusive<u64> = 1..=1_000_000_000;
-/// An instance may be frozen after midnight, and its clock may be ahead. The database remembers the ids of batches for
-/// longer than a batch is accepted.
+/// An instance may be frozen until after midnight, and its clock may be ahead. The database remembers the ids of
+/// batches for longer than a batch is accepted.
 const TOLERANCE: Duration = Duration::from_hours(24);
 
 /// Counts a batch, once for its id. Flags that the environment does not have, and names that are no variants of a flag,
 /// are ignored, so that a key cannot create rows for invented names. The last evaluations of a variant that was removed
-/// meanwhile are ignored too, like those of a flag that was deleted, and those of a variant with a name that cannot be
-/// counted: the program did not choose it, and would lose the other counts of its batch.
+/// meanwhile are ignored too, like those of a flag that was deleted. So are those of a variant with a name that cannot
+/// be counted: the program did not choose the name, and an error would cost it the other counts of its batch.
 ///
 /// On Lambda, the counts are written to the log line of this request, like the evaluations of the service itself, and
 /// `count-evaluations` adds them to the database. So this function needs no permission to write.

@@ -41,8 +41,8 @@ pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     response
 }
 
-/// An extension of a response for the gateway whose text is a JSON string already. Its client accepts no compression,
-/// so nothing else reads the text.
+/// Marks a response whose text is already the JSON string for the gateway. Only clients that accept no compression get
+/// one, so nothing else reads the text.
 #[derive(Debug, Clone, Copy)]
 struct JsonString;
 

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) client_id: String,
     /// The name of the session file.
     pub(crate) name: String,
-    /// The scopes to request. `None` is the default for a sign-in, and any stored session.
+    /// The scopes to request. If `None`, a sign-in requests `openid`, and a stored session may have any scopes.
     pub(crate) scope: Option<String>,
     /// Which token is printed.
     pub(crate) token: TokenKind,
