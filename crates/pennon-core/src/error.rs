@@ -178,6 +178,15 @@ impl FieldErrors {
             .or_default()
             .push(error.into());
     }
+
+    /// Adds the errors of the fields of an object at this place, such as `steps/0`.
+    pub fn add_nested(&mut self, place: &str, nested: Self) {
+        for (field, errors) in nested.fields {
+            for error in errors {
+                self.add(&format!("{place}/{field}"), error);
+            }
+        }
+    }
 }
 
 impl Error {

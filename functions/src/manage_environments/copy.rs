@@ -106,11 +106,7 @@ fn take_flags(list: Vec<Value>, errors: &mut FieldErrors) -> Vec<FlagToCopy> {
         });
         fields.require("ifMatch", replaces.as_ref());
         fields.reject_rest();
-        for (field, found) in fields.errors.fields {
-            for error in found {
-                errors.add(&format!("{pointer}/{field}"), error);
-            }
-        }
+        errors.add_nested(&pointer, fields.errors);
         let (Some(key), Some(replaces)) = (key, replaces) else {
             continue;
         };

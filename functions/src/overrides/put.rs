@@ -92,11 +92,7 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
             fields.value(ignored);
         }
         fields.reject_rest();
-        for (field, found) in fields.errors.fields {
-            for error in found {
-                errors.add(&format!("{pointer}/{field}"), error);
-            }
-        }
+        errors.add_nested(&pointer, fields.errors);
         if let Some(first) = seen.insert(one.user_id.clone(), number)
             && !one.user_id.is_empty()
         {

@@ -108,12 +108,7 @@ fn objects<T>(
         let mut inner = Fields::of_object(item);
         parsed.extend(parse(&mut inner));
         inner.reject_rest();
-        for (field, messages) in inner.errors.fields {
-            for message in messages {
-                let field = format!("{place}/{field}");
-                fields.errors.add(&field, message);
-            }
-        }
+        fields.errors.add_nested(&place, inner.errors);
     }
     Some(parsed)
 }
