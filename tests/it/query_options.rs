@@ -89,23 +89,26 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_change_that_names_two_environments_is_rejected() {
+async fn a_change_with_an_ambiguous_environment_or_dry_run_is_rejected() {
     for api in Api::of_both_kinds().await {
         let on = api.on;
         let url = "/api/admin/flags/checkout?environment=production&environment=staging";
-        for (method, url, body) in [
-            ("PATCH", url, json!({"rolloutPercentage": 7})),
-            ("POST", url, json!({"rolloutPercentage": 7})),
-            (
-                "POST",
-                &format!("{USERS}?environment=staging&environment="),
-                json!({"userId": "bob", "overrideType": "include"}),
-            ),
+        let dry = "/api/admin/flags/checkout?dryRun=false&dryRun=true";
+        let not_dry = "/api/admin/flags/checkout?dryRun=true&dryRun=false";
+        let users = format!("{USERS}?environment=staging&environment=");
+        let change = json!({"rolloutPercentage": 7});
+        let user = json!({"userId": "bob", "overrideType": "include"});
+        for (method, url, body, parameter) in [
+            ("PATCH", url, &change, "environment"),
+            ("POST", url, &change, "environment"),
+            ("POST", &users, &user, "environment"),
+            ("PATCH", dry, &change, "dryRun"),
+            ("POST", not_dry, &change, "dryRun"),
         ] {
-            let answer = api.admin(method, url, &body).await;
+            let answer = api.admin(method, url, body).await;
             assert_eq!(answer.status, 400, "{on}: {method} {url} {answer:?}");
             assert!(
-                answer.json()["details"]["fieldErrors"]["environment"].is_array(),
+                answer.json()["details"]["fieldErrors"][parameter].is_array(),
                 "{on}: {answer:?}"
             );
         }

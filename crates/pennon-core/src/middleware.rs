@@ -180,9 +180,11 @@ fn bounded(response: Response, endpoint: &Endpoint) -> Result<Response, Error> {
         return Ok(response);
     };
     if endpoint.method == "GET" {
+        let has_pages = endpoint.query.contains(&"pageSize");
+        let advice = has_pages.then_some("; request a smaller pageSize");
         return Err(Error::Conflict(format!(
-            "The response would have {size} bytes, more than the limit of {MAX_RESPONSE_SIZE}; request less, such as a \
-             page with a smaller pageSize"
+            "The response would have {size} bytes, more than the limit of {MAX_RESPONSE_SIZE}{}",
+            advice.unwrap_or_default()
         )));
     }
     // A change may be committed, so the response must not be an error.

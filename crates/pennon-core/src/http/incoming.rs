@@ -164,9 +164,11 @@ impl Query {
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let mut errors = FieldErrors::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {
-            // Clients of the existing service may send anything, but the environment of a change must be unambiguous.
+            // Clients of the existing service may send anything, but which environment a request changes, and whether it
+            // changes it, must be unambiguous.
             if endpoint.is_admin() {
                 self.require_unique("environment", &mut errors);
+                self.require_unique("dryRun", &mut errors);
             }
             return errors.into_result();
         }
