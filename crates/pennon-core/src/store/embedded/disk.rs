@@ -13,6 +13,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::id::unique_id;
 
 /// Limit on symbolic links that are followed; the same as in Linux.
@@ -447,12 +448,7 @@ pub(super) fn truncate(path: &Path, length: u64) -> io::Result<()> {
 
 /// The SHA-256 of a text, in hexadecimal.
 pub(super) fn digest(text: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut digits = String::with_capacity(64);
-    for byte in Sha256::digest(text) {
-        let _never_fails = write!(digits, "{byte:02x}");
-    }
-    digits
+    hex(&Sha256::digest(text))
 }
 
 pub(super) fn digest_of_file(path: &Path) -> Option<String> {
