@@ -32,8 +32,8 @@ use crate::ramp::{FlagRamp, Ramp};
 use crate::snapshot::{Revision, Snapshot};
 use crate::webhooks::{UnreadableWebhook, Webhook};
 
-/// The database ends a transaction that idles longer than this. It limits how late a commit can happen, which the TTL
-/// of a write barrier in the cache depends on.
+/// The database ends a transaction that idles longer than this. It limits how late the database accepts a commit, which
+/// the TTL of a write barrier in the cache depends on.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Undelivered events are removed after this time, so that an outage of a destination does not fill the database. The
@@ -65,9 +65,9 @@ pub enum SnapshotUpdate {
 /// Whether a read waits while the database accepts no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// Until `DATABASE_TIMEOUT_MS`: the caller has no snapshot to fall back to.
+    /// For most of `DATABASE_TIMEOUT_MS`: the caller has nothing to fall back to.
     UntilTimeout,
-    /// Fail at once: the caller has an older snapshot.
+    /// Fail at once: the caller has an older snapshot or an entry of the cache, or only checks the database.
     Never,
 }
 
@@ -321,8 +321,8 @@ impl Store {
         dispatch!(self, store => store.backlog())
     }
 
-    /// Removes events beyond [`EVENT_RETENTION`] and [`MAX_BACKLOG`], and those for a bus that is no longer configured.
-    /// Returns how many were removed.
+    /// Removes events beyond [`EVENT_RETENTION`] and [`MAX_BACKLOG`], and those for a bus that is no longer configured or
+    /// a webhook that no longer exists. Returns how many were removed.
     pub async fn expire_events(&self, has_bus: bool) -> Result<u64, Error> {
         dispatch!(self, store => store.expire_events(has_bus))
     }

@@ -48,7 +48,7 @@ pub struct OverrideRecord {
 pub struct OverridePage {
     /// Newest first.
     pub overrides: Page<OverrideRecord>,
-    /// A hash of all overrides of the flag. It changes whenever one of them changes, but does not grow like a counter.
+    /// A hash of the users, effects and reasons of all overrides of the flag. Unlike a counter, it does not grow.
     pub revision: i64,
 }
 
@@ -526,5 +526,5 @@ pub struct FlagQuery {
     pub page: PageRequest,
 }
 
-/// Every flag of an environment, archived ones included.
+/// Flags of an environment by key.
 pub type FlagRecords = BTreeMap<FlagKey, FlagRecord>;

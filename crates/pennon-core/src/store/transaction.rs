@@ -151,8 +151,9 @@ impl Transaction {
         dispatch!(self, open => open.delete_overrides(key, users))
     }
 
-    /// How long to wait until the audit has fewer than `limit` entries within the window that set overrides of the flag.
-    /// A change of many overrides at once is one entry. The flag must be locked, so that concurrent requests cannot exceed the limit.
+    /// How long to wait until fewer than `limit` audit entries of the last `window` set overrides of the flag; `None`
+    /// if that is so now. A change of many overrides at once is one entry. The flag must be locked, so that concurrent
+    /// requests cannot exceed the limit.
     pub async fn override_change_retry_after(
         &mut self,
         key: &FlagKey,
@@ -389,8 +390,8 @@ impl Transaction {
         dispatch!(self, open => open.add_audit_entries(action, changes))
     }
 
-    /// Commits. [`Error::Unavailable`] if the outcome is unknown: the commit may still happen, within
-    /// [`super::COMMIT_TIMEOUT`].
+    /// Commits. [`Error::Unavailable`] if the outcome is unknown: the database still commits if it receives the request
+    /// within [`super::COMMIT_TIMEOUT`].
     pub async fn commit(self) -> Result<(), Error> {
         match self {
             Self::Postgres(open) => open.commit().await,

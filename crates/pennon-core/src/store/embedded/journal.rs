@@ -59,8 +59,8 @@ pub(super) struct Journal {
     id: String,
     /// The length of the valid part.
     length: u64,
-    /// At most so many records are superseded: those that were at the start, and all that were appended since.
-    /// Compaction removes them.
+    /// An upper bound of the superseded records, which compaction removes: those that were superseded at the start, and
+    /// all records appended since.
     superseded: usize,
     /// Whether the last compaction is durable. If not, a power failure may restore the file from before it.
     is_durable: bool,
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_is_compacted_after_changes_alone() {
+    async fn changes_compact_the_file_even_if_nothing_is_counted() {
         let files = files(r#"{"flags": {}}"#);
         let store = EmbeddedStore::open(files.flags(), "").expect("opens");
         let key = FlagKey::parse("new".to_owned()).expect("a key");

@@ -83,7 +83,7 @@ pub(super) enum Record {
     KeyUses { days: BTreeMap<String, String> },
 }
 
-/// Data of a flag in use that `flags.json` does not contain.
+/// Data of a flag, in use or archived, that `flags.json` does not contain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct FlagDetails {
@@ -246,7 +246,7 @@ impl State {
         self.environments.iter()
     }
 
-    /// The details of a flag in use.
+    /// The details of a flag, in use or archived.
     pub(super) fn details(&self, environment: &str, key: &FlagKey) -> Option<&FlagDetails> {
         self.of(environment)?.flags.get(key)
     }

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::store::{CountedBatch, DayCount, HourCount, Usage};
 
-/// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. A batch is kept for
+/// Records the batch and adds its counts atomically. A batch that is already recorded adds nothing. Its id is kept for
 /// three days: CloudWatch delivers it again within hours, and `POST /v1/evaluation-counts` accepts counts of yesterday.
 /// Rows are changed in the order of the parameters, and the counts by the hour after all others (`added` is complete
 /// when its rows are counted), so that concurrent batches cannot deadlock.

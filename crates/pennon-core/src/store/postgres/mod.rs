@@ -1,5 +1,5 @@
-//! The store in PostgreSQL. No other module uses tokio-postgres. This file limits the time of every statement; the
-//! statements are in one file per noun.
+//! The store in PostgreSQL. No other module uses tokio-postgres. This file limits the time of reads, and `transaction`
+//! that of changes; the statements are in one file per noun.
 
 mod audit;
 mod counts;

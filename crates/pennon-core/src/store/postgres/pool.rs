@@ -383,8 +383,9 @@ mod tests {
             assert!(error.to_string().contains("DATABASE_URL"), "{error}");
         }
     }
+
     #[tokio::test]
-    async fn a_request_that_waits_for_another_one_retries_no_longer_than_that() {
+    async fn a_request_that_waited_for_another_one_fails_soon_after_it() {
         let (config, _) = Config::from_lookup(|name| match name {
             // Connections to this port are refused.
             "DATABASE_URL" => {

@@ -1,9 +1,9 @@
 //! Database roles: the privileges of each kind of function. `migrate` creates the roles, updates their
 //! privileges and writes their secrets.
 //!
-//! Three roles without a login have the privileges to read, to write and to count. Each has two logins
-//! (`logins`), and its secret names one of them. A rotation sets a new password for the other login and writes it
-//! to the secret, so functions that have read the old secret keep a login that works.
+//! Three group roles, which cannot log in themselves, have the privileges to read, to write and to count. Each has
+//! two logins as members (`logins`), and its secret names one of them. A rotation sets a new password for the other
+//! login and writes it to the secret, so functions that have read the old secret keep a login that works.
 //!
 //! Passwords are sent to PostgreSQL as SCRAM-SHA-256 verifiers (RFC 5802 and 7677), because statements may be
 //! logged.

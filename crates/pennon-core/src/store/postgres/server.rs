@@ -23,8 +23,8 @@ const RDS_AUTHORITIES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rds.pem
 /// The time from one read of a source without a usable login to the next. A rotation ends within seconds; more reads
 /// would only use up the account's quota, and each attempt with a rejected login costs the server a process.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
-/// An address of the server has one part in this many of the time for an attempt to accept a connection: otherwise a
-/// silent one would use up the time of those after it. Logging in takes at least three more round trips.
+/// Each address of the server gets one part in this many of an attempt's time to accept the connection: otherwise a
+/// silent address would use up the time of those after it. Logging in takes at least three more round trips.
 const CONNECT_PARTS: u32 = 4;
 
 /// A secret or setting that names a server.
