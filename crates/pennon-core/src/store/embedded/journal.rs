@@ -324,7 +324,7 @@ pub(super) fn report_conflict(flags: &Path, kept: &Path) {
 fn unreadable(path: &Path, number: usize, error: &dyn std::fmt::Display) -> String {
     format!(
         "{}, line {}, cannot be read: {error}; repair the file, or move it away to start without \
-         audit, schedules and API keys",
+         audit, archived flags, schedules, API keys and counts",
         path.display(),
         number + 1
     )
