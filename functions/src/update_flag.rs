@@ -29,7 +29,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> 
         (change, ignored, Vec::new())
     };
     let expected = request.expected()?;
-    if change.is_typed() {
+    if change.needs_if_match() {
         expected.require_if_match()?;
     }
     if is_dry_run {

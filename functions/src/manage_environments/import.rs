@@ -26,7 +26,10 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
     })?;
     let import = Import { file: &file, mode };
     if dry_run {
-        let (difference, revision) = app.service.compare(&environment, import, actor).await?;
+        let (difference, revision) = app
+            .service
+            .compare_import(&environment, import, actor)
+            .await?;
         let response = answer(&environment, true, difference);
         let tag = ETag::of_record(revision.0);
         return Ok(http::with_header(response, "etag", tag.as_str()));

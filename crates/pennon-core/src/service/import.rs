@@ -114,7 +114,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Invalid`] with JSON pointers into the file; [`Error::NotFound`].
-    pub async fn compare(
+    pub async fn compare_import(
         &self,
         environment: &Environment,
         import: Import<'_>,

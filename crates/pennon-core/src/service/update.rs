@@ -38,10 +38,10 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether it changes fields that an existing service lacks. Requests with these fields must send `If-Match`;
-    /// clients of the existing service do not send it.
+    /// Whether a request with this change must send `If-Match`: it changes fields that an existing service lacks. The
+    /// clients of that service do not send it.
     #[must_use]
-    pub fn is_typed(&self) -> bool {
+    pub fn needs_if_match(&self) -> bool {
         self.salt.is_some() || self.bucketing.is_some() || self.definition.is_some()
     }
 
@@ -86,8 +86,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid or too large definition; [`Error::FlagNotFound`];
-    /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if an override names a removed variant, or a schedule would
-    /// lose its effect; [`Error::Unavailable`] if the store does not answer.
+    /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if an override names a removed variant, a schedule would lose
+    /// its effect, or a ramp has rolled the flag back; [`Error::Unavailable`] if the store does not answer.
     pub async fn update(
         &self,
         environment: &Environment,
