@@ -27,7 +27,8 @@ const MAX_BYTES: usize = 50_000;
 /// variants are not counted.
 const MAX_ENTRIES: usize = 100_000;
 
-/// The longest name of a variant that the database counts, in characters.
+/// The longest name of a new variant, in characters. The database does not count variants with longer names: its index
+/// contains the name beside the key of the flag.
 pub const MAX_VARIANT_LENGTH: usize = 255;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;

@@ -2,12 +2,11 @@
 
 use pennon_eval::FlagKey;
 
+use crate::counts::MAX_VARIANT_LENGTH;
+
 /// The longest key of a new flag, in characters. PostgreSQL's index takes at most 2700 bytes, and a
 /// character has at most four.
 const MAX_KEY_LENGTH: usize = 255;
-/// The longest name of a new variant, in characters. Evaluation counts have it in an index, beside the
-/// key of the flag.
-const MAX_VARIANT_NAME_LENGTH: usize = 255;
 /// The longest description, in characters.
 const MAX_DESCRIPTION_LENGTH: usize = 500;
 /// The longest salt, in characters. A salt only has to be unique.
@@ -100,9 +99,9 @@ pub fn new_key(text: &str) -> Result<FlagKey, String> {
 
 pub(super) fn check_variant_name(name: &str) -> Result<(), String> {
     let length = name.chars().count();
-    if !(1..=MAX_VARIANT_NAME_LENGTH).contains(&length) {
+    if !(1..=MAX_VARIANT_LENGTH).contains(&length) {
         return Err(format!(
-            "The name of a variant must have 1 to {MAX_VARIANT_NAME_LENGTH} characters (got {length})"
+            "The name of a variant must have 1 to {MAX_VARIANT_LENGTH} characters (got {length})"
         ));
     }
     no_control_characters(name)
