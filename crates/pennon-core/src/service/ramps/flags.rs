@@ -30,12 +30,13 @@ pub(in crate::service) async fn supersede_ramps(
         if ramp.state.is_live() {
             supersede(transaction, &key, &mut ramp, action).await?;
         }
-        let more_than_off = changed().any(|(changed, before, after)| {
+        let mut of_flag = changed().filter(|(changed, ..)| **changed == key);
+        let more_than_off = of_flag.any(|(_, before, after)| {
             let off = Flag {
                 enabled: false,
                 ..(*before).clone()
             };
-            **changed == key && **after != off
+            **after != off
         });
         if ramp.blocks_changes() && more_than_off {
             return Err(not_acknowledged(&key, &ramp));
