@@ -14,8 +14,8 @@ pub(crate) const NO_EFFECT: &str =
     "Has no effect on a flag with a definition, whose targeting decides who gets which variant";
 
 /// Checks a flag that is imported, copied or read from an edited file. Pointers are relative to the flag; a violation
-/// of its key has an empty pointer. Values that are equal in `before` are not checked, so that flags from before a
-/// limit can still be changed.
+/// of its key has an empty pointer. Values that `before` has are not checked, except metadata (see
+/// [`check_definition`]), so that flags from before a limit can still be changed.
 #[must_use]
 pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> Vec<Violation> {
     let violation = |pointer: &str, message: String| Violation {
@@ -52,7 +52,7 @@ pub(crate) fn check_flag(key: &FlagKey, flag: &Flag, before: Option<&Flag>) -> V
 type Check = fn(&str) -> Result<(), &'static str>;
 
 /// Checks the limits of a definition that flagd does not have, with JSON pointers into the definition.
-/// Values that are equal in `before` are not checked.
+/// Variants that `before` has are not checked, unless they grow. Metadata is checked if anything differs from `before`.
 #[must_use]
 pub(crate) fn check_definition(
     definition: &Definition,

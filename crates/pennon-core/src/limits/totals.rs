@@ -13,7 +13,7 @@ const MAX_BULK_SIZE: usize = 5_500_000;
 /// Limit on the values of the active flags and the settings of an environment, see [`Flag::size`]. An instance keeps
 /// two or three forms of each value, and those of the previous revision while it reads a new one.
 const MAX_VALUES: usize = 500_000;
-/// Limit on the flags that an error message names, and the settings.
+/// Limit on the items that an error message names: flags, and the settings.
 const MAX_NAMED: usize = 10;
 
 /// A resource that the flags of an environment use.

@@ -33,7 +33,7 @@ pub struct Ramp {
     pub plan: Plan,
     /// Its state.
     pub state: RampState,
-    /// Why it holds, was paused or has ended.
+    /// Why it is pending or holds, was paused or has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How many steps have begun. 0 while it is pending.
@@ -222,7 +222,7 @@ pub enum RampState {
     Paused,
     /// The last step has baked.
     Completed,
-    /// The flag was rolled back. Until an editor acknowledges that, it can only be switched off.
+    /// The flag was rolled back. After an alarm, most changes of it are rejected until an editor acknowledges that.
     RolledBack,
     /// Someone else has changed the flag. Their change stays.
     Superseded,

@@ -694,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_must_grow_and_leave_other_variants_alone() {
+    fn steps_begin_above_the_present_share_and_leave_other_variants_alone() {
         let flag = typed(&json!({"fractional": [["a", 70], ["b", 10], ["c", 20]]}));
         let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a share");
         assert_eq!(share.check_steps(&[11, 50, 80]), Ok(()));

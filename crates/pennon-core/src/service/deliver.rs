@@ -28,8 +28,8 @@ const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
 /// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way. Shorter
 /// than the interval of `reconcile`: if `send-webhooks` cannot be invoked, every run must find that out and fail.
 const LEASE: Duration = Duration::from_secs(30);
-/// No outcome is recorded later than this after the beginning of its round, whose requests take up to 14 seconds: each
-/// locked environment takes the time limit of a statement, and `reconcile` would be stopped.
+/// A round, whose requests take up to 14 seconds, records no further outcome after this time: each locked environment
+/// takes the time limit of a statement, and Lambda would stop `reconcile` at its timeout.
 const MAX_ROUND: Duration = Duration::from_secs(18);
 
 /// The result of a run.

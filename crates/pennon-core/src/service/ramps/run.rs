@@ -79,7 +79,7 @@ impl FlagService {
             alarm.is_some_and(|alarm| alarm.state == AlarmState::Alarm)
         });
         let in_alarm: Vec<&str> = in_alarm.collect();
-        // With those that this run does not check.
+        // The open ramps with these alarms, including those that this run does not check.
         let mut all = Vec::new();
         if !in_alarm.is_empty() && started.elapsed() <= within {
             let open = self.store.open_ramps_guarded_by(&in_alarm).await;
