@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::{MAX_TRANSITIONS, OnAlarm, OnMissing, Ramp, RampState};
 
-/// `reconcile` checks a ramp every minute. A bake that was not watched for longer than this, because `reconcile` did
-/// not run or CloudWatch did not answer, begins again. Otherwise, after an outage, a bake without checks would count,
-/// and several steps would begin one right after the other.
+/// `reconcile` checks a ramp every minute. After a longer gap between two checks, because `reconcile` did not run or
+/// CloudWatch did not answer, the bake begins again. Otherwise, after an outage, a bake without checks would count, and
+/// several steps would begin one right after the other.
 pub const MAX_CHECK_GAP: Duration = Duration::from_secs(5 * 60);
 
 /// The state of one of the ramp's guards.
@@ -119,7 +119,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     Decision::Advance
 }
 
-/// Why the bake cannot be trusted: the step was not watched for too long, or the clock was set back.
+/// Why the bake cannot be trusted: the gap between two checks was too long, or the clock was set back.
 fn untrusted_bake(ramp: &Ramp, now: SystemTime) -> Option<String> {
     let checked = ramp.checked_at?;
     let bake = ramp.current_step()?.bake();

@@ -70,7 +70,7 @@ impl FlagService {
             let mut failure = None;
             for (sent, outcome) in leased.iter().zip(outcomes) {
                 let environment = &sent.leased.environment;
-                // Someone may hold the lock of the environment: its other outcomes would wait for it as long.
+                // Someone may hold the lock of the environment: each of its other outcomes would wait for it too.
                 if locked.contains(environment) {
                     continue;
                 }

@@ -21,7 +21,7 @@ use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transact
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
 const MAX_PER_RUN: u32 = 100;
-/// A schedule that is later than this is abandoned: after days, the change would surprise the editor who scheduled it.
+/// A schedule that is overdue by more than this is abandoned: after days, the change would surprise the editor.
 /// This also covers the schedules of an existing service, which never applied any.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause before the first retry of a failed schedule; it doubles with each retry.

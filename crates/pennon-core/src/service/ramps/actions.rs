@@ -54,7 +54,7 @@ impl FlagService {
         context: &RequestContext,
     ) -> Result<Changed<Ramp>, Error> {
         let prepared = if action == RampAction::Advance {
-            self.start_by_hand(environment, key, expected, alarms)
+            self.prepare_advance(environment, key, expected, alarms)
                 .await?
         } else {
             None
@@ -171,11 +171,12 @@ impl FlagService {
         changed.unwrap_or_else(|| Error::InvalidState(format!("The ramp has ended: it is {state}")))
     }
 
-    /// The version of the flag's live ramp, if it has one, and the beginning of its next step.
+    /// Checks the guards of the flag's live ramp, if it has one. Returns the ramp's version and the beginning of its next
+    /// step.
     ///
     /// # Errors
     /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if a guard is not OK.
-    async fn start_by_hand(
+    async fn prepare_advance(
         &self,
         environment: &Environment,
         key: &FlagKey,
