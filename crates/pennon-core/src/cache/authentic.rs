@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::Cache;
 use super::Lookup;
@@ -11,6 +11,7 @@ use super::entry::{Header, Signer, Unusable};
 use super::mac::MacKeys;
 use crate::environment::Environment;
 use crate::snapshot::Revision;
+use crate::timestamp::unix_millis;
 
 /// An entry that expired less than this ago is not reported: clocks differ a little, and Redis counts the TTL
 /// from the arrival of the fill. An entry that expired earlier counts as replayed.
@@ -187,11 +188,7 @@ impl Cache {
 
 /// The time by the clock of this machine, in milliseconds since 1970.
 pub(super) fn now() -> u64 {
-    in_milliseconds(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
+    unix_millis(SystemTime::now())
 }
 
 pub(super) fn in_milliseconds(duration: Duration) -> u64 {

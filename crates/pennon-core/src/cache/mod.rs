@@ -31,7 +31,7 @@ mod url;
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub use authentic::EntryInfo;
 pub use protocol::{BARRIER, Fill, Found, Lease, Lookup, WriteBarrier};
@@ -402,11 +402,10 @@ impl Cache {
     ) -> WriteBarrier {
         self.source.renew(Moment::now(), &context.budget).await;
         let id = unique_id();
-        let sent = SystemTime::now().duration_since(UNIX_EPOCH);
         let arguments = [
             id.clone(),
             BARRIER.as_millis().to_string(),
-            sent.unwrap_or_default().as_millis().to_string(),
+            now().to_string(),
             BARRIER_LATE.as_millis().to_string(),
         ];
         let invalidation = self
