@@ -1,8 +1,8 @@
 //! Records which API keys are in use, without a database write in the request.
 //!
 //! An instance adds the id of a key to the log line of the first request with it in each hour. `count-evaluations`
-//! receives these lines, like those with [`counts`](crate::counts), and stores the day. A day is therefore never
-//! missed, because hours do not cross midnight (UTC), and lines do not grow.
+//! receives these lines, like those with [`counts`](crate::counts), and stores the day. No day is missed, because an
+//! hour does not cross midnight (UTC).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};

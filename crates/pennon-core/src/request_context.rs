@@ -1,7 +1,7 @@
 //! The context of a request: its arrival, its budget and its trace.
 //!
-//! It imports no other module, so that both the cache and the service can use it. The trace is for the log line
-//! and for `X-Unknown-Environment`.
+//! It imports neither the cache nor the service, so that both can use it. The trace is for the log line and for
+//! `X-Unknown-Environment`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

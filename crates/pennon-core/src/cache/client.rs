@@ -501,7 +501,7 @@ fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<F
             // The executor handles LOADING and READONLY.
             connection.reconnect_errors = Vec::new();
         });
-    // A cluster has several nodes, and an instance must not exceed ten connections in total.
+    // The setting is for a single node: to a cluster, an instance has a connection to each node in use.
     let size = if url.cluster { 1 } else { config.pool_size };
     Ok(builder.build_pool(size)?)
 }

@@ -79,7 +79,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Reads the URL of Redis and connects within this time. `None` if Redis is not configured. After a failure
+    /// Reads the URL of Redis, then connects within this time. `None` if Redis is not configured. After a failure
     /// the cache is unavailable until a later request connects.
     pub async fn open(
         config: &CacheConfig,

@@ -29,7 +29,8 @@ pub(super) struct Node {
     current: Mutex<Option<Arc<Connections>>>,
     /// Serialises connecting. Holds the time when the last attempt ended, and its failure.
     connecting: tokio::sync::Mutex<Option<(Moment, Option<Failure>)>>,
-    /// Whether a later connection than the first was opened since [`Node::has_reconnected`] was last asked.
+    /// Whether connections were opened since [`Node::has_reconnected`] was last called. Those of the first attempt do
+    /// not count.
     reopened: AtomicBool,
     /// The breaker of reads.
     pub(super) reads: Breaker,

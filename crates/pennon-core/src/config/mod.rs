@@ -2,8 +2,8 @@
 //!
 //! [`Config::from_lookup`] takes any lookup function, so that a test can pass a map. A mistyped variable must not take
 //! the service down: an invalid setting is reported as a [`ConfigWarning`] and keeps its default, unless the default
-//! allows more than was meant (`PUBLIC_CONFIG_ROUTES`, `CORS_ORIGINS`); a number outside its range becomes the nearest
-//! limit.
+//! allows more than was meant (`PUBLIC_CONFIG_ROUTES`, `CORS_ORIGINS`). A number outside its range becomes the nearest
+//! limit, but a negative number and an invalid port keep the default.
 
 mod address;
 mod origins;

@@ -95,7 +95,7 @@ impl<'a> Unverified<'a> {
         self.claims
     }
 
-    /// Checks the issuer, the audience, the purpose and the times. Needs no key, so that an invalid token
+    /// Checks the issuer, the audience, the purpose and the times. Needs no key, so that a token with invalid claims
     /// never causes a request to the issuer.
     pub(super) fn check_claims(
         &self,
