@@ -556,7 +556,7 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
     assert_eq!(redis.command(&late), Resp::Number(0));
     assert!(!redis.has_entry(), "the entry is deleted anyway");
     assert!(matches!(reader.read().await, Found::Lease(_)));
-    // The late command keeps the leases and barriers of active readers and writers.
+    // The late command keeps the barriers of other writers.
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());
     assert_eq!(redis.command(&late), Resp::Number(0));
