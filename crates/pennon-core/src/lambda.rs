@@ -36,10 +36,14 @@ where
     let service = service_fn(move |event: LambdaEvent<Event>| {
         let (app, answer) = (app.clone(), answer.clone());
         async move {
+            let is_format_2 = event.payload.is_format_2;
             let incoming = event.payload.into_request(&event.context.request_id);
             // Boxed, because the nested types are too deep for the compiler.
             let response = Box::pin(answer(app, incoming.routed())).await;
-            Ok::<_, Infallible>(GatewayResponse(response))
+            Ok::<_, Infallible>(GatewayResponse {
+                response,
+                is_format_2,
+            })
         }
     });
     lambda_runtime::run_concurrent(service).await
@@ -47,20 +51,28 @@ where
 
 /// A response as API Gateway expects it, in both payload formats. A binary body, such as a compressed file, is encoded
 /// in base64. No header occurs twice.
-struct GatewayResponse(Response);
+struct GatewayResponse {
+    response: Response,
+    /// Whether the event has payload format 2.0.
+    is_format_2: bool,
+}
 
 impl Serialize for GatewayResponse {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (headers, body) = (self.0.headers(), self.0.body());
+        let (headers, body) = (self.response.headers(), self.response.body());
         let is_binary = matches!(body, Body::Binary(_));
-        let mut fields = serializer.serialize_struct("GatewayResponse", 4)?;
-        fields.serialize_field("statusCode", &self.0.status().as_u16())?;
+        let mut fields = serializer.serialize_struct("GatewayResponse", 5)?;
+        fields.serialize_field("statusCode", &self.response.status().as_u16())?;
         fields.serialize_field("headers", &GatewayHeaders(headers))?;
         fields.serialize_field("isBase64Encoded", &is_binary)?;
+        if self.is_format_2 {
+            // `cargo lambda watch` rejects a response without it; format 1.0 does not have it.
+            fields.serialize_field::<[&str; 0]>("cookies", &[])?;
+        }
         if let Body::Text(text) = body
             && !text.is_empty()
         {
-            if is_json_string(&self.0) {
+            if is_json_string(&self.response) {
                 fields.serialize_field("body", &RawJson(text))?;
             } else {
                 let escaped = json_string(text).map_err(S::Error::custom)?;
@@ -159,13 +171,20 @@ pub async fn serve_events(handle: EventHandler) -> Result<(), RuntimeError> {
 
 #[cfg(test)]
 mod tests {
+    use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
     use serde_json::json;
 
     use super::*;
 
+    fn format_1(body: impl Into<Body>) -> GatewayResponse {
+        GatewayResponse {
+            response: Response::new(body.into()),
+            is_format_2: false,
+        }
+    }
+
     fn gateway_response(body: impl Into<Body>) -> Value {
-        let response = Response::new(body.into());
-        serde_json::to_value(GatewayResponse(response)).expect("JSON")
+        serde_json::to_value(format_1(body)).expect("JSON")
     }
 
     #[test]
@@ -177,7 +196,7 @@ mod tests {
             "\\",
         ] {
             assert_eq!(gateway_response(text)["body"], text);
-            let whole = serde_json::to_string(&GatewayResponse(Response::new(text.into())));
+            let whole = serde_json::to_string(&format_1(text));
             let body = serde_json::to_string(text).expect("JSON");
             let expected = format!(
                 "{{\"statusCode\":200,\"headers\":{{}},\"isBase64Encoded\":false,\"body\":{body}}}"
@@ -189,5 +208,20 @@ mod tests {
             gateway_response(vec![0xff, 0]),
             json!({"statusCode": 200, "headers": {}, "isBase64Encoded": true, "body": "/wA="})
         );
+    }
+
+    /// `cargo lambda watch` parses responses as this type.
+    #[test]
+    fn a_response_in_format_2_has_every_required_field() {
+        let response = GatewayResponse {
+            is_format_2: true,
+            ..format_1("{}")
+        };
+        let text = serde_json::to_string(&response).expect("JSON");
+        let parsed: ApiGatewayV2httpResponse = serde_json::from_str(&text).expect("a response");
+        assert_eq!(parsed.status_code, 200);
+        assert_eq!(parsed.body, Some("{}".into()));
+        let format_1 = gateway_response("{}");
+        assert_eq!(format_1.get("cookies"), None, "unknown in format 1.0");
     }
 }

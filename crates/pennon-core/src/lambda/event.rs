@@ -24,7 +24,11 @@ use crate::http::{Incoming, Query};
 
 /// The request of an event, without the id that [`Event::into_request`] adds. The parts of the event are parsed one by
 /// one, so that the path, which determines the format of an error, is known even if another part is malformed.
-pub(super) struct Event(Incoming);
+pub(super) struct Event {
+    incoming: Incoming,
+    /// Whether the event has payload format 2.0.
+    pub(super) is_format_2: bool,
+}
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -32,14 +36,18 @@ impl<'de> Deserialize<'de> for Event {
         let parts = event
             .ok()
             .and_then(|event| serde_json::from_str(event.get()).ok());
-        Ok(Self(parts.map_or_else(malformed, |parts| read(&parts))))
+        Ok(parts.map_or_else(malformed, |parts| read(&parts)))
     }
 }
 
-fn malformed() -> Incoming {
-    Incoming {
+fn malformed() -> Event {
+    let incoming = Incoming {
         malformed: Some("The event is not a valid JSON object".to_owned()),
         ..Incoming::default()
+    };
+    Event {
+        incoming,
+        is_format_2: false,
     }
 }
 
@@ -151,7 +159,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Fields<'de, T> {
 impl Event {
     /// The request of the event. `invocation` is the id of the invocation, used if the event has no request id.
     pub(super) fn into_request(self, invocation: &str) -> Incoming {
-        let Self(mut incoming) = self;
+        let mut incoming = self.incoming;
         incoming
             .request_id
             .get_or_insert_with(|| invocation.to_owned());
@@ -159,7 +167,7 @@ impl Event {
     }
 }
 
-fn read(parts: &Parts<'_>) -> Incoming {
+fn read(parts: &Parts<'_>) -> Event {
     let mut reader = Reader::default();
     let context: Context<'_> = match parts.request_context {
         Some(part) if !is_object(part) => reader.malformed(&wrong_part(CONTEXT)),
@@ -169,6 +177,7 @@ fn read(parts: &Parts<'_>) -> Incoming {
         .http
         .filter(|part| is_object(part))
         .map(|part| reader.take(CONTEXT, Some(part)));
+    let is_format_2 = http.is_some();
     let mut incoming = Incoming {
         path_parameters: reader.path_parameters(parts.path_parameters),
         stage: stage(&reader.text(CONTEXT, context.stage).unwrap_or_default()),
@@ -223,7 +232,10 @@ fn read(parts: &Parts<'_>) -> Incoming {
         incoming.path.insert(0, '/');
     }
     incoming.malformed = reader.first_error;
-    incoming
+    Event {
+        incoming,
+        is_format_2,
+    }
 }
 
 /// The path template of the matched route; `None` for `$default` and for a greedy parameter, which match many paths.
@@ -408,6 +420,24 @@ mod tests {
     fn request(event: &str) -> Incoming {
         let event: Event = serde_json::from_str(event).expect("an event");
         event.into_request("invocation")
+    }
+
+    #[test]
+    fn the_format_of_an_event_is_recognised() {
+        for (event, is_format_2) in [
+            (
+                r#"{"rawPath": "/x", "requestContext": {"http": {"method": "GET"}}}"#,
+                true,
+            ),
+            (
+                r#"{"path": "/x", "httpMethod": "GET", "requestContext": {}}"#,
+                false,
+            ),
+            ("[]", false),
+        ] {
+            let event: Event = serde_json::from_str(event).expect("an event");
+            assert_eq!(event.is_format_2, is_format_2);
+        }
     }
 
     #[test]
