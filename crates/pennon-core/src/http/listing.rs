@@ -59,8 +59,9 @@ pub fn omit_large_fields(entries: &mut [Value], fields: &[&str]) {
     });
 }
 
-/// Replaces the largest of these values until a response of this size fits, or no replacement would be smaller.
-/// Returns those replaced, with their sizes. `replacement` gets a value and its size in the response; `None` keeps it.
+/// Replaces the largest of these values until a response of this size fits. Keeps those whose replacement would not be
+/// smaller. Returns those replaced, with their sizes. `replacement` gets a value and its size in the response; `None`
+/// keeps it.
 pub(crate) fn replace_largest<'a, T: Serialize + 'a>(
     mut size: usize,
     values: impl Iterator<Item = &'a mut T>,
@@ -83,7 +84,7 @@ pub(crate) fn replace_largest<'a, T: Serialize + 'a>(
         };
         let saved = bytes.saturating_sub(wire_size(&smaller));
         if saved == 0 {
-            break;
+            continue;
         }
         size -= saved;
         replaced.push((std::mem::replace(value, smaller), bytes));

@@ -96,7 +96,8 @@ impl Bulk<'_> {
         Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
     }
 
-    /// Replaces the largest values by failures until a response of this size fits, or no replacement would be smaller.
+    /// Replaces the largest values by failures until a response of this size fits. Keeps those whose failure, which
+    /// contains the key twice, would not be smaller.
     fn omit_largest(&mut self, size: usize) {
         let omitted = replace_largest(size, self.flags.iter_mut(), |entry, bytes| {
             let Entry::Value(Item { key, .. }) = entry else {
@@ -492,6 +493,28 @@ mod tests {
         let response = client.answer_all(&incoming, &Context::default(), &tag, &tally);
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.headers().get("etag"), None);
+    }
+
+    #[test]
+    fn a_large_item_that_a_failure_would_enlarge_does_not_keep_others_from_being_omitted() {
+        let text = |length: usize| {
+            let variants = json!({"a": "x".repeat(length)});
+            typed(&json!({"variants": variants, "defaultVariant": "a"}))
+        };
+        let mut flags: BTreeMap<FlagKey, Flag> = (0..6_000)
+            .map(|number| (key(&format!("{number:04}")), text(1_000)))
+            .collect();
+        let long = "k".repeat(1_000);
+        flags.insert(key(&long), text(900));
+        let client = server(&flags);
+        let tag = ETag::of(client.reading.snapshot.revision, &client.environment);
+        let (incoming, tally) = (Incoming::default(), Tally::default());
+        let response = client.answer_all(&incoming, &Context::default(), &tag, &tally);
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut bulk = client.evaluate_all(&Context::default(), 0);
+        bulk.answer();
+        assert!(bulk.served().count() > 5_000);
+        assert!(bulk.served().any(|(key, _)| key == long));
     }
 
     /// Flags of all kinds, with texts that need escapes.
