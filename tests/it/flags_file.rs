@@ -294,6 +294,114 @@ async fn an_old_file_above_a_limit_is_converted_and_may_not_grow() {
     );
 }
 
+/// The flags that can probably be removed, and why.
+async fn stale(local: &Local) -> Vec<(String, Value)> {
+    let found = local
+        .admin("GET", "/api/admin/flags/stale", "")
+        .await
+        .json();
+    let flags = found["flags"].as_array().expect("a list");
+    let reasons = flags.iter().map(|flag| {
+        let key = flag["key"].as_str().expect("a key").to_owned();
+        (key, flag["reasons"].clone())
+    });
+    reasons.collect()
+}
+
+#[tokio::test]
+async fn the_age_of_a_flag_in_an_edited_file_counts_from_the_edit() {
+    let folder = new_folder("edited");
+    let path = folder.join("flags.json");
+    let flags = |percentages: &[(&str, u8)]| {
+        let flags = percentages.iter().map(|(key, percentage)| {
+            let flag = json!({"state": "ENABLED", "rolloutPercentage": percentage});
+            ((*key).to_owned(), flag)
+        });
+        json!({"flags": flags.collect::<serde_json::Map<_, _>>()}).to_string()
+    };
+    let old = "2020-01-01T00:00:00.000Z";
+    let records: Vec<Value> = ["old", "edited", "overridden", "gone"]
+        .iter()
+        .map(|key| {
+            let times = json!({"createdAt": old, "updatedAt": old});
+            json!({"flag": {"environment": "production", "key": key, "note": times}})
+        })
+        .collect();
+    let state = json!({"records": records});
+    let header = json!({"format": 1, "about": "a test"});
+    std::fs::write(
+        folder.join("flags.json.state"),
+        format!("{header}\n{state}\n"),
+    )
+    .expect("writes");
+    let start = [
+        ("edited", 0),
+        ("gone", 0),
+        ("new", 0),
+        ("old", 0),
+        ("overridden", 5),
+    ];
+    std::fs::write(&path, flags(&start)).expect("writes");
+    let mut local = Local::start_in(folder, &[]).await;
+    let (both, unused) = (
+        json!(["notEvaluated", "sameForEveryone"]),
+        json!(["notEvaluated"]),
+    );
+    let expect = |flags: &[(&str, &Value)]| -> Vec<(String, Value)> {
+        let flags = flags.iter();
+        flags
+            .map(|(key, reasons)| ((*key).to_owned(), (*reasons).clone()))
+            .collect()
+    };
+    let at_start = expect(&[
+        ("edited", &both),
+        ("gone", &both),
+        ("old", &both),
+        ("overridden", &unused),
+    ]);
+    assert_eq!(stale(&local).await, at_start);
+    local.restart().await;
+    assert_eq!(stale(&local).await, at_start);
+
+    let without = [("edited", 100), ("new", 0), ("old", 0), ("overridden", 5)];
+    std::fs::write(&path, flags(&without)).expect("writes");
+    let after = expect(&[("edited", &unused), ("old", &both), ("overridden", &unused)]);
+    assert_eq!(stale(&local).await, after);
+    let mut again: Value = serde_json::from_str(&flags(&[
+        ("edited", 100),
+        ("gone", 0),
+        ("new", 0),
+        ("old", 0),
+        ("overridden", 5),
+    ]))
+    .expect("JSON");
+    again["flags"]["overridden"]["overrides"] = json!({"alice": "include"});
+    std::fs::write(&path, again.to_string()).expect("writes");
+    assert_eq!(
+        stale(&local).await,
+        after,
+        "a flag that was added again is new"
+    );
+    local.restart().await;
+    assert_eq!(stale(&local).await, after);
+    let read = async |key: &str| {
+        let url = format!("/api/admin/flags/{key}");
+        let flag = local.admin("GET", &url, "").await.json();
+        let time = |name: &str| flag[name].as_str().expect("a time").to_owned();
+        (time("createdAt"), time("updatedAt"))
+    };
+    for (key, is_old) in [
+        ("old", (true, true)),
+        ("edited", (true, false)),
+        ("overridden", (true, true)),
+        ("gone", (false, false)),
+        ("new", (false, false)),
+    ] {
+        let (created, updated) = read(key).await;
+        assert_eq!((created == old, updated == old), is_old, "{key}");
+    }
+}
+
 #[tokio::test]
 async fn invalid_edits_are_rejected_and_stay_in_the_file() {
     let (local, path) = server().await;

@@ -210,12 +210,12 @@ fn reasons(
     last_evaluated_at: Option<SystemTime>,
     since: SystemTime,
 ) -> Vec<Stale> {
-    let before = |time: Option<SystemTime>| time.is_none_or(|time| time < since);
+    let before = |time: SystemTime| time < since;
     let mut reasons = Vec::new();
-    if before(last_evaluated_at) && before(record.created_at) {
+    if last_evaluated_at.is_none_or(before) && record.created_at.is_some_and(before) {
         reasons.push(Stale::NotEvaluated);
     }
-    if is_same_for_everyone(&record.flag, has_overrides) && before(record.updated_at) {
+    if is_same_for_everyone(&record.flag, has_overrides) && record.updated_at.is_some_and(before) {
         reasons.push(Stale::SameForEveryone);
     }
     reasons

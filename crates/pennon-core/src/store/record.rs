@@ -22,9 +22,9 @@ pub struct FlagRecord {
     pub archived_at: Option<SystemTime>,
     /// Changes with every change of the flag, but not of its overrides.
     pub revision: i64,
-    /// Unknown for a flag that was added to `flags.json` by hand.
+    /// When it was created, or first read from `flags.json`. Unknown for a flag that was archived before it was read.
     pub created_at: Option<SystemTime>,
-    /// Unknown for a flag that was added to `flags.json` by hand.
+    /// When it was last changed, or a change of it was read from `flags.json`. As unknown as `created_at`.
     pub updated_at: Option<SystemTime>,
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::flags_file::Contents;
-use super::state::State;
+use super::state::{FlagDetails, Record, State};
 use crate::store::record::{FlagRecord, OverrideRecord, SettingsRecord};
 
 /// The contents of both files, without the history. A transaction changes a copy.
@@ -53,6 +53,52 @@ impl Data {
             .chain(archived.into_iter().flat_map(BTreeMap::keys));
         keys.filter_map(|key| Some((key.clone(), self.flag(environment, key)?)))
             .collect()
+    }
+
+    /// The records with the times of flags that these contents, which somebody has edited, add or change. `before` are
+    /// the contents before the edit; without them, flags that have no times yet get the present one.
+    pub(super) fn times_of_edited_flags(
+        &self,
+        before: Option<&Contents>,
+        after: &Contents,
+    ) -> Vec<Record> {
+        let now = Some(SystemTime::now());
+        let without_overrides = |flag: &Flag| Flag {
+            overrides: BTreeMap::new(),
+            ..flag.clone()
+        };
+        let mut records = Vec::new();
+        for (environment, set) in &after.environments {
+            for (key, flag) in &set.flags {
+                let known = before.map(|before| before.flag(environment, key));
+                let is_added = known == Some(None);
+                let is_changed = known.flatten().is_some_and(|known| {
+                    known != flag && without_overrides(known) != without_overrides(flag)
+                });
+                let details = self.state.details(environment, key);
+                let details = details.cloned().unwrap_or_default();
+                let edited = if is_added {
+                    (now, now)
+                } else {
+                    let created_at = details.created_at.or(details.updated_at).or(now);
+                    let updated_at = details.updated_at.or(created_at);
+                    (created_at, if is_changed { now } else { updated_at })
+                };
+                if edited != (details.created_at, details.updated_at) {
+                    let (created_at, updated_at) = edited;
+                    records.push(Record::Flag {
+                        environment: environment.clone(),
+                        key: key.clone(),
+                        details: FlagDetails {
+                            created_at,
+                            updated_at,
+                            ..details
+                        },
+                    });
+                }
+            }
+        }
+        records
     }
 
     /// The number of overrides of a flag, archived or not.

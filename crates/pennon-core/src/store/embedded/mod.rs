@@ -408,7 +408,7 @@ impl Inner {
         let before = self.seen.is_some().then_some(&self.data.contents);
         let path = self.files.flags();
         let contents = Contents::parse_after(before, read.json(), &self.data.state, path)?;
-        self.cancel_schedules_of_removed_flags(&contents)?;
+        self.record_edit(&contents)?;
         let changed = self.changed_by(&contents);
         self.data.contents = contents;
         self.seen = Some((read.stamp, digest));
@@ -416,10 +416,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Cancels the schedules of flags that these contents, which somebody has edited, no longer have. They must not
-    /// change a flag that a later edit adds with the same key.
-    fn cancel_schedules_of_removed_flags(&mut self, contents: &Contents) -> Result<(), String> {
-        let records = self.data.state.cancel_schedules_without_flag(contents);
+    /// Records when these contents, which somebody has edited, add and change flags. Cancels the schedules of flags that
+    /// they no longer have, which must not change a flag that a later edit adds with the same key.
+    fn record_edit(&mut self, contents: &Contents) -> Result<(), String> {
+        let mut records = self.data.state.cancel_schedules_without_flag(contents);
+        let cancelled = records.len();
+        let before = self.seen.is_some().then_some(&self.data.contents);
+        records.extend(self.data.times_of_edited_flags(before, contents));
         if records.is_empty() {
             return Ok(());
         }
@@ -427,11 +430,13 @@ impl Inner {
         for record in &records {
             self.data.state.apply(record);
         }
-        tracing::warn!(
-            file = %self.files.flags().display(),
-            schedules = records.len(),
-            "an edit removed flags with pending schedules, which are cancelled"
-        );
+        if cancelled > 0 {
+            tracing::warn!(
+                file = %self.files.flags().display(),
+                schedules = cancelled,
+                "an edit removed flags with pending schedules, which are cancelled"
+            );
+        }
         Ok(())
     }
 
@@ -473,6 +478,8 @@ impl Inner {
             &disk::digest(read.text.as_bytes()),
             Environment::production().as_str(),
         )?;
+        // The contents are read again like those of any file at a start.
+        self.seen = None;
         tracing::info!(
             file = %path.display(),
             kept = %kept.display(),
