@@ -260,7 +260,7 @@ async fn an_edit_cannot_add_variants_to_a_flag_with_a_scheduled_percentage() {
 }
 
 #[tokio::test]
-async fn an_old_file_above_a_limit_is_converted_and_may_not_grow() {
+async fn a_file_above_a_limit_is_accepted_at_the_start_and_may_not_grow() {
     let flag = |text: String| json!({"enabled": true, "definition": {"variants": {"a": text}, "defaultVariant": "a"}});
     let flags: serde_json::Map<String, Value> = (0..23)
         .map(|number| (format!("large-{number}"), flag("x".repeat(250_000))))
@@ -269,29 +269,40 @@ async fn an_old_file_above_a_limit_is_converted_and_may_not_grow() {
         "production": flags,
         "$pennon": {"production": {"settings": {"metadata": {"serverOnly": "no"}}}},
     });
-    let folder = new_folder("large");
-    let path = folder.join("flags.json");
-    std::fs::write(&path, old.to_string()).expect("writes");
-    let mut local = Local::start_in(folder, &[]).await;
-    for _ in 0..2 {
+    for text in [old.to_string(), large()] {
+        let folder = new_folder("large");
+        let path = folder.join("flags.json");
+        std::fs::write(&path, text).expect("writes");
+        let mut local = Local::start_in(folder, &[]).await;
+        for _ in 0..2 {
+            assert_eq!(local.get("/health").await.json()["status"], "healthy");
+            assert!(local.log().contains("5500000"), "{}", local.log());
+            local.restart().await;
+        }
+        let mut file = read_json(&path);
+        file["flags"]["large-0"]["description"] = json!("edited");
+        std::fs::write(&path, file.to_string()).expect("writes");
+        let health = local.get("/health").await.json();
+        assert_eq!(health["status"], "healthy", "the file has not grown");
+        let grown = |mut file: Value| {
+            file["flags"]["more"] = json!({"state": "ENABLED", "rolloutPercentage": 5});
+            file.to_string()
+        };
+        std::fs::write(&path, grown(file.clone())).expect("writes");
+        let health = local.get("/health").await.json();
+        let message = health["message"].to_string();
+        assert!(message.contains("5500000"), "{health}");
+        // Once it has become smaller, it may not grow to its former size.
+        let flags = file["flags"].as_object_mut().expect("flags");
+        let large = flags.remove("large-0").expect("a flag");
+        std::fs::write(&path, file.to_string()).expect("writes");
         assert_eq!(local.get("/health").await.json()["status"], "healthy");
-        local.restart().await;
+        file["flags"]["large-0"] = large;
+        std::fs::write(&path, file.to_string()).expect("writes");
+        let health = local.get("/health").await.json();
+        let message = health["message"].to_string();
+        assert!(message.contains("5500000"), "{health}");
     }
-    let mut file = read_json(&path);
-    file["flags"]["large-0"]["description"] = json!("edited");
-    std::fs::write(&path, file.to_string()).expect("writes");
-    assert_eq!(
-        local.get("/health").await.json()["status"],
-        "healthy",
-        "the file has not grown"
-    );
-    file["flags"]["more"] = json!({"state": "ENABLED", "rolloutPercentage": 5});
-    std::fs::write(&path, file.to_string()).expect("writes");
-    let health = local.get("/health").await.json();
-    assert!(
-        health["message"].to_string().contains("5500000"),
-        "{health}"
-    );
 }
 
 /// The flags that can probably be removed, and why.

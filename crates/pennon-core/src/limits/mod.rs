@@ -9,6 +9,4 @@ mod totals;
 pub(crate) use flags::{NO_EFFECT, check_definition, check_flag, check_metadata};
 pub use names::{check_description, check_salt, new_key};
 pub(crate) use names::{is_blank, is_invisible};
-pub(crate) use totals::{
-    FlagMeter, Measure, check_values_and_steps, exceeded_bulk_size, first_exceeded,
-};
+pub(crate) use totals::{FlagMeter, Measure, first_exceeded};

@@ -1,7 +1,5 @@
 //! Limits of all flags of an environment together.
 
-use std::collections::BTreeMap;
-
 use pennon_eval::{Evaluators, Flag, FlagKey, REQUEST_STEPS, Settings};
 
 use crate::flag_sums::FlagSums;
@@ -164,33 +162,6 @@ impl<'s> FlagMeter<'s> {
             more => format!("{named} and {more} other flags"),
         }
     }
-}
-
-/// Returns the size of the response with all flags if it exceeds the limit, and the error message. An environment that
-/// was larger when this limit was introduced may keep its size, `known`.
-pub(crate) fn exceeded_bulk_size<'a>(
-    environment: &str,
-    flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)> + Clone,
-    settings: &Settings,
-    known: usize,
-) -> Option<(usize, String)> {
-    let (meter, measure) = (FlagMeter::with(settings), Measure::Bytes);
-    let total = meter.of_all(measure, flags.clone());
-    (total > measure.limit().max(known))
-        .then(|| (total, meter.message(measure, environment, total, flags)))
-}
-
-/// Returns an error message if the flags and settings of an environment together need too much memory or computation,
-/// and more than before the change.
-pub(crate) fn check_values_and_steps(
-    environment: &str,
-    before: Option<(&BTreeMap<FlagKey, Flag>, &Settings)>,
-    after: (&BTreeMap<FlagKey, Flag>, &Settings),
-) -> Option<String> {
-    let before = before.map(|(flags, settings)| (flags.iter(), settings));
-    let measures = &[Measure::Values, Measure::Steps];
-    let found = first_exceeded(measures, environment, before, (after.0.iter(), after.1));
-    found.map(|(_, error)| error)
 }
 
 /// Returns the first of these measures that exceeds its limit and has grown, with the error message.

@@ -13,9 +13,7 @@ use super::line::line_of;
 use super::old_format::is_old;
 use super::state::{Exemptions, State};
 use crate::environment::Environment;
-use crate::limits::{
-    NO_EFFECT, check_flag, check_metadata, check_values_and_steps, exceeded_bulk_size,
-};
+use crate::limits::{Measure, NO_EFFECT, check_flag, check_metadata, first_exceeded};
 use crate::store::record::ScheduleRecord;
 
 /// The field with all environments except production.
@@ -77,8 +75,8 @@ impl Contents {
         Self::parse_after(None, text, state, path)
     }
 
-    /// Parses the text of a file with these contents before the edit. An environment that exceeds a limit on memory or
-    /// on the time of a request must not grow; if there are no contents before, exceeding is only logged.
+    /// Parses the text of a file with these contents before the edit. An environment that exceeds a limit of all its
+    /// flags must not grow; if there are no contents before, exceeding is only logged.
     ///
     /// # Errors
     /// A message with the path and all violations, each with its line and pointer.
@@ -116,8 +114,9 @@ impl Contents {
             let before = before.map(|before| before.environments.get(name));
             let empty = FlagSet::default();
             let before = before.map(|before| before.unwrap_or(&empty));
-            let before = before.map(|before| (&before.flags, &before.settings));
-            let why = check_values_and_steps(name, before, (&set.flags, &set.settings))?;
+            let before = before.map(|before| (before.flags.iter(), &before.settings));
+            let after = (set.flags.iter(), &set.settings);
+            let (_, why) = first_exceeded(&Measure::ALL, name, before, after)?;
             let at = if *name == *Environment::production().as_str() {
                 "/flags".to_owned()
             } else {
@@ -242,9 +241,9 @@ impl Contents {
         }
         let settings = file.settings;
         let set = FlagSet { flags, settings };
-        let known = state.map_or_else(Exemptions::default, |state| state.exemptions.clone());
-        let found = set.violations(name, &known);
-        violations.extend(found.into_iter().map(inside));
+        if state.is_none_or(|state| !state.exemptions.exempt) {
+            violations.extend(set.metadata_violation().map(inside));
+        }
         self.environments.insert(name.to_owned(), set);
     }
 
@@ -280,30 +279,15 @@ impl Contents {
 }
 
 impl FlagSet {
-    /// The rules of the API that the environment as a whole violates, except those that it is exempt from. Pointers are
-    /// relative to the environment.
-    fn violations(&self, name: &str, known: &Exemptions) -> Vec<Violation> {
-        let mut found = Vec::new();
-        if !known.exempt {
-            found.extend(check_metadata(
-                &self.settings.metadata,
-                &RESERVED_SETTINGS_METADATA,
-            ));
-        }
-        if let Some((_, why)) =
-            exceeded_bulk_size(name, self.flags.iter(), &self.settings, known.bulk_size)
-        {
-            found.push(violation("/flags", why));
-        }
-        found
+    /// The rule of the API that the metadata of the environment violates.
+    fn metadata_violation(&self) -> Option<Violation> {
+        check_metadata(&self.settings.metadata, &RESERVED_SETTINGS_METADATA)
     }
 
     /// The rules that an environment from an earlier version violates, and from which it becomes exempt.
-    pub(super) fn exemptions(&self, name: &str) -> Exemptions {
-        let size = exceeded_bulk_size(name, self.flags.iter(), &self.settings, 0);
+    pub(super) fn exemptions(&self) -> Exemptions {
         Exemptions {
-            bulk_size: size.map_or(0, |(total, _)| total),
-            exempt: check_metadata(&self.settings.metadata, &RESERVED_SETTINGS_METADATA).is_some(),
+            exempt: self.metadata_violation().is_some(),
         }
     }
 

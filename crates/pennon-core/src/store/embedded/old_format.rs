@@ -118,7 +118,7 @@ impl OldFile {
             }
             let settings = std::mem::take(&mut data.settings);
             let set = FlagSet { flags, settings };
-            let exemptions = set.exemptions(&environment);
+            let exemptions = set.exemptions();
             if exemptions != Exemptions::default() {
                 let environment = environment.clone();
                 records.push(Record::Environment {
@@ -132,7 +132,7 @@ impl OldFile {
             if data.settings != Settings::default() {
                 let set = contents.environment_mut(&name);
                 set.settings = data.settings;
-                let (environment, exemptions) = (name.clone(), set.exemptions(&name));
+                let (environment, exemptions) = (name.clone(), set.exemptions());
                 if exemptions != Exemptions::default() {
                     records.push(Record::Environment {
                         environment,

@@ -116,9 +116,6 @@ pub(super) struct FlagDetails {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Exemptions {
-    /// The size up to which the response with all flags may exceed the limit, in bytes; 0 if it does not exceed it.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(super) bulk_size: usize,
     /// Whether its metadata violates a rule.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) exempt: bool,
@@ -516,7 +513,7 @@ mod tests {
                 "createdAt": "2026-01-01T00:00:00.000Z", "rolloutPercentage": 5, "salt": "s",
                 "exempt": true}}},
             {"flag": {"environment": "staging", "key": "gone", "note": {}}},
-            {"environment": {"environment": "staging", "note": {"bulkSize": 9, "exempt": true}}},
+            {"environment": {"environment": "staging", "note": {"exempt": true}}},
             {"archived": {"environment": "staging", "key": "old", "archived": {
                 "archivedAt": null, "flag": {"enabled": false, "rolloutPercentage": 7}}}},
             {"override": {"environment": "production", "key": "a", "user": "bob", "note": {
