@@ -1,6 +1,6 @@
 //! The contents of Redis, and when they are written.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pennon_tests::event::Event;
 use pennon_tests::redis::{KEY, Resp};
@@ -281,6 +281,31 @@ async fn an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_ins
         assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
         assert_eq!(answer.header("x-unknown-environment"), None);
     }
+}
+
+async fn an_environment_created_by_the_api_is_seen_while_another_one_is_being_created(
+    on: Topology,
+) {
+    let stack = Stack::start_on(on).await;
+    let manage = stack.function("manage-environments").await;
+    let reader = stack.function("list-flags").await;
+    let list = |name: &str| Event::list().query(&format!("environment={name}"));
+    // The instance has just read the list.
+    let answer = reader.call(&list("brand-new-1")).await;
+    assert_eq!(answer.header("x-unknown-environment"), Some("true"));
+    let (created, _) = change_until_confirmed(&manage, |attempt| {
+        let body = json!({"environment": format!("brand-new-{attempt}")}).to_string();
+        Event::admin("POST", "/api/admin/environments", &body)
+    })
+    .await;
+    // The barrier of a creation that has not been committed.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let deadline = since.expect("after 1970").as_millis() + 15_000;
+    let barrier = ["HSET", LIST, "__b:creator", &deadline.to_string()];
+    stack.redis.command(&barrier);
+    let answer = reader.call(&list(&format!("brand-new-{created}"))).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    assert_eq!(answer.header("x-unknown-environment"), None);
 }
 
 #[tokio::test]
@@ -674,6 +699,7 @@ on_every_redis!(
     an_unknown_environment_opens_no_database_connection_if_redis_has_the_list,
     an_environment_with_an_entry_is_served_without_the_list_of_environments,
     an_environment_created_by_the_api_is_seen_by_the_next_read_of_every_instance,
+    an_environment_created_by_the_api_is_seen_while_another_one_is_being_created,
     an_environment_created_by_sql_becomes_visible,
     an_entry_expires_and_is_filled_again,
     every_key_has_a_ttl,

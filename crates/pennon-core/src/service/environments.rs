@@ -15,9 +15,8 @@ use crate::moment::Moment;
 use crate::request_context::RequestContext;
 use crate::store::Waiting;
 
-/// An instance reads the list from the store at most once in this time, however many names are unknown. To fill the list
-/// in Redis it reads more often, unless the last read has failed. This is also how long a new environment can stay
-/// unknown to another instance without Redis.
+/// Without Redis, and after a failure, an instance reads the list from the store at most once in this time, however many
+/// names are unknown. This is also how long a new environment can then stay unknown to another instance.
 const LISTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit on the wait for another reader that loads the list.
 const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
@@ -30,8 +29,10 @@ enum Listed {
     Names(Vec<Environment>),
     /// Redis has no list. Load it, then fill with this lease.
     Lease(Lease),
-    /// Redis did not provide it, and it must not be filled.
-    Unknown,
+    /// Redis has no usable list, and this reader must not fill it: the list may be changing.
+    FillForbidden,
+    /// Redis is unavailable.
+    Unavailable,
 }
 
 /// A read of the list of environments from the store.
@@ -42,9 +43,12 @@ pub(super) struct ListRead {
 }
 
 impl ListRead {
-    /// Whether a request may use it. However long it took, requests that arrived before it began do not repeat it.
-    fn is_recent(&self, context: &RequestContext) -> bool {
-        self.began.instant() >= context.arrived || self.began.age() < LISTING_INTERVAL
+    /// Whether a request may use it. However long it took, requests that arrived before it began do not repeat it. With
+    /// Redis, others would miss an environment whose creation Redis has confirmed since.
+    fn is_usable(&self, context: &RequestContext, has_redis: bool) -> bool {
+        let is_recent = self.began.age() < LISTING_INTERVAL;
+        self.began.instant() >= context.arrived
+            || (is_recent && (!has_redis || self.outcome.is_err()))
     }
 }
 
@@ -65,7 +69,7 @@ impl FlagService {
         // The in-memory store is read without a query. A list in Redis would only hide an edit of its file.
         let is_in_memory = self.store.is_in_memory();
         let cache = self.cache.as_ref().filter(|_| !is_in_memory);
-        let mut lease = None;
+        let (mut lease, mut has_redis) = (None, false);
         if let Some(cache) = cache {
             // Only existing environments have an entry. So an environment with an entry is served even while the store
             // does not answer, and without a lease of the list, which other instances would wait for.
@@ -80,7 +84,8 @@ impl FlagService {
                     return Ok(self.known_slot(environment));
                 }
                 Listed::Lease(given) => lease = Some((cache, given)),
-                Listed::Unknown => {}
+                Listed::FillForbidden => has_redis = true,
+                Listed::Unavailable => {}
             }
         }
         let mut last_read = self.last_list_read.lock().await;
@@ -91,7 +96,7 @@ impl FlagService {
         // A fill must hold a list that was read after the lease was given.
         if let Some(last) = &*last_read
             && !is_in_memory
-            && last.is_recent(context)
+            && last.is_usable(context, has_redis)
             && (lease.is_none() || last.outcome.is_err())
         {
             return last.outcome.clone().map(|()| None);
@@ -133,12 +138,10 @@ impl FlagService {
                     tokio::time::sleep(WAIT).await;
                     context.budget.spend(WAIT);
                 }
-                Found::FillInProgress
-                | Found::Corrupt { .. }
-                | Found::FillForbidden
-                | Found::Unavailable => {
-                    return Listed::Unknown;
+                Found::FillInProgress | Found::Corrupt { .. } | Found::FillForbidden => {
+                    return Listed::FillForbidden;
                 }
+                Found::Unavailable => return Listed::Unavailable,
             }
         }
     }
