@@ -153,7 +153,7 @@ async fn a_secret_that_names_no_redis_changes_nothing() {
     let get = function(&manager, "get-flag", &arn, &stack.database_url()).await;
     for (text, word) in [
         ("redis://:hunter2@127.0.0.1:1", "keeping the previous one"),
-        ("hunter2", "Invalid REDIS_URL"),
+        ("hunter2", "Invalid URL in secret"),
     ] {
         get.call(&Event::get("checkout")).await;
         manager.change(&arn, text).await;

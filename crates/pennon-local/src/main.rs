@@ -135,7 +135,7 @@ async fn run() -> Result<(), String> {
     }
     let cache = connect_cache(&config.cache, &Arc::new(Secrets::default()), &installation).await;
     if cache.as_ref().is_some_and(|cache| !cache.has_url()) {
-        return Err("REDIS_URL is invalid; the log above has the reason".to_owned());
+        return Err("the URL of Redis is invalid; the log above has the reason".to_owned());
     }
     // A flag file has no webhooks.
     let has_webhooks = !matches!(store, Store::Embedded(_));

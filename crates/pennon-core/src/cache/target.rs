@@ -304,7 +304,13 @@ impl TargetSource {
             match RedisTarget::connect(text, &self.config, &self.default_key, self.within).await {
                 Ok(target) => target,
                 Err(why) => {
-                    error!(domain = "config", error = %why, "Invalid REDIS_URL");
+                    let variable = if self.config.cluster {
+                        "REDIS_CLUSTER_URL or REDIS_URL_CLUSTER"
+                    } else {
+                        "REDIS_URL"
+                    };
+                    let name = self.config.url.name(variable);
+                    error!(domain = "config", error = %why, "Invalid URL in {name}");
                     return false;
                 }
             };

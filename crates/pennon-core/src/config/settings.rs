@@ -16,6 +16,17 @@ pub enum SecretSource {
     None,
 }
 
+impl SecretSource {
+    /// Its name for the log: the secret, or this variable.
+    #[must_use]
+    pub fn name(&self, variable: &str) -> String {
+        match self {
+            Self::SecretArn(arn) => format!("secret {arn}"),
+            Self::Plain(_) | Self::None => variable.to_owned(),
+        }
+    }
+}
+
 /// The connection to Redis and its time limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {

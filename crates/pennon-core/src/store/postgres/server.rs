@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{DatabaseUrl, TlsMode};
-use crate::config::{DatabaseConfig, SecretSource};
+use crate::config::DatabaseConfig;
 use crate::installation::Installation;
 use crate::moment::Moment;
 use crate::secrets::Secrets;
@@ -119,10 +119,7 @@ impl ServerSource {
 
     /// Its name for the log.
     fn name(&self) -> String {
-        match &self.config.url {
-            SecretSource::SecretArn(arn) => format!("secret {arn}"),
-            SecretSource::Plain(_) | SecretSource::None => "DATABASE_URL".to_owned(),
-        }
+        self.config.url.name("DATABASE_URL")
     }
 }
 
