@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pennon_core::config::Secret;
 use pennon_core::hex::hex;
+use pennon_core::id::unique_id;
 use ring::hmac;
 
 /// A file with the last document and its tag.
@@ -20,7 +21,7 @@ pub(crate) struct StoredDocument {
 }
 
 impl StoredDocument {
-    /// The file for this key and URL: several sidecars of a machine may share the folder.
+    /// The file for this key and URL: several sidecars of a machine may share the folder, and even the file.
     pub(crate) fn new(folder: &Path, url: &str, key: &Secret) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
         let name = hex(&hmac::sign(&key, url.as_bytes()).as_ref()[..8]);
@@ -49,9 +50,8 @@ impl StoredDocument {
     pub(crate) fn write(&self, etag: &str, document: &[u8]) {
         let mut content = format!("{}\n{etag}\n", self.url).into_bytes();
         content.extend_from_slice(document);
-        let new = self.path.with_extension("new");
-        // From an earlier process that was stopped while it wrote.
-        let _may_not_exist = fs::remove_file(&new);
+        // Several processes may write the file at the same time.
+        let new = self.path.with_extension(format!("new-{}", unique_id()));
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let written = options.open(&new).and_then(|mut file| {
@@ -60,6 +60,7 @@ impl StoredDocument {
             fs::rename(&new, &self.path)
         });
         if let Err(error) = written {
+            let _may_not_exist = fs::remove_file(&new);
             let path = self.path.display();
             tracing::warn!(domain = "config", "cannot write {path}: {error}");
         }
@@ -115,6 +116,35 @@ mod tests {
         assert_ne!(stored.read(), None, "removed by a process with another key");
         stored.remove();
         assert_eq!(stored.read(), None);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn processes_that_write_the_same_file_at_once_leave_a_complete_document() {
+        let folder = std::env::temp_dir().join(format!("pennon-written-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let of = || StoredDocument::new(&folder, "https://a", &Secret::new("k"));
+        let document = vec![b'x'; 1_000_000];
+        of().write("\"0\"", &document);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        of().write("\"1\"", &document);
+                        let (_, read) = of().read().expect("a complete document");
+                        assert_eq!(read.len(), document.len());
+                    }
+                });
+            }
+        });
+        let files = fs::read_dir(&folder).expect("a folder").count();
+        assert_eq!(files, 1, "temporary files are left");
+        // A process cannot replace a folder.
+        of().remove();
+        fs::create_dir(&of().path).expect("a folder");
+        of().write("\"2\"", &document);
+        let files = fs::read_dir(&folder).expect("a folder").count();
+        assert_eq!(files, 1, "temporary files of a failed write are left");
         fs::remove_dir_all(&folder).expect("removed");
     }
 }
