@@ -13,7 +13,7 @@
 //!   removes the leases, so a fill never restores data that was read before.
 //! * Before its commit a writer sets a **write barrier**, which removes the entry and the leases and prevents
 //!   new leases. After the commit it removes the barrier. If this second step is lost, the barrier expires once
-//!   the commit can no longer happen; readers use the database until then.
+//!   no `COMMIT` can reach the database any more; readers use the database until then.
 
 mod address;
 mod authentic;

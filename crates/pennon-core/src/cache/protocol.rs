@@ -10,8 +10,8 @@ pub(super) const LEASE: Duration = Duration::from_secs(5);
 /// How long other readers wait for the first one to fill before they load too. A load takes a few milliseconds; a
 /// reader that died delays the others by at most this time.
 pub(super) const FILL_GRACE_PERIOD: Duration = Duration::from_millis(150);
-/// The TTL of a write barrier. A commit happens within it or never: the database ends a transaction that idles for
-/// [`crate::store::COMMIT_TIMEOUT`].
+/// The TTL of a write barrier. A `COMMIT` reaches the database within it or never: the database ends a transaction that
+/// idles for [`crate::store::COMMIT_TIMEOUT`]. One that the database delays longer leaves an old entry to `reconcile`.
 pub const BARRIER: Duration = Duration::from_secs(15);
 /// A write barrier that arrives later than this after it was sent is not set: it was queued in a server that hung,
 /// and its writer has given up. A writer whose clock is behind that of Redis by more than this cannot set a barrier
