@@ -175,7 +175,9 @@ impl Engines {
         }
         let mut shown = self
             .difference(subject, &file, &context)
-            .unwrap_or_default();
+            .unwrap_or_else(|| {
+                format!("{file}\n  with {context}, but only beside the other flags of its file")
+            });
         'again: loop {
             let rule = file.pointer(&at).cloned().unwrap_or_default();
             let files = smaller_versions(&rule).into_iter().map(|rule| {
