@@ -24,6 +24,7 @@ done
 /// - `$ANSWER`: the result of `migrate`
 /// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
 ///   `DatabaseRoles`, `Rollout` and `ConsoleUrl`
+/// - `$CACHES`: the caches of the stack, such as `node cluster`
 /// - `$WITH_USERS`: the cache that was given users, `node` or `cluster`
 /// - `$STATUS`: the status of the stack
 /// - `$THROTTLED`: AWS throttles the calls that contain this text
@@ -88,13 +89,15 @@ impl Sandbox {
         self.run_script("deploy", arguments, variables)
     }
 
-    /// Changes samconfig.toml: replaces a line of production by lines, of which empty ones are left out.
+    /// Changes samconfig.toml: replaces a line, in every stage that has it, by lines, of which empty ones are left out.
     fn replace_line(&self, line: &str, by: &[String]) {
         let path = self.folder.join("samconfig.toml");
         let config = std::fs::read_to_string(&path).unwrap_or_else(|_absent| samconfig());
+        let line = format!("{line}\n");
+        assert!(config.contains(&line), "no {line} in {config}");
         let lines = by.iter().filter(|line| !line.is_empty());
         let lines: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
-        std::fs::write(path, config.replace(&format!("{line}\n"), &lines)).expect("writes");
+        std::fs::write(path, config.replace(&line, &lines)).expect("writes");
     }
 
     /// Deploys production. Returns whether the deployment has begun, and the errors.
