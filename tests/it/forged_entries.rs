@@ -47,8 +47,8 @@ async fn checkout(function: &Function) -> i64 {
     percentage(&function.call(&Event::get("checkout")).await)
 }
 
-/// Starts a new instance that has filled the cache or read the entry.
-async fn cold(stack: &Stack) -> Function {
+/// Starts an instance and reads with it, which fills the cache or reads the entry.
+async fn start_and_read(stack: &Stack) -> Function {
     let get = stack.function("get-flag").await;
     checkout(&get).await;
     get
@@ -78,7 +78,7 @@ fn has_reported(function: &Function) -> bool {
 
 async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let warm = cold(&stack).await;
+    let warm = start_and_read(&stack).await;
     let forged = forged_flag(&stack);
     forge(&stack, &[("checkout", &forged)]);
     let fresh = stack.function("get-flag").await;
@@ -102,7 +102,7 @@ async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
 
 async fn a_forged_entry_does_not_survive_a_flush_or_a_reconciliation(on: Topology) {
     let stack = Stack::start_on(on).await;
-    cold(&stack).await;
+    start_and_read(&stack).await;
     let forged = forged_flag(&stack);
     forge(&stack, &[("checkout", &forged)]);
     let reader = stack.function("get-flag").await;
@@ -167,11 +167,11 @@ async fn every_function_that_reads_the_cache_counts_forged_entries_for_the_alarm
 #[tokio::test]
 async fn the_log_says_whether_a_forged_entry_was_removed() {
     let stack = Stack::start().await;
-    cold(&stack).await;
+    start_and_read(&stack).await;
     forge(&stack, &[("checkout", &forged_flag(&stack))]);
     for (right, removed) in [("-pexpire", false), ("+pexpire", true)] {
         stack.redis.command(&["ACL", "SETUSER", "default", right]);
-        let get = cold(&stack).await;
+        let get = start_and_read(&stack).await;
         let lines = get.lines();
         let reported = lines
             .iter()
@@ -180,12 +180,12 @@ async fn the_log_says_whether_a_forged_entry_was_removed() {
         assert!(!said.is_empty(), "{right}: {}", get.log());
         assert!(said.iter().all(|it| **it == removed), "{right}: {said:?}");
     }
-    assert!(!has_reported(&cold(&stack).await));
+    assert!(!has_reported(&start_and_read(&stack).await));
 }
 
 async fn a_forged_api_key_is_rejected(on: Topology) {
     let stack = Stack::start_on(on).await;
-    cold(&stack).await;
+    start_and_read(&stack).await;
     let key = "pennon_server_production_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let hash = stack
         .database
@@ -215,7 +215,7 @@ async fn a_forged_api_key_is_rejected(on: Topology) {
 
 async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     let stack = Stack::start_on(on).await;
-    cold(&stack).await;
+    start_and_read(&stack).await;
     let entry = stack.redis.fields();
     let mut forgeries: Vec<(String, Fields)> = Vec::new();
     for (at, (name, _)) in entry.iter().enumerate() {
@@ -224,7 +224,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
             continue;
         }
         let mut changed = entry.clone();
-        // Change the last digit of a number, a hash or a document.
+        // Change the last character.
         let value = &mut changed[at].1;
         let last = value.pop().expect("a value");
         value.push(if last == '0' { '1' } else { '0' });
@@ -236,7 +236,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
     let added = ("export2".to_owned(), r#"{"enabled":true}"#.to_owned());
     forgeries.push(("added".to_owned(), [entry.clone(), vec![added]].concat()));
     for (what, fields) in forgeries {
-        let warm = cold(&stack).await;
+        let warm = start_and_read(&stack).await;
         replay(&stack, KEY, &fields);
         let fresh = stack.function("get-flag").await;
         let answer = fresh.call(&Event::get("checkout")).await;
@@ -257,7 +257,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
 
 async fn fields_of_two_entries_do_not_combine_into_a_valid_entry(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let reader = cold(&stack).await;
+    let reader = start_and_read(&stack).await;
     let old = stack.redis.fields();
     let update = stack.function("update-flag").await;
     set_percentage(&update, "checkout", 7).await;
@@ -283,7 +283,7 @@ async fn fields_of_two_entries_do_not_combine_into_a_valid_entry(on: Topology) {
 async fn an_absurd_revision_does_not_win_over_the_database(on: Topology) {
     let stack = Stack::start_on(on).await;
     let update = stack.function("update-flag").await;
-    let warm = cold(&stack).await;
+    let warm = start_and_read(&stack).await;
     for revision in [
         "9007199254740992",
         "9223372036854775807",
@@ -400,7 +400,7 @@ async fn a_forged_flag_is_not_fetched_as_a_change() {
         (13, "__env"),
     ] {
         // Both hold the flags before the change, and the first one fills the entry after it.
-        let (first, second) = (cold(&stack).await, cold(&stack).await);
+        let (first, second) = (start_and_read(&stack).await, start_and_read(&stack).await);
         set_percentage(&update, "checkout", percent).await;
         assert_eq!(checkout(&first).await, percent);
         let forged = match field {
@@ -410,7 +410,8 @@ async fn a_forged_flag_is_not_fetched_as_a_change() {
         forge(&stack, &[(field, &forged)]);
         assert_eq!(checkout(&second).await, percent, "{field}");
         assert!(has_reported(&second), "{field}");
-        assert_eq!(checkout(&cold(&stack).await).await, percent, "repaired");
+        let next = start_and_read(&stack).await;
+        assert_eq!(checkout(&next).await, percent, "repaired");
     }
 }
 
@@ -426,7 +427,7 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
     .expect("a flag");
     let staging = Event::get("checkout").query("environment=staging");
     let key = "feature_flags:staging";
-    let get = cold(&stack).await;
+    let get = start_and_read(&stack).await;
     assert_eq!(percentage(&get.call(&staging).await), 20);
     let production = stack.redis.fields();
     // With its own revision, and with that of staging.
@@ -461,7 +462,7 @@ async fn an_entry_of_another_environment_or_installation_is_rejected() {
 async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets(on: Topology) {
     const LIST: &str = "feature_flags:.environments";
     let stack = Stack::start_on(on).await;
-    cold(&stack).await;
+    start_and_read(&stack).await;
     let unknown = Event::list().query("environment=zz");
     stack.function("list-flags").await.call(&unknown).await;
     let day = 24 * 60 * 60 * 1_000;
@@ -493,7 +494,7 @@ async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_se
 
 async fn an_entry_that_is_not_signed_is_a_miss(on: Topology) {
     let stack = Stack::start_on(on).await;
-    let warm = cold(&stack).await;
+    let warm = start_and_read(&stack).await;
     // As a version without signatures fills it.
     let mut fields = stack.redis.fields();
     let known = ["__rev", "__inst", "__env"];
