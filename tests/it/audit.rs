@@ -114,7 +114,7 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
 }
 
 #[tokio::test]
-async fn the_audit_of_an_environment_covers_everything_in_it() {
+async fn the_audit_of_an_environment_covers_its_flags_and_the_environment_itself() {
     for api in Api::of_both_kinds().await {
         api.admin("PATCH", CHECKOUT, &json!({"enabled": false}))
             .await;

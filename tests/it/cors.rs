@@ -20,7 +20,7 @@ const NAMED: [(&str, &str); 2] = [
     ("ADMIN_CORS_ORIGINS", DESK),
 ];
 
-/// Origins that resemble `https://shop.example`.
+/// Origins that are not allowed, most of which resemble `https://shop.example`.
 const HOSTILE: [&str; 16] = [
     "null",
     "*",

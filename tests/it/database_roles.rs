@@ -324,7 +324,7 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
     assert_eq!((row.get(0), row.get(1)), (false, true));
 }
 
-/// Whether a migration has not run yet is a question that the role must be able to answer.
+/// The role of the function must be able to read which migrations have run.
 #[tokio::test]
 async fn a_function_with_a_role_that_is_deployed_before_a_migration_keeps_answering() {
     let installation = Installation::start("createrole").await;

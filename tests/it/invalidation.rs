@@ -497,7 +497,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
 async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
-    // The reply to the writer's first attempt is lost.
+    // The writer's first attempt does not arrive.
     redis.set(Mode::FailFirst(1)).await;
     let barrier = writer.begin_write().await;
     assert!(barrier.is_set());

@@ -555,7 +555,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         let set = api.admin_if("*", "PUT", settings, &metadata).await;
         refused(&set, "metadata", &[], on);
 
-        // A quotation mark counts twice in a response, and once in a file.
+        // A quotation mark takes four bytes in a response, as Lambda counts them, and two in a file.
         let mut flags = serde_json::Map::new();
         for number in 0..12 {
             let mut flag = sized_in_file(10);

@@ -633,7 +633,7 @@ async fn the_commands_of_the_first_screen_create_a_flag_with_an_unused_key_if_al
     assert_eq!(percentage(&flag), 50, "commands have created and raised it");
 }
 
-/// What a server prints that does not start.
+/// The output of a server that must fail to start.
 fn failure_of(server: &mut Command) -> String {
     let output = output_within(server, TIME_LIMIT);
     let message = [output.stdout, output.stderr].concat();

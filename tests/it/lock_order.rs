@@ -75,7 +75,7 @@ impl Other {
     }
 }
 
-/// Sends a request in another task, whatever the present state is.
+/// Sends a request in another task, with `If-Match: *`.
 fn send(api: &Api, method: &'static str, path: &str, body: &Value) -> JoinHandle<Response> {
     send_if(api, "*", method, path, body)
 }
