@@ -338,7 +338,8 @@ async fn a_forged_list_of_environments_is_rejected() {
         assert!(!fields(LIST).contains(&Resp::Text(forged.to_owned())));
     }
     // The list of environments, stored in place of an environment's entry, is not accepted.
-    stack.redis.command(&["COPY", LIST, KEY]);
+    let copied = stack.redis.command(&["COPY", LIST, KEY]);
+    assert_eq!(copied, Resp::Number(1), "there was no entry of production");
     let list = stack.function("list-flags").await;
     let answer = list.call(&Event::list()).await;
     assert_eq!(answer.json()["search"], true);
