@@ -45,6 +45,9 @@ async fn finish_after_recovery(deployment: &Deployment, load: Load) -> Record {
     let record = load.finish().await;
     assert_eq!(record.errors(), 0, "no request fails");
     assert_eq!(record.stale(), 0, "no read is stale");
+    // Without a confirmed change, no read counts as stale.
+    let mut samples = record.samples.iter();
+    assert!(samples.any(|sample| sample.invalidated == Some(true)));
     for function in &record.readers {
         deployment.wait_for_cache(function).await;
     }

@@ -448,6 +448,12 @@ async fn a_full_redis_serves_its_entries_and_the_database_the_rest(on: Topology)
             &"x".repeat(1_000_000),
         ]);
         stack.redis.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+        if policy == "noeviction" {
+            for _ in 0..3 {
+                let answer = routes.get.call(&Event::get("checkout")).await;
+                assert_eq!((percentage(&answer), answer.source()), (1, "memory"));
+            }
+        }
         for percent in 2..6 {
             routes.check(percent, policy).await;
         }
