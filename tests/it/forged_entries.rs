@@ -389,6 +389,21 @@ async fn an_entry_older_than_five_minutes_is_compared_with_the_database_once(on:
     }
 }
 
+async fn an_entry_with_a_longer_ttl_than_that_of_the_instance_is_compared_with_the_database_once(
+    on: Topology,
+) {
+    let stack = Stack::start_on(on).await;
+    for (ttl, loads) in [("3600", 1), ("60", 1), ("3600", 0)] {
+        let get = stack
+            .function_with("get-flag", &[("CACHE_TTL_SECONDS", ttl)])
+            .await;
+        for _ in 0..3 {
+            assert_eq!(checkout(&get).await, 50);
+            assert_eq!(database_loads(&get), loads, "{ttl}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_forged_flag_is_not_fetched_as_a_change() {
     let stack = Stack::start().await;
@@ -601,6 +616,7 @@ on_every_redis!(
     a_replayed_entry_ends_at_its_expiry,
     a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry,
     an_entry_older_than_five_minutes_is_compared_with_the_database_once,
+    an_entry_with_a_longer_ttl_than_that_of_the_instance_is_compared_with_the_database_once,
     an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets,
     an_entry_that_is_not_signed_is_a_miss,
     a_forged_barrier_or_lease_does_not_keep_the_cache_empty,

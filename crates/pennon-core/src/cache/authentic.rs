@@ -125,9 +125,15 @@ impl Cache {
 
     pub(super) fn entry_info(&self, header: &Header) -> EntryInfo {
         let ttl = Duration::from_millis(header.expires.saturating_sub(now()));
+        // With a longer TTL than this instance's, as before the setting was lowered, the time of the fill is unknown.
+        let age = if ttl > self.ttl + EXPIRY_TOLERANCE {
+            Duration::MAX
+        } else {
+            self.ttl.saturating_sub(ttl)
+        };
         EntryInfo {
             revision: header.revision,
-            age: self.ttl.saturating_sub(ttl),
+            age,
             ttl,
         }
     }

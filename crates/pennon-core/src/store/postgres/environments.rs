@@ -75,8 +75,8 @@ impl PostgresStore {
         Ok(records)
     }
 
-    /// The installation's evaluation defaults. Until `migrate` has stored them, [`EvaluationDefaults::Existing`], so that
-    /// evaluations do not change.
+    /// The installation's evaluation defaults. If an earlier version has migrated the tables,
+    /// [`EvaluationDefaults::Existing`] until `migrate` has stored them, so that evaluations do not change.
     pub(in crate::store) async fn evaluation_defaults(&self) -> Result<EvaluationDefaults, Error> {
         let stored = "select string_agg(distinct evaluation_defaults, ', ') as defaults
             from pennon_installation";
