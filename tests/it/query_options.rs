@@ -77,6 +77,7 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
         }
         let shown = api.read("/api/admin/flags/checkout").await;
         assert_eq!(shown.json()["archivedAt"], Value::Null, "{on}: {shown:?}");
+        assert_eq!(shown.json()["rolloutPercentage"], 50, "{on}: {shown:?}");
         assert_eq!(api.read("/api/admin/flags/new").await.status, 404, "{on}");
         // The list of overrides accepts `page` and `pageSize` without a value, for clients of the service that Pennon
         // replaces.

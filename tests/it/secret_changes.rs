@@ -391,12 +391,12 @@ async fn a_key_that_is_replaced_in_one_step_is_read_on_the_first_mismatch() {
     let manager = SecretsManager::start().await;
     let arn = manager.create("cache-mac", &"o".repeat(64)).await;
     let (redis, database) = (stack.redis_url(), stack.database_url());
-    // Every second after an entry with an invalid MAC, otherwise every 30 s.
+    // Every three seconds after an entry with an invalid MAC, otherwise every 90 s, longer than `eventually` waits.
     let environment = [
         ("CACHE_MAC_SECRET_ARN", arn.as_str()),
         ("REDIS_URL", &redis),
         ("DATABASE_URL", &database),
-        ("REDIS_SECRET_REFRESH_SECONDS", "30"),
+        ("REDIS_SECRET_REFRESH_SECONDS", "90"),
     ];
     let old = manager.function("get-flag", &environment).await;
     old.call(&Event::get("checkout")).await;

@@ -510,6 +510,13 @@ async fn keys_that_are_known_stay_known_while_the_issuer_is_down() {
     let list_flags = fixture.list_flags().await;
     assert!(is_known(&list_flags, &fixture.good()).await);
     fixture.issuer.set_fault(Some(Fault::Failing));
+    // Ten seconds after the first fetch, an unknown key id causes another one.
+    let invented = fixture.token(|it, _| it["kid"] = json!("invented"));
+    eventually("a fetch fails", async || {
+        assert!(!is_known(&list_flags, &invented).await);
+        fixture.issuer.fetches() > 1
+    })
+    .await;
     assert!(is_known(&list_flags, &fixture.good()).await);
 }
 

@@ -511,6 +511,7 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
         }
         // An acknowledgement does not change when the ramp has ended.
         let shown = ramp(&api).await["earlier"].clone();
+        assert_eq!(shown.as_array().map(Vec::len), Some(3));
         for (shown, (id, transitions)) in
             shown.as_array().expect("a list").iter().zip(&earlier[1..])
         {
