@@ -324,6 +324,7 @@ fn serves_production(line: &str) -> bool {
 fn reply_contains(node: &Redis, command: &[&str], wanted: &str) -> bool {
     matches!(node.try_command(command), Some(Resp::Text(text)) if text.contains(wanted))
 }
+
 fn arguments(shape: &Shape, bus: u16, tls: u16, announced_port: u16) -> Vec<String> {
     let timeout = shape.node_timeout.as_millis();
     let mut text = format!(

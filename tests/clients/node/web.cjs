@@ -1,5 +1,5 @@
 // An application in a browser: @openfeature/ofrep-web-provider fetches all flags for one context, polls, and evaluates
-// from memory. Prints a line of JSON at the start and one after each change.
+// from memory. Prints a line of JSON at the start, one after each change, and one after the change to `nextContext`.
 // The first argument is the job as JSON: {base, headers, context, poll, changes, nextContext,
 // evaluations: [{type, key, fallback}]}; `changes` is the number of changes to wait for.
 const { OpenFeature, ProviderEvents } = require('@openfeature/web-sdk');
@@ -24,7 +24,7 @@ function recordingFetch(request, options) {
   return exchange;
 }
 
-function held(client) {
+function evaluateAll(client) {
   const ask = {
     boolean: client.getBooleanDetails,
     string: client.getStringDetails,
@@ -35,8 +35,8 @@ function held(client) {
   return job.evaluations.map(({ type, key, fallback }) => ask[type].call(client, key, fallback));
 }
 
-function tell(what, client) {
-  process.stdout.write(`${JSON.stringify({ what, results: held(client), exchanges })}\n`);
+function print(what, client) {
+  process.stdout.write(`${JSON.stringify({ what, results: evaluateAll(client), exchanges })}\n`);
 }
 
 async function main() {
@@ -52,20 +52,20 @@ async function main() {
   const changed = new Promise((resolve) => {
     client.addHandler(ProviderEvents.ConfigurationChanged, (event) => {
       changes += 1;
-      tell({ changed: event.flagsChanged }, client);
+      print({ changed: event.flagsChanged }, client);
       if (changes >= job.changes) resolve();
     });
   });
   try {
     await OpenFeature.setProviderAndWait(provider, job.context);
-    tell('ready', client);
+    print('ready', client);
   } catch (error) {
-    tell({ failed: error.message, code: error.code }, client);
+    print({ failed: error.message, code: error.code }, client);
   }
   if (job.changes > 0) await changed;
   if (job.nextContext) {
     await OpenFeature.setContext(job.nextContext);
-    tell('another context', client);
+    print('another context', client);
   }
   await OpenFeature.close();
   provider.stopPolling?.();

@@ -720,14 +720,13 @@ async fn a_ramp_is_not_advanced_by_hand_while_its_alarm_is_not_ok() {
 
 /// Moves a time of the ramp of `checkout` by SQL; `seconds` may be negative.
 async fn move_time(stack: &Stack, field: &str, seconds: i64) {
-    let ramp = stack.database.sql();
     let statement = format!(
         "update pennon_ramps set ramp = jsonb_set(ramp::jsonb, '{{{field}}}', to_jsonb(to_char(
            (ramp->>'{field}')::timestamptz at time zone 'utc' + make_interval(secs => {seconds}),
            'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')))::json
          where flag_key = 'checkout'"
     );
-    ramp.batch_execute(&statement).await.expect("a statement");
+    sql(stack, &statement).await;
 }
 
 #[tokio::test]
