@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 
 const NOW: i64 = 1_700_000_000;
 
-/// A typical rule: two conditions on the caller, one of them with a list.
+/// A typical rule: three conditions on the caller, one of them with a list. The callers here meet the first two, which
+/// decide.
 fn rule() -> Value {
     json!({"if": [
         {"and": [

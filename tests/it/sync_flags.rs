@@ -117,7 +117,7 @@ async fn flagd_and_its_connectors_get_the_document_once_per_change() {
     }
     assert_eq!(database_loads(&sync), loads);
 
-    // Within the same second, so a comparison of `If-Modified-Since` would miss the change.
+    // If it is made within the same second, a comparison of `If-Modified-Since` would miss it.
     let update = stack.function("update-flag").await;
     set_percentage(&update, "search", 0).await;
     for changed in [

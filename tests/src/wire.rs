@@ -33,17 +33,17 @@ pub enum Mode {
     SlowReplies(Duration),
     /// Forwards requests of more than `SHORT_REQUEST` bytes in such pieces; shorter requests and replies pass.
     SlowRequests(Duration),
-    /// Some messages that contain a text lose their connection.
+    /// Some requests of the cache protocol that contain a text lose their connection.
     Lose {
         /// The text.
         text: &'static str,
-        /// How many of a hundred such messages lose their connection.
+        /// How many of a hundred such requests lose their connection.
         percent: u32,
-        /// How many of a hundred lost messages arrive, so that only the reply is lost.
+        /// How many of a hundred lost requests arrive, so that only the reply is lost.
         arriving_percent: u32,
     },
-    /// In requests, replaces the first text of each pair by the second, which has the same length. Removing a check
-    /// from a script in this way shows what the check prevents.
+    /// In requests of the cache protocol, replaces the first text of each pair by the second, which has the same
+    /// length. Removing a check from a script in this way shows what the check prevents.
     Replace(&'static [(&'static str, &'static str)]),
 }
 
