@@ -6,7 +6,7 @@ use pennon_tests::lambda::Function;
 use pennon_tests::postgres::{Database, Server, connect, migrate};
 use pennon_tests::redis::Redis;
 use pennon_tests::stack::{LONG_CACHE_TIMEOUTS, Stack, percentage};
-use pennon_tests::topology::WiredRedis;
+use pennon_tests::topology::{Topology, WiredRedis};
 
 /// Values of `sslmode` in a URL, including none and unknown ones.
 const MODES: [Option<&str>; 8] = [
@@ -105,13 +105,6 @@ async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
         ("rediss", "127.0.0.1", port, Some(&other_file), "database"),
         ("rediss", "127.0.0.1", port, None, "database"),
         ("rediss", "localhost", port, Some(&our_file), "database"),
-        (
-            "rediss-cluster",
-            "127.0.0.1",
-            port,
-            Some(&other_file),
-            "database",
-        ),
         // With TLS on one side only, there is no connection. The last case has TLS on neither side.
         ("rediss", "127.0.0.1", clear, Some(&our_file), "database"),
         ("redis", "127.0.0.1", port, Some(&our_file), "database"),
@@ -130,6 +123,25 @@ async fn redis_needs_a_certificate_for_its_name_from_a_trusted_authority() {
             (percentage(&answer), answer.source()),
             (50, source),
             "{host}, {authorities:?}: {}",
+            get.log()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_needs_a_certificate_from_a_trusted_authority() {
+    let stack = Stack::start_on(Topology::SecuredCluster).await;
+    let others = Certificates::create();
+    let other_file = others.file("ca.pem");
+    let other_authority = [("REDIS_CA_FILE", other_file.as_str())];
+    for (environment, source) in [(&[][..], "memory"), (&other_authority[..], "database")] {
+        let get = stack.function_with("get-flag", environment).await;
+        get.call(&Event::get("checkout")).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(
+            (percentage(&answer), answer.source()),
+            (50, source),
+            "{environment:?}: {}",
             get.log()
         );
     }
