@@ -554,7 +554,10 @@ fn is_language(query: &str, word: &str) -> bool {
         "count",
         "bin",
     ];
-    words.contains(&word) || query.contains(&format!(" as {word}"))
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let defined = query.split(" as ").skip(1);
+    let mut defined = defined.filter_map(|rest| rest.split(|letter| !is_part(letter)).next());
+    words.contains(&word) || defined.any(|name| name == word)
 }
 
 /// The fields that a query uses.
