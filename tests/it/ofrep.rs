@@ -8,7 +8,7 @@ use pennon_tests::stack::Stack;
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
-/// A stack with simple flags, typed flags of all kinds, and API keys.
+/// A stack with simple flags, typed flags of all kinds, and the example key.
 async fn stack() -> Stack {
     let stack = Stack::start().await;
     let database = &stack.database;

@@ -234,7 +234,7 @@ async fn an_unreadable_schedule_fails_alone_and_can_be_cancelled() {
         "{reasons:?}"
     );
 
-    // The unreadable schedule that is due is abandoned; the readable one is applied.
+    // The unreadable schedule that is pending and due is abandoned; the readable one is applied.
     sql(
         api.stack(),
         "update feature_flag_schedules set scheduled_at = now() - interval '1 second'

@@ -276,7 +276,7 @@ async fn a_shared_alarm_rolls_back_only_ramps_that_advanced_within_its_evaluatio
         .alarms
         .put("slow", &[GUARD_FUNCTION_ARN], 5)
         .await;
-    // The event of an alarm names a period of one minute.
+    // The event of an alarm names a period of one minute, which is not the evaluation interval.
     let advanced = [("just-now", 0), ("in-time", 15), ("before", 25)];
     for alarm in ["errors", "slow"] {
         for (key, minutes) in advanced {
