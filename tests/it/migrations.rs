@@ -14,6 +14,17 @@ const VERSION_0_1: [&str; 2] = [
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
 ];
 
+/// Changes by SQL of a flag in production of [`OLD_TABLES`].
+const CHANGES: [&str; 6] = [
+    "update feature_flags set enabled = not enabled where flag_key = 'old-off'",
+    "insert into feature_flags (flag_key, environment) values ('new', 'production')",
+    "delete from feature_flags where flag_key = 'new'",
+    "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
+     select id, 'carol', 'include' from feature_flags where flag_key = 'old-off'",
+    "update feature_flag_user_overrides set override_type = 'exclude' where user_id = 'carol'",
+    "delete from feature_flag_user_overrides where user_id = 'carol'",
+];
+
 async fn migrate_to_version_0_1(database: &Database) {
     let steps = VERSION_0_1.join(";\n");
     let text = format!(
@@ -212,15 +223,7 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
         .expect("a role");
     migrate(&database).await.expect("migrates");
     let mut last = database.revision("production").await;
-    for change in [
-        "update feature_flags set enabled = not enabled where flag_key = 'old-off'",
-        "insert into feature_flags (flag_key, environment) values ('new', 'production')",
-        "delete from feature_flags where flag_key = 'new'",
-        "insert into feature_flag_user_overrides (flag_id, user_id, override_type)
-         select id, 'carol', 'include' from feature_flags where flag_key = 'old-off'",
-        "update feature_flag_user_overrides set override_type = 'exclude' where user_id = 'carol'",
-        "delete from feature_flag_user_overrides where user_id = 'carol'",
-    ] {
+    for change in CHANGES {
         let as_old_service = format!("set role old_service; {change}; reset role");
         database
             .sql()
@@ -254,6 +257,46 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
     database
         .sql()
         .batch_execute("reset role; drop owned by old_service; drop role old_service")
+        .await
+        .expect("the role is dropped");
+}
+
+/// Before PostgreSQL 15, every role may create objects in the schema `public`.
+#[tokio::test]
+async fn triggers_use_no_function_or_operator_of_another_role() {
+    let database = Database::create_empty().await;
+    let sql = database.sql();
+    // The existing service may use another type of text.
+    let tables = OLD_TABLES.replace("environment text", "environment varchar(20)");
+    let tables = format!("{tables}; grant create on schema public to public");
+    sql.batch_execute(&tables).await.expect("the old tables");
+    let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
+    function.invoke(&json!({})).await.expect("migrates");
+    let trap = "language plpgsql as $$ begin raise exception 'called'; end $$";
+    let traps = format!(
+        "drop role if exists trapper; create role trapper; set role trapper;
+         create function unnest(text[]) returns setof text {trap};
+         create function pennon_raise_revisions(varchar[]) returns void {trap};
+         create function times(numeric, integer) returns numeric {trap};
+         create function times(double precision, integer) returns double precision {trap};
+         create operator * (leftarg = numeric, rightarg = integer, function = times);
+         create operator * (leftarg = double precision, rightarg = integer, function = times);
+         reset role"
+    );
+    sql.batch_execute(&traps).await.expect("traps");
+    for change in CHANGES
+        .into_iter()
+        .chain(["truncate feature_flags cascade"])
+    {
+        let before = database.revision("production").await;
+        sql.batch_execute(change).await.expect(change);
+        assert!(database.revision("production").await > before, "{change}");
+    }
+    // Statements of functions can still call them.
+    let log = function.log();
+    let advice = "revoke create on schema public from public";
+    assert!(log.contains(advice), "{log}");
+    sql.batch_execute("drop owned by trapper; drop role trapper")
         .await
         .expect("the role is dropped");
 }
@@ -358,7 +401,7 @@ async fn a_function_that_is_deployed_before_its_migration_keeps_answering() {
     );
     assert_eq!(list.call(&alice).await.json(), expected);
     let before_last_step = "alter table feature_flags drop column bucketing;
-         delete from pennon_migrations where step = 12";
+         delete from pennon_migrations where step >= 12";
     let sql = database.sql();
     sql.batch_execute(before_last_step).await.expect("undone");
     let list = Function::start("list-flags", &[("DATABASE_URL", &database.url())]).await;

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 use super::installation::{self, MigrationError};
 
 /// All steps, in order. The statements of a released step never change.
-const STEPS: [(i32, &str, &str); 12] = [
+const STEPS: [(i32, &str, &str); 13] = [
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (
         2,
@@ -50,6 +50,11 @@ const STEPS: [(i32, &str, &str); 12] = [
         FLAG_BUCKETING,
         "flag bucketing",
         include_str!("migrations/0012_flag_bucketing.sql"),
+    ),
+    (
+        13,
+        "search path",
+        include_str!("migrations/0013_search_path.sql"),
     ),
 ];
 

@@ -148,7 +148,7 @@ enum Outcome {
     ByHand(Vec<String>),
 }
 
-/// Protects the audit. Then creates the roles whose secrets are configured, grants their privileges, and writes the
+/// Protects the audit, and logs whether every role may create objects beside the tables. Then creates the roles whose secrets are configured, grants their privileges, and writes the
 /// secrets that have no value yet; with `rotate`, all of them.
 ///
 /// # Errors
@@ -160,6 +160,7 @@ pub(super) async fn ensure(
     rotate: bool,
 ) -> Result<RolesState, Error> {
     protect_audit(client).await?;
+    warn_if_schema_is_open(client).await?;
     let managed: Vec<(Role, &str)> = Role::ALL
         .into_iter()
         .filter_map(|role| Some((role, role.secret(&config.roles)?)))
@@ -205,7 +206,7 @@ async fn protect_audit(client: &Client) -> Result<(), Error> {
     let query = "
         select distinct acl.privilege_type || ' from '
                  || case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as right,
-               format('revoke %s on %s from %s cascade;', acl.privilege_type, audit.oid::regclass,
+               pg_catalog.format('revoke %s on %s from %s cascade;', acl.privilege_type, audit.oid::regclass,
                  case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end) as statement
         from pg_class as audit cross join lateral (
                select (aclexplode(relacl)).*
@@ -225,6 +226,24 @@ async fn protect_audit(client: &Client) -> Result<(), Error> {
             domain = "config",
             rights = column("right").join(", "),
             "rights on pennon_audit were revoked: only its owner may change or delete entries"
+        );
+    }
+    Ok(())
+}
+
+/// Logs a warning if every role may create objects in the schema of the tables, the default before PostgreSQL 15. A role
+/// that may only read could then create functions and operators that statements of other roles call. The privilege is
+/// not revoked here, because an existing service may need it.
+async fn warn_if_schema_is_open(client: &Client) -> Result<(), Error> {
+    let query = "select pg_catalog.format('revoke create on schema %I from public', current_schema()) as statement
+        where has_schema_privilege('public', current_schema(), 'create')";
+    let rows = client.query_typed(query, &[]).await.map_err(refused)?;
+    if let Some(row) = rows.first() {
+        tracing::warn!(
+            domain = "config",
+            statement = row.get::<_, String>("statement"),
+            "every role may create functions in the schema of the tables, and statements of other roles, such as the \
+             owner, may call them; revoke this privilege"
         );
     }
     Ok(())
