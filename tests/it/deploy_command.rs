@@ -408,7 +408,7 @@ fn a_deployment_does_not_move_to_another_cache() {
 }
 
 #[test]
-fn a_parameter_that_the_script_cannot_read_stops_the_deployment() {
+fn a_parameter_that_the_script_cannot_read_stops_it() {
     for line in [
         "DatabaseRoles = \"separate\" # done",
         "DatabaseRoles=\"separate\"",
@@ -419,6 +419,11 @@ fn a_parameter_that_the_script_cannot_read_stops_the_deployment() {
         sandbox.replace_line(last, &[last.to_owned(), line.to_owned()]);
         let (started, errors) = sandbox.deploy(&[("ROLES", "moving")]);
         assert!(!started && errors.contains(line), "{line}: {errors}");
+        let change = ["production", "CacheMode=both-use-cluster"];
+        let stopped = sandbox.run_script("set-parameter", &change, &[]);
+        let errors = text(&stopped.stderr);
+        assert!(errors.contains(line), "{line}: {errors}");
+        assert!(!sandbox.calls().contains("update-stack"), "{errors}");
     }
 }
 
@@ -809,16 +814,57 @@ fn a_changed_parameter_and_no_other_is_written_to_samconfig() {
 }
 
 #[test]
+fn the_section_of_a_stage_may_contain_empty_lines_and_comments() {
+    let sandbox = Sandbox::complete();
+    let written =
+        || std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
+    let revision = "DeployRevision = \"\"";
+    sandbox.replace_line(revision, &[format!("{revision}\n\n# The cache\n")]);
+    let before = written();
+    let variables = [("ACCESS", "token"), ("MODE", "single")];
+    for change in ["CacheMode=both-use-single", "CacheTokenGeneration=2"] {
+        let done = sandbox.run_script("set-parameter", &["staging", change], &variables);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    }
+    let (mode, last) = ("CacheMode = \"single\"\n", "MonthlyBudgetUsd = \"80\"\n");
+    let after = before
+        .replace(mode, "CacheMode = \"both-use-single\"\n")
+        .replace(last, &format!("{last}CacheTokenGeneration = \"2\"\n"));
+    assert_eq!(written(), after);
+}
+
+#[test]
 fn a_failed_change_is_not_written_to_samconfig() {
     let sandbox = Sandbox::complete();
-    let failing = AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;");
-    std::fs::write(sandbox.folder.join("aws"), failing).expect("writes");
+    std::fs::write(sandbox.folder.join("aws"), failing_wait()).expect("writes");
     let change = ["production", "CacheMode=both-use-cluster"];
     let failed = sandbox.run_script("set-parameter", &change, &[]);
     assert!(!failed.status.success());
     assert!(sandbox.calls().contains("update-stack"), "{failed:?}");
     let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml")).expect("a file");
     assert_eq!(written, samconfig());
+}
+
+/// The wait ends with an error after an hour, and when an update was rolled back.
+fn failing_wait() -> String {
+    AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;")
+}
+
+#[test]
+fn set_parameter_stops_while_another_update_takes_longer_than_an_hour() {
+    for mode in ["cluster", "both-use-cluster"] {
+        let sandbox = Sandbox::complete();
+        std::fs::write(sandbox.folder.join("aws"), failing_wait()).expect("writes");
+        let change = ["production", "CacheMode=both-use-cluster"];
+        let variables = [("MODE", mode), ("STATUS", "UPDATE_IN_PROGRESS")];
+        let stopped = sandbox.run_script("set-parameter", &change, &variables);
+        let errors = text(&stopped.stderr);
+        assert!(!stopped.status.success(), "{mode}: {errors}");
+        assert!(errors.contains("is still being updated"), "{errors}");
+        assert!(!sandbox.calls().contains("update-stack"), "{errors}");
+        let written = std::fs::read_to_string(sandbox.folder.join("samconfig.toml"));
+        assert_eq!(written.expect("a file"), samconfig());
+    }
 }
 
 #[test]
