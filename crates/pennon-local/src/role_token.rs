@@ -1,7 +1,7 @@
 //! `pennon-local token`: tokens with one role, to try what each role may do on this machine.
 //!
 //! A token is a role and a MAC of it by the admin token, such as `editor:staging.X2bq…`. So the server stores none, and
-//! all of them end with the admin token.
+//! replacing the admin token invalidates all of them.
 
 use std::ffi::OsString;
 
@@ -38,18 +38,18 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Option<Role>, String> {
         .map(|text| text.to_string_lossy())
         .collect();
     let words: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
+    let unknown = |word: &str| format!("unknown argument '{word}'; token --help lists all");
     match words.as_slice() {
         ["--help" | "-h", ..] => Ok(None),
-        ["--role", name] => match Role::of_group(name) {
-            Some(role) => Ok(Some(role)),
-            None => Err(format!(
+        [] | ["--role"] => Err("token needs --role ROLE; token --help describes it".to_owned()),
+        ["--role", name, more @ ..] => match (Role::of_group(name), more) {
+            (None, _) => Err(format!(
                 "--role must be viewer, editor, editor:<environment> or admin (got '{name}')"
             )),
+            (Some(role), []) => Ok(Some(role)),
+            (Some(_), [word, ..]) => Err(unknown(word)),
         },
-        [] | ["--role", ..] => Err("token needs --role ROLE; token --help describes it".to_owned()),
-        [other, ..] => Err(format!(
-            "unknown argument '{other}'; token --help lists all"
-        )),
+        [word, ..] => Err(unknown(word)),
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
         for (wrong, named) in [
             (&[][..], "--role"),
             (&["--role"], "--role"),
-            (&["--role", "viewer", "x"], "--role"),
+            (&["--role", "viewer", "x"], "'x'"),
             (&["--role", "editor:"], "got 'editor:'"),
             (&["--role", "Editor"], "got 'Editor'"),
             (&["viewer"], "'viewer'"),
