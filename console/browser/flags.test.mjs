@@ -269,6 +269,51 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('states the percentage that it saves, however it is written', async () => {
+    await installation.createFlag('production', { key: 'written', enabled: true, rolloutPercentage: 5 });
+    const person = await open('/production/flags/written?tab=rollout', { expected: [/^400 PATCH /] });
+    const percent = person.by('spinbutton', 'Percent');
+    await percent.fill('1e1');
+    await person.press('button', 'Save rollout');
+    await person.by('dialog').getByText('Raise written from 5 % to 10 % in production.').waitFor();
+    await person.confirm('Save rollout');
+    await person.sees('written is at 10 % in production.');
+    await percent.fill('140');
+    await person.press('button', 'Save rollout');
+    await person.by('dialog').getByText('written stays at 10 % in production.').waitFor();
+    await person.confirm('Save rollout');
+    await person.sees(/Must be an integer from 0 to 100/);
+    assert.equal((await installation.flag('production', 'written')).rolloutPercentage, 10);
+    await person.leave();
+  });
+
+  it('says why there is no preview of a rollout', async () => {
+    await installation.createFlag('production', { key: 'preview', enabled: true, rolloutPercentage: 5, bucketing: 'sha256' });
+    const person = await open('/production/flags', { expected: [/^500 GET /] });
+    await person.by('heading', 'Flags of production').waitFor();
+    for (const part of ['flags/preview/users', 'environments/production/settings']) {
+      const url = `**/api/admin/${part}*`;
+      await person.page.route(url, (route) => route.fulfill({ status: 500, json: { error: { code: 'internal', message: 'Broken.' } } }));
+      await person.go('/production/flags/preview?tab=rollout');
+      await person.by('textbox', 'User ids').fill('alice');
+      await person.sees('This could not be loaded.');
+      assert.equal(await person.page.getByText(/lose it|Paste ids/).count(), 0, part);
+      await person.page.unroute(url);
+      await person.press('button', 'Try again');
+      await person.sees(/0 get it, 0 lose it, 1 stay/);
+      await person.go('/production/flags');
+      await person.page.reload(); // forgets the data
+      await person.by('heading', 'Flags of production').waitFor();
+    }
+    // As on a page that is not on HTTPS or localhost.
+    await person.page.evaluate(() => Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined }));
+    await person.go('/production/flags/preview?tab=rollout');
+    await person.sees(/or this page needs HTTPS/);
+    await person.by('combobox', 'Buckets').selectOption('fractional');
+    await person.sees(/or this page needs HTTPS/);
+    await person.leave();
+  });
+
   it('edits variants and rules in the form, and keeps what the form does not know', async () => {
     const env = await installation.environment('journey-4');
     const targeting = { if: [{ '==': [{ var: 'country' }, 'DE'] }, 'blue', { cat: ['r', 'ed'] }] };

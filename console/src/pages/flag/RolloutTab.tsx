@@ -5,7 +5,7 @@ import { IDS } from '../../auth.ts';
 import { bucketOf } from '../../bucketing.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
 import { Button, SelectField, TextField } from '../../components/controls.tsx';
-import { Banner } from '../../components/feedback.tsx';
+import { Banner, Loaded } from '../../components/feedback.tsx';
 import { confirmProduction } from '../../components/overlays.tsx';
 import { VirtualTable } from '../../components/VirtualTable.tsx';
 import { useResource } from '../../data.ts';
@@ -23,15 +23,16 @@ import type { TabProps } from './tabs.tsx';
 
 const fieldsOf = ({ rolloutPercentage, salt, bucketing }: Flag) => ({ percent: String(rolloutPercentage), salt: salt ?? '', bucketing: bucketing ?? '' });
 
-/** The effects are those on the stored flag. If it has changed since the first edit, the form shows both changes. */
+/** The sentences compare the form with the stored flag. If that has changed since the first edit, the form shows both changes. */
 export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
   const { base, etag, draft, changed, stale, edit, discard } = useDraft(`rollout/${env} ${flag.key}`, flag, latestEtag, fieldsOf);
   const slider = useId();
   const ramping = useRampState(env, flag.key).running;
   const today = useToday(env, flag.key).sentence;
   const from = flag.rolloutPercentage;
-  const text = draft.percent;
-  const to = /^\d{1,3}$/.test(text) ? Math.min(100, Number(text)) : from;
+  const percent = numberOf(draft.percent) as number;
+  // The API rejects every other value, which changes nothing.
+  const to = Number.isInteger(percent) && percent >= 0 && percent <= 100 ? percent : from;
   const salt = draft.salt || null;
   const bucketing = (draft.bucketing || null) as typeof flag.bucketing;
   const saving = useSaving(env, discard);
@@ -40,7 +41,7 @@ export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
     saving.clear();
   };
   const change: FlagChange = {
-    ...(text !== String(from) && { rolloutPercentage: numberOf(text) as number }),
+    ...(draft.percent !== String(from) && { rolloutPercentage: percent }),
     ...(salt !== flag.salt && { salt }),
     ...(bucketing !== flag.bucketing && { bucketing }),
   };
@@ -82,7 +83,7 @@ export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
           id={slider} type="range" min={0} max={100} value={to} disabled={why !== undefined} aria-valuetext={`${to} %`}
           onInput={(event) => edit({ percent: event.currentTarget.value })}
         />
-        <TextField type="number" label={rolloutTexts.percent} value={text} onInput={(percent) => edit({ percent })} errors={errorsShownAt(saving.error, 'rolloutPercentage')} />
+        <TextField type="number" label={rolloutTexts.percent} value={draft.percent} onInput={(text) => edit({ percent: text })} errors={errorsShownAt(saving.error, 'rolloutPercentage')} />
         <p role="status">{sentence} {effect}</p>
         <TextField
           label={rolloutTexts.salt} value={draft.salt} onInput={(next) => edit({ salt: next })} errors={errorsShownAt(saving.error, 'salt')}
@@ -109,12 +110,15 @@ interface Known {
 /** The buckets are computed here, with the server's hashes, so that pasted ids never leave the browser. */
 function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: number } & Pick<TabProps, 'flag'> & Pick<TabProps['flag'], 'salt' | 'bucketing'>) {
   const [text, setText] = useState(localStorage.getItem(IDS) ?? '');
-  const [known, setKnown] = useState<Known[]>([]);
-  const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
-  const overrides = useOverrides(env, flag.key).data.value;
+  // Null if the browser has no SHA-256, because the page is not on HTTPS or localhost.
+  const [known, setKnown] = useState<Known[] | null>([]);
+  const settingsFrom = useResource('/api/admin/environments/{environment}/settings', { environment: env });
+  const overridesFrom = useOverrides(env, flag.key);
+  const settings = settingsFrom.data.value;
+  const overrides = overridesFrom.data.value;
   useEffect(() => {
-    if (!settings?.bucketing) return;
-    const types = new Map((overrides ?? []).map((override) => [override.userId, override.overrideType]));
+    if (!settings?.bucketing || !overrides) return;
+    const types = new Map(overrides.map((override) => [override.userId, override.overrideType]));
     const inherited = settings.bucketing;
     const common = { fractional: settings.fractional, flagKey: flag.key };
     let current = true;
@@ -127,14 +131,14 @@ function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: numbe
         bucketOf(user, { ...common, salt, bucketing: bucketing ?? inherited }),
       ]);
       return { user, forced: type && type === 'include', oldBucket, bucket };
-    })).then((all) => {
+    })).catch(() => null).then((all) => {
       if (current) setKnown(all);
     });
     return () => {
       current = false;
     };
   }, [settings, overrides, text, salt, bucketing, flag]);
-  const moves = known.map(({ user, forced, oldBucket, bucket }) => ({
+  const moves = (known ?? []).map(({ user, forced, oldBucket, bucket }) => ({
     user,
     bucket: forced === undefined ? bucket : null,
     before: flag.enabled && (forced ?? oldBucket < flag.rolloutPercentage),
@@ -144,10 +148,23 @@ function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: numbe
   moves.sort((a, b) => Number(a.before === a.after) - Number(b.before === b.after));
   const gain = moves.filter((move) => move.after && !move.before).length;
   const lose = moves.filter((move) => move.before && !move.after).length;
+  const preview = !known || !settings?.bucketing ? <Banner tone="warn">{rolloutTexts.unknownBuckets}</Banner> : moves.length === 0 ? <p class="muted">{rolloutTexts.noIds}</p> : (
+    <>
+      <p role="status">{rolloutTexts.moves(gain, lose, moves.length - gain - lose)}</p>
+      <VirtualTable
+        label={rolloutTexts.preview} rows={moves} keyOf={({ user }) => user}
+        columns={[
+          { title: rolloutTexts.columns.user, cell: ({ user }) => <span title={user}>{user}</span> },
+          { title: rolloutTexts.columns.bucket, class: 'number', cell: ({ bucket }) => bucket ?? rolloutTexts.overridden },
+          { title: rolloutTexts.columns.before, cell: ({ before }) => String(before) },
+          { title: rolloutTexts.columns.after, cell: ({ before, after }) => (before === after ? String(after) : <strong>{String(after)}</strong>) },
+        ]}
+      />
+    </>
+  );
   return (
     <section class="card">
       <h2>{rolloutTexts.known}</h2>
-      {settings && !settings.bucketing && <Banner tone="warn">{rolloutTexts.unknownBucketing}</Banner>}
       <TextField
         label={rolloutTexts.ids} hint={rolloutTexts.knownHint} rows={3} value={text} spellcheck={false}
         onInput={(ids) => {
@@ -156,20 +173,7 @@ function KnownUsers({ env, flag, to, salt, bucketing }: { env: string; to: numbe
         }}
       />
       <h3>{rolloutTexts.preview}</h3>
-      {moves.length === 0 ? <p class="muted">{rolloutTexts.noIds}</p> : (
-        <>
-          <p role="status">{rolloutTexts.moves(gain, lose, moves.length - gain - lose)}</p>
-          <VirtualTable
-            label={rolloutTexts.preview} rows={moves} keyOf={({ user }) => user}
-            columns={[
-              { title: rolloutTexts.columns.user, cell: ({ user }) => <span title={user}>{user}</span> },
-              { title: rolloutTexts.columns.bucket, class: 'number', cell: ({ bucket }) => bucket ?? rolloutTexts.overridden },
-              { title: rolloutTexts.columns.before, cell: ({ before }) => String(before) },
-              { title: rolloutTexts.columns.after, cell: ({ before, after }) => (before === after ? String(after) : <strong>{String(after)}</strong>) },
-            ]}
-          />
-        </>
-      )}
+      <Loaded from={settingsFrom}>{() => <Loaded from={overridesFrom}>{() => preview}</Loaded>}</Loaded>
     </section>
   );
 }
