@@ -89,7 +89,8 @@ end
 $$;
 
 -- SECURITY DEFINER, so that the role of an existing service needs no privileges on `pennon_environments`. Therefore the
--- search path is fixed, so that no other role can add objects to it, and only triggers may call the functions.
+-- search path is fixed, so that callers cannot choose another one, and only triggers may call the functions. Step 13
+-- also removes the schema of the tables from it.
 do $$
 declare
   function_name text;
