@@ -41,7 +41,7 @@ async fn every_admin_route_rejects_a_request_without_a_token() {
         for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.is_admin()) {
             for path in paths_for(endpoint, "checkout") {
                 let answer = api.local().send(endpoint.method, &path, &[], "{}").await;
-                let place = format!("{} {path} on {}", endpoint.method, api.on);
+                let place = format!("{} {path} on {}", endpoint.method, api.store);
                 assert_eq!(answer.status, 401, "{place}: {answer:?}");
             }
         }

@@ -75,7 +75,7 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
                 "flag.create",
             ],
             "on {}",
-            api.on
+            api.store
         );
         let first = entries.last().expect("an entry");
         assert_eq!(first["flagKey"], "checkout");
@@ -138,7 +138,7 @@ async fn the_audit_of_an_environment_covers_its_flags_and_the_environment_itself
         .await;
         let entries = read_audit(&api, "/api/admin/environments/production/audit").await;
         let keys: Vec<&Value> = entries.iter().map(|entry| &entry["flagKey"]).collect();
-        assert_eq!(keys, ["search", "checkout"], "on {}", api.on);
+        assert_eq!(keys, ["search", "checkout"], "on {}", api.store);
         let entries = read_audit(&api, "/api/admin/environments/staging/audit").await;
         let actions: Vec<&Value> = entries.iter().map(|entry| &entry["action"]).collect();
         assert_eq!(actions, ["environment.purge", "environment.create"]);
@@ -225,7 +225,7 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
         let revert = format!("{CHECKOUT}/revert");
         let revert_to = async |body: Value| {
             let answer = api.admin_if("*", "POST", &revert, &body).await;
-            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
             answer
         };
         let typed = revert_to(json!({"auditId": id(1)})).await;
@@ -318,7 +318,7 @@ async fn a_permanently_deleted_flag_can_be_restored() {
         assert_eq!(nothing.status, 409, "after that there was no flag");
         let body = json!({"auditId": entries[2]["id"]});
         let back = api.admin_if("*", "POST", &revert, &body).await;
-        assert_eq!(back.status, 200, "{back:?} on {}", api.on);
+        assert_eq!(back.status, 200, "{back:?} on {}", api.store);
         let state = api.get("/api/config/flags/checkout").await.json();
         assert_eq!(state["rolloutPercentage"], 61);
         let archived = json!({"auditId": entries[1]["id"]});
@@ -344,7 +344,7 @@ async fn a_single_override_is_reverted() {
         let undo = json!({"auditId": entries[0]["id"], "state": "before"});
         assert_eq!(api.admin_if("*", "POST", &revert, &undo).await.status, 200);
         let list = api.read(&users).await.json();
-        assert_eq!(list["excludes"][0]["reason"], "r", "on {}", api.on);
+        assert_eq!(list["excludes"][0]["reason"], "r", "on {}", api.store);
         let undo = json!({"auditId": entries[1]["id"], "state": "before"});
         assert_eq!(api.admin_if("*", "POST", &revert, &undo).await.status, 200);
         assert_eq!(api.read(&users).await.json()["pagination"]["total"], 0);

@@ -103,15 +103,19 @@ async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
                 let answer = api.admin_if("*", "POST", &path, &file).await;
                 let message = fields(&answer)["/flags"].to_string();
                 for word in ["production", "5000000", "steps", "heavy-0", "other flags"] {
-                    assert!(message.contains(word), "{word} in {message} on {}", api.on);
+                    assert!(
+                        message.contains(word),
+                        "{word} in {message} on {}",
+                        api.store
+                    );
                 }
             }
             // Rules that together take at most the steps of one request are accepted.
             let file = self::file(20, &rule, &evaluators);
             let answer = api.admin_if("*", "POST", IMPORT, &file).await;
-            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
             let list = api.get("/api/config/flags").await.json();
-            assert_eq!(list["heavy-19"], true, "on {}", api.on);
+            assert_eq!(list["heavy-19"], true, "on {}", api.store);
         }
     }
 }
@@ -119,7 +123,7 @@ async fn an_import_of_expensive_flags_is_rejected_and_names_them() {
 #[tokio::test]
 async fn every_write_of_flags_that_cost_too_much_is_rejected() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         // 49 × 100,000 steps and a few more: another flag exceeds the limit.
         let file = file(49, &list_rule(), &list_evaluator());
         let answer = api
@@ -211,7 +215,7 @@ async fn flags_whose_comparisons_cost_too_much_together_are_rejected_one_by_one(
     let rule = json!({"if": [{"some": [numbers, compare]}, "on", "off"]});
     for api in Api::of_both_kinds().await {
         let statuses = create(&api, "compared", 3, &rule).await;
-        assert_eq!(statuses, [201, 400, 400], "on {}", api.on);
+        assert_eq!(statuses, [201, 400, 400], "on {}", api.store);
     }
 }
 
@@ -227,12 +231,12 @@ async fn flags_with_nested_bucketing_expressions_are_counted_one_by_one_near_the
         let statuses = create(&api, "nested", 7, &nested).await;
         // At most 725,000 steps each: 100,000 of the evaluation, and 12,500 for each level.
         let expected = [201, 201, 201, 201, 201, 201, 400];
-        assert_eq!(statuses, expected, "on {}", api.on);
+        assert_eq!(statuses, expected, "on {}", api.store);
         // Another attribute to hash adds few steps, whatever the number of such flags.
         let rule = json!({"fractional": [{"var": "email"}, ["on", 1]]});
         let new = json!({"key": "small", "definition": definition(&rule)});
         let answer = api.admin("POST", FLAGS, &new).await;
-        assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 201, "{answer:?} on {}", api.store);
     }
 }
 
@@ -360,15 +364,15 @@ async fn ten_thousand_ordinary_flags_are_within_every_limit() {
         let answer = api
             .admin_if("*", "PATCH", &format!("{FLAGS}/checkout"), &change)
             .await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
         let new = json!({"key": "new", "definition": definition(&rule)});
         let answer = api.admin("POST", FLAGS, &new).await;
-        assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 201, "{answer:?} on {}", api.store);
         let list = api.get("/api/config/flags").await.json();
         assert!(
             list.as_object().is_some_and(|list| list.len() >= 10_000),
             "on {}",
-            api.on
+            api.store
         );
     }
 }
@@ -391,26 +395,30 @@ async fn the_values_of_an_environment_are_limited() {
                 if answer.status == 400 {
                     let message = fields(&answer)["definition"].to_string();
                     for word in [key.as_str(), "values", "500000", "heavy-0"] {
-                        assert!(message.contains(word), "{word} in {message} on {}", api.on);
+                        assert!(
+                            message.contains(word),
+                            "{word} in {message} on {}",
+                            api.store
+                        );
                     }
                     refused = true;
                     break;
                 }
-                assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+                assert_eq!(answer.status, 201, "{answer:?} on {}", api.store);
                 let path = format!("{FLAGS}/{key}");
                 let answer = api.admin_if("*", "DELETE", &path, &Value::Null).await;
-                assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+                assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
                 let path = format!("{path}/restore");
                 let answer = api.admin_if("*", "POST", &path, &Value::Null).await;
-                assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+                assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
                 accepted += 1;
             }
-            assert!(refused, "on {}", api.on);
+            assert!(refused, "on {}", api.store);
             assert_eq!(
                 accepted,
                 usize::from(name == "list"),
                 "{name} on {}",
-                api.on
+                api.store
             );
         }
         let mut flag = definition(&list);
@@ -421,7 +429,11 @@ async fn the_values_of_an_environment_are_limited() {
             .await;
         let message = fields(&answer)["/flags"].to_string();
         for word in ["values", "500000", "heavy-0"] {
-            assert!(message.contains(word), "{word} in {message} on {}", api.on);
+            assert!(
+                message.contains(word),
+                "{word} in {message} on {}",
+                api.store
+            );
         }
     }
 }
@@ -445,13 +457,13 @@ async fn unknown_fields_of_imported_flags_count_as_values() {
         let path = format!("{IMPORT}?mode=merge");
         let file = json!({ "flags": flags });
         let answer = api.admin_if("*", "POST", &path, &file).await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
         let mut statuses = Vec::new();
         for key in ["first", "second"] {
             let new = json!({"key": key, "definition": definition(&list)});
             statuses.push(api.admin("POST", FLAGS, &new).await.status);
         }
-        assert_eq!(statuses, [201, 400], "on {}", api.on);
+        assert_eq!(statuses, [201, 400], "on {}", api.store);
     }
 }
 
@@ -465,9 +477,13 @@ async fn a_body_with_too_many_values_is_rejected_before_it_is_parsed() {
         write!(body, "{{}}]}}").expect("a text");
         for path in [IMPORT, FLAGS, &format!("{FLAGS}/checkout/users")] {
             let answer = api.admin_text(path, &body).await;
-            assert_eq!(answer.status, 400, "{path} on {}", api.on);
+            assert_eq!(answer.status, 400, "{path} on {}", api.store);
             let message = answer.json()["details"]["formErrors"].to_string();
-            assert!(message.contains("600000"), "{message} {path} on {}", api.on);
+            assert!(
+                message.contains("600000"),
+                "{message} {path} on {}",
+                api.store
+            );
         }
     }
 }

@@ -91,7 +91,7 @@ async fn an_invalid_url_is_logged_and_the_database_answers() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_resolve_is_logged_and_the_database_answers() {
+async fn the_database_answers_if_the_endpoint_does_not_resolve() {
     let stack = Stack::start().await;
     for scheme in ["redis", "redis-cluster"] {
         let get = Function::start(

@@ -18,7 +18,7 @@ async fn create(api: &Api, environment: &str, settings: &Value, flags: &[Value])
     let path = format!("/api/admin/flags?environment={environment}");
     for flag in flags {
         let made = api.admin("POST", &path, flag).await;
-        assert_eq!(made.status, 201, "{flag}: {made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{flag}: {made:?} on {}", api.store);
     }
 }
 
@@ -72,7 +72,7 @@ fn typed(key: &str, rule: &Value) -> Value {
 #[tokio::test]
 async fn a_copy_replaces_all_of_a_flag_except_its_overrides_and_a_dry_run_reports_the_same() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let rule = json!({"if": [{"==": [{"var": "tier"}, "gold"]}, "on"]});
         let flags = [
             json!({"key": "checkout", "enabled": false, "rolloutPercentage": 7, "salt": "s", "bucketing": "fractional"}),
@@ -173,7 +173,7 @@ async fn a_copy_replaces_all_of_a_flag_except_its_overrides_and_a_dry_run_report
 #[tokio::test]
 async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let flags = ["checkout", "search", "gone", "new", "export"]
             .map(|key| json!({"key": key, "enabled": true, "rolloutPercentage": 9}));
         create(&api, "staging", &json!({}), &flags).await;
@@ -268,7 +268,7 @@ async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
 async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning() {
     let tier = |name: &str| json!({"==": [{"var": "tier"}, name]});
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let evaluators = json!({
             "same": tier("gold"), "other": tier("gold"), "only": tier("gold"),
             "outer": {"or": [{"$ref": "same"}, {"$ref": "other"}]},

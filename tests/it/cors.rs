@@ -76,7 +76,7 @@ async fn by_default_every_origin_reads_public_routes_and_none_reads_admin_routes
                             } else {
                                 (Some("*"), false, true)
                             };
-                            let place = format!("{method} {path} by {origin:?} on {}", api.on);
+                            let place = format!("{method} {path} by {origin:?} on {}", api.store);
                             assert_eq!(cors_headers(&answer), wanted, "{place}: {answer:?}");
                         }
                     }

@@ -242,7 +242,7 @@ async fn every_route_with_a_body_rejects_a_duplicate_key_and_names_its_position(
             assert_eq!(
                 answer.status, 400,
                 "{method} {route} {body} {answer:?} on {}",
-                api.on
+                api.store
             );
             let message = if route.starts_with("/ofrep") {
                 assert_eq!(answer.json()["errorCode"], "INVALID_CONTEXT", "{answer:?}");
@@ -258,14 +258,14 @@ async fn every_route_with_a_body_rejects_a_duplicate_key_and_names_its_position(
             assert!(
                 message.contains("more than once"),
                 "{place} in {answer:?} on {}",
-                api.on
+                api.store
             );
         }
         let after = api
             .read("/api/admin/environments/production/export")
             .await
             .body;
-        assert_eq!(before, after, "nothing was changed on {}", api.on);
+        assert_eq!(before, after, "nothing was changed on {}", api.store);
         assert_eq!(
             api.read("/api/admin/keys").await.json(),
             json!({"keys": []})
@@ -322,15 +322,15 @@ async fn for_existing_clients_the_last_duplicate_key_wins() {
                 ),
             ] {
                 let answer = send(&api, method, url, body).await;
-                assert_eq!(answer.status, 200, "{body} {answer:?} on {}", api.on);
-                assert_eq!(answer.json()[field], expected, "{body} on {}", api.on);
+                assert_eq!(answer.status, 200, "{body} {answer:?} on {}", api.store);
+                assert_eq!(answer.json()[field], expected, "{body} on {}", api.store);
             }
         }
         let users = format!("{url}/users");
         let body =
             r#"{"userId":"al","userId":"bo","overrideType":"exclude","overrideType":"include"}"#;
         let set = send(&api, "POST", &users, body).await;
-        assert_eq!(set.status, 201, "{set:?} on {}", api.on);
+        assert_eq!(set.status, 201, "{set:?} on {}", api.store);
         let one = set.json();
         assert_eq!(
             (&one["userId"], &one["overrideType"]),
@@ -339,7 +339,7 @@ async fn for_existing_clients_the_last_duplicate_key_wins() {
         let body = r#"{"scheduledAt":"2098-01-01T00:00Z","scheduledAt":"2099-01-01T00:00Z",
             "updates":{"enabled":true,"enabled":false}}"#;
         let plan = send(&api, "POST", &format!("{url}/schedule"), body).await;
-        assert_eq!(plan.status, 201, "{plan:?} on {}", api.on);
+        assert_eq!(plan.status, 201, "{plan:?} on {}", api.store);
         assert_eq!(plan.json()["scheduledAt"], "2099-01-01T00:00:00.000Z");
         assert_eq!(plan.json()["updates"], json!({"enabled": false}));
         let gone = api

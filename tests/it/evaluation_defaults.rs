@@ -460,7 +460,7 @@ fn moved(before: &[bool], after: &[bool]) -> (usize, usize) {
 #[tokio::test]
 async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let override_of_user_0 = json!({"userId": "user-0", "overrideType": "include"});
         let set = api
             .admin(
@@ -533,7 +533,7 @@ async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
 #[tokio::test]
 async fn settings_of_an_environment_override_the_defaults() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let shown = |answer: &Response| {
             assert!(matches!(answer.status, 200 | 201), "{on}: {answer:?}");
             let body = answer.json();
@@ -744,7 +744,7 @@ async fn bucketings(api: &Api) -> Value {
 #[tokio::test]
 async fn a_dry_run_counts_the_users_whose_value_changes_with_the_bucketing_of_a_flag() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let override_of_user_0 = json!({"userId": "user-0", "overrideType": "include"});
         let set = api
             .admin("POST", &format!("{CHECKOUT}/users"), &override_of_user_0)

@@ -1,5 +1,5 @@
-//! Clients of an existing service that Pennon replaces (docs/migration.md): its routes accept parameters and values
-//! that newer routes reject.
+//! Clients of an existing service that Pennon replaces (docs/migration.md): what its routes accept for them, such as
+//! unknown parameters, which newer routes reject.
 
 use std::time::{Duration, SystemTime};
 
@@ -147,7 +147,7 @@ async fn a_bad_page_size_is_the_default_and_a_bad_page_is_400() {
             let path = path_for(endpoint.path, "checkout");
             for size in ["0", "-1", "x", "1.5", "1001", "99999999999999", "", "%00"] {
                 let answer = api.read(&format!("{path}?pageSize={size}")).await;
-                assert_eq!(answer.status, 200, "{size} on {}: {answer:?}", api.on);
+                assert_eq!(answer.status, 200, "{size} on {}: {answer:?}", api.store);
                 assert_eq!(answer.json()["pagination"]["pageSize"], 50, "{size}");
             }
             let answer = api.read(&format!("{path}?pageSize=7&page=2")).await;
@@ -158,7 +158,7 @@ async fn a_bad_page_size_is_the_default_and_a_bad_page_is_400() {
             );
             for page in ["0", "-1", "x", "1.5", "1000001"] {
                 let answer = api.read(&format!("{path}?page={page}&pageSize=x")).await;
-                assert_eq!(answer.status, 400, "{page} on {}", api.on);
+                assert_eq!(answer.status, 400, "{page} on {}", api.store);
                 let errors = &answer.json()["details"]["fieldErrors"];
                 assert!(errors["page"].is_array(), "{errors}");
                 assert!(errors["pageSize"].is_null(), "{errors}");
@@ -180,7 +180,7 @@ async fn a_time_may_have_an_offset_and_omit_seconds() {
         ] {
             let body = json!({"scheduledAt": text, "updates": {"enabled": false}});
             let answer = api.admin("POST", at, &body).await;
-            assert_eq!(answer.status, 201, "{text} on {}: {answer:?}", api.on);
+            assert_eq!(answer.status, 201, "{text} on {}: {answer:?}", api.store);
             assert_eq!(answer.json()["scheduledAt"], expected, "{text}");
         }
         // This time is in the past; without its offset it would be in the future.
@@ -189,7 +189,7 @@ async fn a_time_may_have_an_offset_and_omit_seconds() {
         for text in ["2099-06-01T12Z", "2099-06-01", "2099-06-01T12:30+2", &past] {
             let body = json!({"scheduledAt": text, "updates": {"enabled": false}});
             let answer = api.admin("POST", at, &body).await;
-            assert_eq!(answer.status, 400, "{text} on {}: {answer:?}", api.on);
+            assert_eq!(answer.status, 400, "{text} on {}: {answer:?}", api.store);
             let errors = &answer.json()["details"]["fieldErrors"]["scheduledAt"];
             assert!(errors.to_string().contains("offset"), "{errors}");
         }
@@ -209,10 +209,15 @@ async fn a_null_description_removes_it() {
                 (json!({"description": null, "enabled": true}), Value::Null),
             ] {
                 let answer = api.admin(method, path, &body).await;
-                assert_eq!(answer.status, 200, "{body} on {}: {answer:?}", api.on);
+                assert_eq!(answer.status, 200, "{body} on {}: {answer:?}", api.store);
                 assert_eq!(answer.json()["description"], expected, "{body}");
                 let read = api.get("/api/config/flags/checkout").await;
-                assert_eq!(read.json()["description"], expected, "{body} on {}", api.on);
+                assert_eq!(
+                    read.json()["description"],
+                    expected,
+                    "{body} on {}",
+                    api.store
+                );
             }
         }
     }

@@ -9,13 +9,13 @@ async fn explain(api: &Api, flag: &str, context: &Value) -> Value {
     let answer = api
         .admin("POST", &path, &json!({ "context": context }))
         .await;
-    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
     answer.json()
 }
 
 async fn create(api: &Api, flag: &Value) {
     let made = api.admin("POST", "/api/admin/flags", flag).await;
-    assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+    assert_eq!(made.status, 201, "{made:?} on {}", api.store);
 }
 
 fn step<'a>(explained: &'a Value, name: &str) -> &'a Value {
@@ -35,11 +35,11 @@ async fn a_simple_flag_is_explained_by_override_and_bucket() {
             (&bucket["percent"], &bucket["result"], &explained["value"]),
             (&json!(50), &json!(place < 50), &json!(place < 50)),
             "{explained} on {}",
-            api.on
+            api.store
         );
         assert_eq!(explained["reason"], "SPLIT");
         let served = api.get("/api/config/flags?userId=alice").await.json();
-        assert_eq!(served["checkout"], explained["value"], "on {}", api.on);
+        assert_eq!(served["checkout"], explained["value"], "on {}", api.store);
 
         let nobody = explain(&api, "checkout", &json!({})).await;
         assert_eq!(nobody["error"]["code"], "TARGETING_KEY_MISSING", "{nobody}");
@@ -60,7 +60,7 @@ async fn a_simple_flag_is_explained_by_override_and_bucket() {
                 {"step": "override", "result": "include"},
             ]),
             "on {}",
-            api.on
+            api.store
         );
         assert_eq!(explained["value"], true);
 
@@ -103,7 +103,7 @@ async fn a_rule_is_explained_operation_by_operation_with_pointers_into_its_text(
         let settings = json!({"evaluators": {"staff": {"in": [{"var": "team"}, ["ops", "dev"]]}}});
         let path = "/api/admin/environments/production/settings";
         let set = api.admin_if("*", "PUT", path, &settings).await;
-        assert_eq!(set.status, 200, "{set:?} on {}", api.on);
+        assert_eq!(set.status, 200, "{set:?} on {}", api.store);
         create(
             &api,
             &json!({
@@ -148,7 +148,7 @@ async fn a_rule_is_explained_operation_by_operation_with_pointers_into_its_text(
                 },
             ]),
             "on {}",
-            api.on
+            api.store
         );
 
         let pro = json!({"targetingKey": "alice", "plan": "pro"});
@@ -167,7 +167,7 @@ async fn a_rule_is_explained_operation_by_operation_with_pointers_into_its_text(
         );
         let bucket = fractional["bucket"].as_u64().expect("a bucket");
         let variant = if bucket < 30 { "red" } else { "blue" };
-        assert_eq!(pro["variant"], variant, "{pro} on {}", api.on);
+        assert_eq!(pro["variant"], variant, "{pro} on {}", api.store);
 
         // Without a targeting key there is no bucket, and the default applies.
         let nobody = explain(&api, "banner", &json!({"plan": "pro"})).await;
@@ -188,7 +188,7 @@ async fn a_context_that_cannot_be_evaluated_is_rejected() {
             (json!({"context": {}, "user": "alice"}), "user"),
         ] {
             let answer = api.admin("POST", path, &body).await;
-            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.store);
             let errors = &answer.json()["details"]["fieldErrors"];
             assert!(errors[field].is_array(), "{answer:?}");
         }

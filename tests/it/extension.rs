@@ -552,7 +552,7 @@ async fn the_evaluations_of_an_extension_are_in_the_usage_of_the_service_once() 
                 .await;
             assert_eq!(answer.status, 202, "{answer:?}");
         }
-        assert_eq!(usage().await, Some(7), "{}", api.on);
+        assert_eq!(usage().await, Some(7), "{}", api.store);
     }
 }
 

@@ -9,7 +9,7 @@ const LIST: &str = "/api/admin/environments/production/flags";
 
 async fn list(api: &Api) -> Value {
     let answer = api.read(LIST).await;
-    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
     answer.json()
 }
 
@@ -34,7 +34,7 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
             },
         });
         let made = api.admin("POST", "/api/admin/flags", &created).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         let found = list(&api).await;
         let mut banner = find(&found, "banner").clone();
         assert_eq!(banner["revision"], made.json()["revision"]);
@@ -53,14 +53,14 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
                 "nextSchedule": null,
             }),
             "on {}",
-            api.on
+            api.store
         );
         let checkout = find(&found, "checkout");
         assert_eq!(
             (&checkout["type"], &checkout["variants"]),
             (&json!("boolean"), &json!(2)),
             "on {}",
-            api.on
+            api.store
         );
         // The default of the installation.
         let bucketing = checkout["bucketing"].as_str().expect("a hash");
@@ -82,7 +82,7 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
         let ramp = api
             .admin_if("*", "POST", &format!("{flag}/ramp"), &steps)
             .await;
-        assert_eq!(ramp.status, 201, "{ramp:?} on {}", api.on);
+        assert_eq!(ramp.status, 201, "{ramp:?} on {}", api.store);
         let gone = api
             .admin_if("*", "DELETE", "/api/admin/flags/export", &Value::Null)
             .await;
@@ -95,25 +95,25 @@ async fn all_flags_are_listed_with_their_overrides_ramps_schedules_and_usage() {
 
         let found = list(&api).await;
         let checkout = find(&found, "checkout");
-        assert_eq!(checkout["overrides"], 2, "on {}", api.on);
+        assert_eq!(checkout["overrides"], 2, "on {}", api.store);
         assert_eq!(
             checkout["ramp"],
             json!({"state": "baking", "step": 1, "percent": 60, "reason": null}),
             "on {}",
-            api.on
+            api.store
         );
         let search = find(&found, "search");
         assert_eq!(
             search["nextSchedule"],
             json!({"at": "2099-01-01T00:00:00.000Z", "change": {"rolloutPercentage": 55}}),
             "on {}",
-            api.on
+            api.store
         );
         assert!(search["lastEvaluatedAt"].is_string(), "{search}");
-        assert_eq!(find(&found, "export")["archived"], true, "on {}", api.on);
+        assert_eq!(find(&found, "export")["archived"], true, "on {}", api.store);
         let usage = api.read("/api/admin/flags/search/usage").await.json();
         let hours = usage["hours"].as_array().expect("a list");
-        assert_eq!(hours.len(), 1, "{usage} on {}", api.on);
+        assert_eq!(hours.len(), 1, "{usage} on {}", api.store);
         assert_eq!(
             (&hours[0]["variant"], &hours[0]["count"]),
             (&json!("on"), &json!(1))
@@ -129,10 +129,10 @@ async fn a_flag_with_an_empty_rule_has_no_targeting() {
             "definition": {"variants": {"a": 1}, "defaultVariant": "a", "targeting": {}},
         });
         let made = api.admin("POST", "/api/admin/flags", &created).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         let found = list(&api).await;
         let banner = find(&found, "banner");
-        assert_eq!(banner["hasTargeting"], false, "{banner} on {}", api.on);
+        assert_eq!(banner["hasTargeting"], false, "{banner} on {}", api.store);
     }
 }
 
@@ -160,7 +160,7 @@ async fn the_list_is_sent_again_only_after_a_change() {
             (again.status, again.body.as_str()),
             (304, ""),
             "on {}",
-            api.on
+            api.store
         );
         // An override does not change the revision of the flag.
         let wanted = json!({"userId": "alice", "overrideType": "include"});
@@ -169,10 +169,10 @@ async fn the_list_is_sent_again_only_after_a_change() {
             .await;
         assert_eq!(set.status, 201, "{set:?}");
         let changed = api.client().send("GET", LIST, &headers, &Value::Null).await;
-        assert_eq!(changed.status, 200, "on {}", api.on);
+        assert_eq!(changed.status, 200, "on {}", api.store);
 
         let unknown = api.read("/api/admin/environments/nowhere/flags").await;
-        assert_eq!(unknown.status, 404, "{unknown:?} on {}", api.on);
+        assert_eq!(unknown.status, 404, "{unknown:?} on {}", api.store);
     }
 }
 

@@ -29,15 +29,15 @@ fn ruled(targeting: &Value) -> Value {
 async fn import(api: &Api, query: &str, file: &Value) -> Value {
     let dry = format!("{IMPORT}?dryRun=true&{query}");
     let dry = api.admin("POST", &dry, file).await;
-    assert_eq!(dry.status, 200, "{dry:?} on {}", api.on);
+    assert_eq!(dry.status, 200, "{dry:?} on {}", api.store);
     let tag = dry.header("etag").expect("an ETag").to_owned();
     let done = api
         .admin_if(&tag, "POST", &format!("{IMPORT}?{query}"), file)
         .await;
-    assert_eq!(done.status, 200, "{done:?} on {}", api.on);
+    assert_eq!(done.status, 200, "{done:?} on {}", api.store);
     let mut response = dry.json();
     response["dryRun"] = json!(false);
-    assert_eq!(done.json(), response, "on {}", api.on);
+    assert_eq!(done.json(), response, "on {}", api.store);
     response
 }
 
@@ -49,7 +49,7 @@ async fn rejected_imports(api: &Api, query: &str, file: &str) -> [Response; 2] {
         format!("{IMPORT}?dryRun=true&{query}"),
     ] {
         let answer = api.admin_text(&path, file).await;
-        assert_eq!(answer.status, 400, "{file} {answer:?} on {}", api.on);
+        assert_eq!(answer.status, 400, "{file} {answer:?} on {}", api.store);
         answers.push(answer);
     }
     answers.try_into().expect("two")
@@ -109,10 +109,10 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
                 "/flags/simple/owner"
             ]),
             "on {}",
-            api.on
+            api.store
         );
         assert_eq!(response["warnings"], json!([]));
-        assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.on);
+        assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.store);
         let described = api.read(&format!("{FLAGS}/described")).await.json();
         assert_eq!(described["description"], "Makes the cart slow");
         let simple = api.read(&format!("{FLAGS}/simple")).await.json();
@@ -147,9 +147,9 @@ async fn a_description_and_unknown_fields_are_kept_and_exported() {
             let back = json!({"auditId": imported.expect("an import")["id"]});
             let revert = format!("{path}/revert");
             let reverted = api.admin_if("*", "POST", &revert, &back).await;
-            assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.on);
+            assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.store);
         }
-        assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.on);
+        assert_eq!(api.read(EXPORT).await.json(), file, "on {}", api.store);
         let again = import(&api, "", &file).await;
         assert_eq!(
             (&again["unchanged"], &again["settings"]),
@@ -180,7 +180,7 @@ async fn flags_may_be_an_array_of_objects_with_a_key() {
         let expected = json!({"flags": {
             "a": flag(&json!({"description": "First"})), "b": flag(&json!({"owner": "us"})),
         }});
-        assert_eq!(api.read(EXPORT).await.json(), expected, "on {}", api.on);
+        assert_eq!(api.read(EXPORT).await.json(), expected, "on {}", api.store);
         for (more, place) in [
             (
                 json!({"key": "a", "variants": {"on": 1, "off": true}}),
@@ -205,7 +205,11 @@ async fn flags_may_be_an_array_of_objects_with_a_key() {
             let file = json!({"flags": [flag(&more)]}).to_string();
             for answer in rejected_imports(&api, "", &file).await {
                 let found = field_errors(&answer);
-                assert!(found.contains_key(place), "{more} {found:?} on {}", api.on);
+                assert!(
+                    found.contains_key(place),
+                    "{more} {found:?} on {}",
+                    api.store
+                );
             }
         }
         let twice = json!({"flags": [flag(&json!({"key": "a"})), flag(&json!({"key": "a"}))]});
@@ -253,7 +257,7 @@ async fn a_duplicate_key_anywhere_in_a_file_is_an_error_with_its_pointer() {
                 let found: Vec<&str> = found.keys().map(String::as_str).collect();
                 let mut places = places.to_vec();
                 places.sort_unstable();
-                assert_eq!(found, places, "{file} on {}", api.on);
+                assert_eq!(found, places, "{file} on {}", api.store);
             }
         }
         assert_eq!(api.read(EXPORT).await.body, before);
@@ -289,8 +293,8 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
         };
         for mode in ["", "mode=merge"] {
             let response = import(&api, mode, &colour).await;
-            assert_eq!(response["settings"], Value::Null, "on {}", api.on);
-            assert_eq!(settings_now().await, settings, "on {}", api.on);
+            assert_eq!(response["settings"], Value::Null, "on {}", api.store);
+            assert_eq!(settings_now().await, settings, "on {}", api.store);
             assert_eq!(api.read(EXPORT).await.json()["$schema"], "s");
         }
         // A rule of the file may refer to an evaluator that is kept.
@@ -365,14 +369,14 @@ async fn a_merge_adds_and_changes_flags_but_archives_none() {
             ),
             (vec!["new"], vec!["checkout"], vec![]),
             "on {}",
-            api.on
+            api.store
         );
         let after = api.read(EXPORT).await.json();
         for key in ["search", "export", "there"] {
             assert_eq!(
                 after["flags"][key], before["flags"][key],
                 "{key} on {}",
-                api.on
+                api.store
             );
         }
         assert_eq!(after["flags"].as_object().expect("flags").len(), 5);
@@ -452,10 +456,10 @@ async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_listed_by_an_imp
             let change = json!({"definition": definition(&rule)});
             let changed = api.admin_if("*", "PATCH", &path, &change).await;
             for answer in [created, changed] {
-                assert_eq!(answer.status, 400, "{rule} {answer:?} on {}", api.on);
+                assert_eq!(answer.status, 400, "{rule} {answer:?} on {}", api.store);
                 let found = field_errors(&answer);
                 let found: Vec<&String> = found.keys().collect();
-                assert_eq!(found, [&place], "{rule} on {}", api.on);
+                assert_eq!(found, [&place], "{rule} on {}", api.store);
             }
         }
         let flags = wrong_rules()
@@ -469,7 +473,12 @@ async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_listed_by_an_imp
         for (number, (_, place)) in wrong_rules().into_iter().enumerate() {
             expected.push(format!("/flags/rule{number}/targeting{place}"));
         }
-        assert_eq!(pointers(&response["warnings"]), expected, "on {}", api.on);
+        assert_eq!(
+            pointers(&response["warnings"]),
+            expected,
+            "on {}",
+            api.store
+        );
         assert!(
             response["warnings"][1]["message"]
                 .as_str()
@@ -488,7 +497,7 @@ async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_listed_by_an_imp
         );
         let restore = format!("{path}/restore");
         let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
-        assert_eq!(restored.status, 200, "{restored:?} on {}", api.on);
+        assert_eq!(restored.status, 200, "{restored:?} on {}", api.store);
     }
 }
 
@@ -515,10 +524,10 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_listed_by_an_
             (&nobody, &["/evaluators/choice/fractional", in_flag]),
         ] {
             let answer = api.admin_if("*", "PUT", SETTINGS, &with(evaluator)).await;
-            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.store);
             let found = field_errors(&answer);
             let found: Vec<&str> = found.keys().map(String::as_str).collect();
-            assert_eq!(found, places, "on {}", api.on);
+            assert_eq!(found, places, "on {}", api.store);
         }
         let mut file = api.read(EXPORT).await.json();
         file["$evaluators"]["choice"] = ghost.clone();
@@ -527,7 +536,7 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_listed_by_an_
             pointers(&response["warnings"]),
             ["/flags/rule/targeting/if/1/$ref"],
             "on {}",
-            api.on
+            api.store
         );
 
         // A flag that is already broken does not block other changes.
@@ -535,7 +544,7 @@ async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_listed_by_an_
         settings["metadata"] = json!({"team": "shop"});
         settings["evaluators"]["other"] = json!({"==": [1, 1]});
         let answer = api.admin_if("*", "PUT", SETTINGS, &settings).await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
         // A new flag may not refer to the broken evaluator either.
         let new = json!({"key": "second", "definition": {"variants": {"on": 1}, "targeting": {"$ref": "choice"}}});
         let answer = api.admin("POST", FLAGS, &new).await;
@@ -575,10 +584,10 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
         assert!(
             exported["flags"]["five"]["variants"].is_object(),
             "plain flagd on {}",
-            api.on
+            api.store
         );
         let metadata = &exported["flags"]["five"]["metadata"];
-        assert_eq!(metadata["pennon.bucketing"], "sha256", "on {}", api.on);
+        assert_eq!(metadata["pennon.bucketing"], "sha256", "on {}", api.store);
         for (more, place) in [
             (
                 json!({"metadata": {"pennon.rolloutPercentage": 6}}),
@@ -597,7 +606,7 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
                 assert!(
                     field_errors(&answer).contains_key(&place),
                     "{answer:?} on {}",
-                    api.on
+                    api.store
                 );
             }
         }
@@ -737,7 +746,7 @@ async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
                     ),
                     (&json!([]), &json!([]), &json!([]), &Value::Null),
                     "round {round} of seed {seed} on {}: {file} {result}",
-                    api.on
+                    api.store
                 );
                 let count = exported.json()["flags"].as_object().map_or(0, Map::len);
                 assert_eq!(response["unchanged"].take(), json!(count));
@@ -746,7 +755,7 @@ async fn an_export_is_imported_without_a_change_whatever_was_imported_before() {
             assert_eq!(
                 again.body, exported.body,
                 "round {round} of seed {seed} on {}",
-                api.on
+                api.store
             );
         }
     }

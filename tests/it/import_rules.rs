@@ -41,9 +41,9 @@ async fn an_import_checks_texts_and_keys_as_creating_a_flag_does() {
             let field = format!("pennon.{name}");
             let place = format!("/flags/a~0b/metadata/{field}");
             for answer in both_ways(&api, &file("a~b", &json!({(field.as_str()): text}))).await {
-                assert_eq!(answer.status, 400, "{field} {answer:?} on {}", api.on);
+                assert_eq!(answer.status, 400, "{field} {answer:?} on {}", api.store);
                 let fields = answer.json()["details"]["fieldErrors"].clone();
-                assert!(fields[&place].is_array(), "{fields} on {}", api.on);
+                assert!(fields[&place].is_array(), "{fields} on {}", api.store);
             }
             let alone = json!({"key": "a~b", name: text});
             let answer = api.admin("POST", FLAGS, &alone).await;
@@ -51,7 +51,7 @@ async fn an_import_checks_texts_and_keys_as_creating_a_flag_does() {
         }
         for key in [&long, &long[..256], "a\nb", "stale", ".", ".."] {
             for answer in both_ways(&api, &file(key, &json!({}))).await {
-                assert_eq!(answer.status, 400, "{key:?} {answer:?} on {}", api.on);
+                assert_eq!(answer.status, 400, "{key:?} {answer:?} on {}", api.store);
                 let fields = answer.json()["details"]["fieldErrors"].clone();
                 // An error names the beginning of a key that is very long.
                 let place = format!("/flags/{}", &key[..key.len().min(3_000)]);
@@ -59,7 +59,7 @@ async fn an_import_checks_texts_and_keys_as_creating_a_flag_does() {
                 assert!(names.any(|(name, _)| name.starts_with(&place)), "{fields}");
             }
             let answer = api.admin("POST", FLAGS, &json!({"key": key})).await;
-            assert_eq!(answer.status, 400, "{key:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{key:?} on {}", api.store);
             let fields = answer.json()["details"]["fieldErrors"].clone();
             assert!(fields["key"].is_array(), "{fields}");
         }
@@ -114,10 +114,10 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
             assert_eq!(answer.status, 201, "{answer:?}");
         }
         let refused = |answer: &Response| {
-            assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 409, "{answer:?} on {}", api.store);
             let message = answer.json()["message"].to_string();
             for word in ["theme", "'blue'", "2 users"] {
-                assert!(message.contains(word), "{message} on {}", api.on);
+                assert!(message.contains(word), "{message} on {}", api.store);
             }
         };
         refused(&patch(&one).await);
@@ -159,11 +159,11 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_rejected() {
     };
     for api in Api::of_both_kinds().await {
         for answer in both_ways(&api, &many(5_001)).await {
-            assert_eq!(answer.status, 400, "on {}", api.on);
+            assert_eq!(answer.status, 400, "on {}", api.store);
             assert!(answer.body.contains("5000"), "{}", answer.body);
         }
         let [_, done] = both_ways(&api, &many(5_000)).await;
-        assert_eq!(done.status, 200, "on {}", api.on);
+        assert_eq!(done.status, 200, "on {}", api.store);
         let result = done.json();
         let length = |list: &str| result[list].as_array().map(Vec::len);
         assert_eq!(
@@ -173,7 +173,7 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_rejected() {
         let mut file = many(5_000);
         file["flags"]["flag-7"]["variants"]["v"] = json!(-7);
         let [_, done] = both_ways(&api, &file).await;
-        assert_eq!(done.json()["unchanged"], 4_999, "on {}", api.on);
+        assert_eq!(done.json()["unchanged"], 4_999, "on {}", api.store);
         let audit = api.read(&format!("{FLAGS}/flag-7/audit")).await.json();
         let values: Vec<&Value> = audit["entries"]
             .as_array()
@@ -240,11 +240,11 @@ async fn an_invalid_request_is_400_even_while_the_store_does_not_answer() {
             (file("new", &json!({})), 503),
         ] {
             for answer in both_ways(&api, &body).await {
-                assert_eq!(answer.status, status, "{body} {answer:?} on {}", api.on);
+                assert_eq!(answer.status, status, "{body} {answer:?} on {}", api.store);
             }
             let merge = format!("{IMPORT}?mode=merge");
             let answer = api.admin_if("*", "POST", &merge, &body).await;
-            assert_eq!(answer.status, status, "{body} {answer:?} on {}", api.on);
+            assert_eq!(answer.status, status, "{body} {answer:?} on {}", api.store);
         }
         let mut broken = definition.clone();
         broken["defaultVariant"] = json!("gone");
@@ -255,10 +255,10 @@ async fn an_invalid_request_is_400_even_while_the_store_does_not_answer() {
             let change = json!({"definition": definition});
             let changed = api.admin_if("*", "PATCH", &url, &change).await;
             for answer in [created, changed] {
-                assert_eq!(answer.status, status, "{answer:?} on {}", api.on);
+                assert_eq!(answer.status, status, "{answer:?} on {}", api.store);
             }
         }
         let exported = api.read(EXPORT).await;
-        assert_eq!(exported.status, 503, "{exported:?} on {}", api.on);
+        assert_eq!(exported.status, 503, "{exported:?} on {}", api.store);
     }
 }

@@ -65,7 +65,7 @@ async fn creation_and_import_reject_an_invisible_or_unreachable_key_and_name_the
             assert!(
                 message.contains(&rule.replace('\\', "\\\\")),
                 "{key:?} {message} on {}",
-                api.on
+                api.store
             );
             let flag = json!({"state": "ENABLED", "variants": {"a": 1}});
             for answer in import(&api, &json!({"flags": {(key.as_str()): flag}})).await {
@@ -73,7 +73,7 @@ async fn creation_and_import_reject_an_invisible_or_unreachable_key_and_name_the
                 assert!(
                     key.is_empty() || message.contains(&rule.replace('\\', "\\\\")),
                     "{key:?} {answer:?} on {}",
-                    api.on
+                    api.store
                 );
             }
         }
@@ -99,14 +99,22 @@ async fn the_name_of_a_variant_is_short_and_has_no_control_characters() {
             let changed = api.admin_if("*", "PATCH", CHECKOUT, &changed).await;
             for answer in [created, changed] {
                 let message = fields(&answer)[&at].to_string();
-                assert!(message.contains(rule), "{name:?} {message} on {}", api.on);
+                assert!(
+                    message.contains(rule),
+                    "{name:?} {message} on {}",
+                    api.store
+                );
             }
             let file = json!({"flags": {"limit": {
                 "state": "ENABLED", "variants": {"good": 1, (name.as_str()): 2},
             }}});
             for answer in import(&api, &file).await {
                 let message = fields(&answer)[format!("/flags/limit/variants/{name}")].to_string();
-                assert!(message.contains(rule), "{name:?} {answer:?} on {}", api.on);
+                assert!(
+                    message.contains(rule),
+                    "{name:?} {answer:?} on {}",
+                    api.store
+                );
             }
         }
         let longest = json!({"key": "limit", "definition": {"variants": {("ä".repeat(255)): 1}}});
@@ -168,7 +176,7 @@ async fn a_flag_from_before_the_limits_can_be_managed_by_its_key_in_the_query() 
         for api in with_old_flag(key).await {
             let query = format!("?flagKey={}", encoded(key));
             let url = |rest: &str| format!("{FLAGS}/-{rest}{query}");
-            let on = format!("{key:?} on {}", api.on);
+            let on = format!("{key:?} on {}", api.store);
             let read = api.read(&url("")).await;
             assert_eq!(read.json()["key"], key, "{read:?} {on}");
             assert_eq!(read.json()["rolloutPercentage"], 10);
@@ -282,7 +290,7 @@ async fn a_typed_flag_rejects_a_percentage_a_salt_and_a_bucketing() {
     let theme = format!("{FLAGS}/theme");
     let plans = format!("{theme}/schedule");
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let no_effect = |answer: &Response, field: &str| {
             let message = fields(answer)[field].to_string();
             assert!(message.contains("no effect"), "{answer:?} on {on}");
@@ -380,16 +388,16 @@ async fn a_flag_gets_no_definition_while_a_percentage_is_scheduled() {
             dry,
             imported,
         ] {
-            assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 409, "{answer:?} on {}", api.store);
             let message = answer.json()["message"].to_string();
             for word in ["checkout", &id, "rollout percentage"] {
-                assert!(message.contains(word), "{message} on {}", api.on);
+                assert!(message.contains(word), "{message} on {}", api.store);
             }
         }
         let cancel = format!("{CHECKOUT}/schedule/{id}");
         api.admin("DELETE", &cancel, &Value::Null).await;
         let answer = api.admin_if("*", "PATCH", CHECKOUT, &typed).await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
     }
 }
 
@@ -443,14 +451,14 @@ async fn server_only_must_be_true_or_false() {
                 assert!(
                     message.contains("true or false"),
                     "{place} {answer:?} on {}",
-                    api.on
+                    api.store
                 );
             }
         }
         for good in [json!(true), json!(false)] {
             let change = json!({"definition": with(&good)});
             let answer = api.admin_if("*", "PATCH", CHECKOUT, &change).await;
-            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
         }
     }
 }
@@ -468,13 +476,17 @@ async fn a_variant_has_at_most_256_kb_and_an_existing_larger_one_is_kept() {
         for answer in [created, changed] {
             let message = fields(&answer)["definition/variants/only"].to_string();
             for word in ["256000 bytes", "got 256001"] {
-                assert!(message.contains(word), "{message} on {}", api.on);
+                assert!(message.contains(word), "{message} on {}", api.store);
             }
         }
         let file = json!({"flags": {"larger": sized_in_file(256_001)}});
         for answer in import(&api, &file).await {
             let message = fields(&answer)["/flags/larger/variants/only"].to_string();
-            assert!(message.contains("256000 bytes"), "{answer:?} on {}", api.on);
+            assert!(
+                message.contains("256000 bytes"),
+                "{answer:?} on {}",
+                api.store
+            );
         }
     }
     let api = Api::on_postgres().await;
@@ -506,7 +518,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         }
     };
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         // 21 × 250,000 bytes fit; a 22nd flag does not.
         let key = |number: usize| format!("large-{number}");
         for number in 0..21 {

@@ -23,7 +23,7 @@ async fn an_environment_is_created_and_can_be_used_at_once() {
     for api in Api::of_both_kinds().await {
         let staging = json!({"environment": "staging"});
         let made = api.admin("POST", ENVIRONMENTS, &staging).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         assert_eq!(made.json()["fractional"], "v3");
         assert_eq!(api.admin("POST", ENVIRONMENTS, &staging).await.status, 409);
         let url = "/api/admin/flags?environment=staging";
@@ -54,7 +54,7 @@ async fn an_environment_is_created_and_can_be_used_at_once() {
             (&find("staging")["flags"], &find("production")["flags"]),
             (&json!(1), &json!(3))
         );
-        assert_eq!(find("old")["fractional"], "v2", "on {}", api.on);
+        assert_eq!(find("old")["fractional"], "v2", "on {}", api.store);
         for (body, field) in [
             (json!({}), "environment"),
             (json!({"environment": "a b"}), "environment"),
@@ -85,7 +85,7 @@ async fn replacing_settings_requires_their_current_tag() {
         let body = json!({"metadata": {"team": "shop"}, "evaluators": {"gold": {"==": [{"var": "tier"}, "gold"]}}});
         assert_eq!(api.admin("PUT", SETTINGS, &body).await.status, 428);
         let mine = api.admin_if(&tag, "PUT", SETTINGS, &body).await;
-        assert_eq!(mine.status, 200, "{mine:?} on {}", api.on);
+        assert_eq!(mine.status, 200, "{mine:?} on {}", api.store);
         assert_eq!(mine.json()["metadata"], json!({"team": "shop"}));
         let yours = api.admin_if(&tag, "PUT", SETTINGS, &json!({})).await;
         assert_eq!(yours.status, 412);
@@ -131,7 +131,7 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         let dry = api
             .admin("POST", &format!("{IMPORT}?dryRun=true"), &file)
             .await;
-        assert_eq!(dry.status, 200, "{dry:?} on {}", api.on);
+        assert_eq!(dry.status, 200, "{dry:?} on {}", api.store);
         let preview = dry.json();
         let keys = |list: &str| -> Vec<&str> {
             let list = preview[list].as_array().expect("a list");
@@ -217,7 +217,7 @@ async fn an_export_is_imported_into_another_environment_without_a_change() {
             .admin("POST", &format!("{IMPORT}?dryRun=true"), &exported.json())
             .await
             .json();
-        assert_eq!(dry["unchanged"], 4, "{dry} on {}", api.on);
+        assert_eq!(dry["unchanged"], 4, "{dry} on {}", api.store);
         assert_eq!(dry["settings"], Value::Null);
         api.admin("POST", ENVIRONMENTS, &json!({"environment": "copy"}))
             .await;
@@ -249,7 +249,7 @@ async fn an_import_with_any_error_changes_nothing() {
                 assert!(
                     details.to_string().contains(place),
                     "{details} on {}",
-                    api.on
+                    api.store
                 );
             }
         }
@@ -274,7 +274,7 @@ async fn overrides_survive_an_import() {
             api.read(users).await.json()["pagination"]["total"],
             1,
             "on {}",
-            api.on
+            api.store
         );
         let exported = api.read(EXPORT).await;
         assert!(
@@ -309,7 +309,7 @@ async fn an_evaluator_in_use_cannot_be_removed() {
             "targeting": {"if": [{"$ref": "gold"}, "large", "small"]},
         }});
         let made = api.admin("POST", "/api/admin/flags", &flag).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         let refused = api.admin_if("*", "PUT", SETTINGS, &json!({})).await;
         assert_eq!(refused.status, 400, "{refused:?}");
         assert!(
@@ -388,15 +388,15 @@ async fn the_list_of_environments_is_complete_unless_a_page_is_requested() {
         }
         let whole = api.read(ENVIRONMENTS).await.json();
         let all = whole["environments"].as_array().expect("a list");
-        assert!(all.len() >= 3, "{whole} on {}", api.on);
+        assert!(all.len() >= 3, "{whole} on {}", api.store);
         assert_eq!(whole.get("pagination"), None);
         let second = api.read(&format!("{ENVIRONMENTS}?page=2&pageSize=1")).await;
-        assert_eq!(second.status, 200, "{second:?} on {}", api.on);
+        assert_eq!(second.status, 200, "{second:?} on {}", api.store);
         let expected = json!({
             "environments": [all[1]],
             "pagination": {"page": 2, "pageSize": 1, "total": all.len()},
         });
-        assert_eq!(second.json(), expected, "on {}", api.on);
+        assert_eq!(second.json(), expected, "on {}", api.store);
     }
 }
 
@@ -405,7 +405,7 @@ async fn a_change_in_another_environment_does_not_change_the_tag_of_an_import() 
     for api in Api::of_both_kinds().await {
         let staging = json!({"environment": "staging"});
         let created = api.admin("POST", ENVIRONMENTS, &staging).await;
-        assert_eq!(created.status, 201, "{created:?} on {}", api.on);
+        assert_eq!(created.status, 201, "{created:?} on {}", api.store);
         let file = json!({"flags": {}});
         let dry_run = format!("{IMPORT}?dryRun=true");
         let preview = api.admin("POST", &dry_run, &file).await;
@@ -433,9 +433,9 @@ async fn a_change_in_another_environment_does_not_change_the_tag_of_an_import() 
             .await;
         }
         let after = revision(&api.read(ENVIRONMENTS).await.json());
-        assert_eq!(after, before, "on {}", api.on);
+        assert_eq!(after, before, "on {}", api.store);
         let done = api.admin_if(&tag, "POST", IMPORT, &file).await;
-        assert_eq!(done.status, 200, "{done:?} on {}", api.on);
+        assert_eq!(done.status, 200, "{done:?} on {}", api.store);
     }
 }
 

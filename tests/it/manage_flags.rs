@@ -32,7 +32,7 @@ async fn metadata_may_not_have_a_name_that_means_something_else_in_a_file() {
             let name = format!("pennon.{name}");
             let body = json!({"key": "sized", "enabled": true, "definition": definition(&name)});
             let answer = api.admin("POST", FLAGS, &body).await;
-            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.store);
             assert!(answer.body.contains(&name), "{answer:?}");
         }
         let settings = "/api/admin/environments/production/settings";
@@ -40,14 +40,14 @@ async fn metadata_may_not_have_a_name_that_means_something_else_in_a_file() {
             let name = format!("pennon.{name}");
             let body = json!({"metadata": {&name: "sha256"}});
             let answer = api.admin_if("*", "PUT", settings, &body).await;
-            assert_eq!(answer.status, 400, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{answer:?} on {}", api.store);
             assert!(answer.body.contains(&name), "{answer:?}");
         }
         // Names without a meaning in a file.
         let body =
             json!({"key": "sized", "enabled": true, "definition": definition("pennon.team")});
         let made = api.admin("POST", FLAGS, &body).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
     }
 }
 
@@ -63,7 +63,7 @@ async fn a_flag_is_read_as_it_was_created() {
             "key": "limit", "enabled": true, "description": "How much", "definition": definition,
         });
         let made = api.admin("POST", FLAGS, &body).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         let read = api.read("/api/admin/flags/limit").await;
         assert_eq!(
             (read.status, &read.body),
@@ -93,7 +93,7 @@ async fn a_flag_is_read_as_it_was_created() {
             (half["rolloutPercentage"].clone(), half["salt"].clone()),
             (json!(10), json!("pepper"))
         );
-        let held = api
+        let unchanged = api
             .client()
             .send(
                 "GET",
@@ -102,7 +102,7 @@ async fn a_flag_is_read_as_it_was_created() {
                 &Value::Null,
             )
             .await;
-        assert_eq!(held.status, 304);
+        assert_eq!(unchanged.status, 304);
     }
 }
 
@@ -137,7 +137,11 @@ async fn a_new_flag_is_off_and_its_key_may_have_spaces_and_any_letters() {
             let answer = api.admin("POST", FLAGS, &body).await;
             assert_eq!(answer.status, 400, "{body}");
             let fields = &answer.json()["details"]["fieldErrors"];
-            assert!(fields[field].is_array(), "{body}: {fields} on {}", api.on);
+            assert!(
+                fields[field].is_array(),
+                "{body}: {fields} on {}",
+                api.store
+            );
         }
         let nowhere = format!("{FLAGS}?environment=nowhere");
         let answer = api.admin("POST", &nowhere, &json!({"key": "a"})).await;
@@ -174,7 +178,7 @@ async fn definitions_are_listed_by_key_searched_and_paged() {
             ("nothing", vec![]),
         ] {
             let found = api.read(&format!("{FLAGS}?search={search}")).await;
-            assert_eq!(keys(&found), expected, "{search} on {}", api.on);
+            assert_eq!(keys(&found), expected, "{search} on {}", api.store);
         }
         let page = api.read(&format!("{FLAGS}?page=2&pageSize=4")).await;
         assert_eq!(keys(&page), ["gamma", "search"]);
@@ -199,13 +203,13 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
         let archived = api
             .admin_if(&tag(&read), "DELETE", CHECKOUT, &Value::Null)
             .await;
-        assert_eq!(archived.status, 200, "{archived:?} on {}", api.on);
+        assert_eq!(archived.status, 200, "{archived:?} on {}", api.store);
         assert!(archived.json()["archivedAt"].is_string());
         assert_eq!(
             archived.json()["updatedAt"],
             archived.json()["archivedAt"],
             "on {}",
-            api.on
+            api.store
         );
         assert_eq!(
             archived.json()["enabled"],
@@ -285,7 +289,7 @@ async fn an_admin_cannot_overwrite_an_unseen_change_of_another() {
         let yours = api
             .admin_if(&seen, "PATCH", CHECKOUT, &json!({"rolloutPercentage": 90}))
             .await;
-        assert_eq!(yours.status, 412, "on {}", api.on);
+        assert_eq!(yours.status, 412, "on {}", api.store);
         assert_eq!(yours.json()["error"], "PRECONDITION_FAILED");
         assert_eq!(api.read(CHECKOUT).await.json()["rolloutPercentage"], 10);
         for other in ["\"1\"", "\"1\", \"-5\""] {
@@ -347,7 +351,7 @@ async fn of_concurrent_changes_with_the_same_tag_exactly_one_succeeds() {
                 .filter(|answer| answer.status == 200)
                 .collect();
             let lost = answers.iter().filter(|answer| answer.status == 412).count();
-            assert_eq!((won.len(), lost), (1, 11), "on {}", api.on);
+            assert_eq!((won.len(), lost), (1, 11), "on {}", api.store);
             let now = api.read(CHECKOUT).await.json();
             assert_eq!(now["rolloutPercentage"], won[0].json()["rolloutPercentage"]);
         }
@@ -375,7 +379,11 @@ async fn a_definition_is_set_replaced_and_removed_by_an_update() {
             .await;
         assert_eq!(off.status, 200);
         let kept = api.read(CHECKOUT).await.json();
-        assert_eq!(kept["definition"]["defaultVariant"], "a", "on {}", api.on);
+        assert_eq!(
+            kept["definition"]["defaultVariant"], "a",
+            "on {}",
+            api.store
+        );
         api.admin_if("*", "PATCH", CHECKOUT, &json!({"definition": null}))
             .await;
         assert_eq!(api.read(CHECKOUT).await.json()["definition"], Value::Null);

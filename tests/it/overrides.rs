@@ -27,7 +27,7 @@ async fn an_override_is_created_replaced_and_removed() {
     for api in Api::of_both_kinds().await {
         let body = json!({"userId": "alice", "overrideType": "include", "reason": "They asked"});
         let first = api.admin("POST", USERS, &body).await;
-        assert_eq!(first.status, 201, "{first:?} on {}", api.on);
+        assert_eq!(first.status, 201, "{first:?} on {}", api.store);
         let created = first.json();
         let names: Vec<&String> = created.as_object().expect("an object").keys().collect();
         assert_eq!(
@@ -80,7 +80,7 @@ async fn overrides_decide_on_the_next_read() {
         );
         api.admin("DELETE", &format!("{USERS}/user-8"), &Value::Null)
             .await;
-        assert_eq!(value("user-8").await, true, "on {}", api.on);
+        assert_eq!(value("user-8").await, true, "on {}", api.store);
         // A disabled flag is off even for included users.
         let off = json!({"enabled": false});
         api.admin("PATCH", "/api/admin/flags/checkout", &off).await;
@@ -139,7 +139,7 @@ async fn pages_contain_both_kinds_of_overrides_newest_first() {
             json!({"page": 1, "pageSize": 50, "total": 7})
         );
         let page = api.read(&format!("{USERS}?page=2&pageSize=3")).await.json();
-        assert_eq!(users(&page["includes"]), ["user-2"], "on {}", api.on);
+        assert_eq!(users(&page["includes"]), ["user-2"], "on {}", api.store);
         assert_eq!(users(&page["excludes"]), ["user-3", "user-1"]);
         assert_eq!(
             page["pagination"],
@@ -242,7 +242,7 @@ async fn a_user_id_may_contain_spaces_slashes_quotes_and_emoji() {
             assert_eq!(answer.json()["userId"], user);
             let url = format!("{USERS}/{encoded}");
             let gone = api.admin("DELETE", &url, &Value::Null).await;
-            assert_eq!(gone.status, 204, "{user} on {}", api.on);
+            assert_eq!(gone.status, 204, "{user} on {}", api.store);
         }
     }
 }
@@ -293,7 +293,7 @@ async fn a_variant_can_be_given_to_a_user_if_the_flag_has_it() {
             (201, json!("blue"))
         );
         let list = api.read(url).await.json();
-        assert_eq!(list["includes"][0]["variant"], "blue", "on {}", api.on);
+        assert_eq!(list["includes"][0]["variant"], "blue", "on {}", api.store);
         assert!(fields(&api.admin("POST", url, &body("green")).await)["variant"].is_array());
         let simple = api.admin("POST", USERS, &body("on")).await;
         assert!(
@@ -316,7 +316,7 @@ async fn the_hourly_limit_is_one_hundred_changes() {
             }
         }
         let answer = api.admin("POST", USERS, &include("one-more")).await;
-        assert_eq!(answer.status, 429, "on {}", api.on);
+        assert_eq!(answer.status, 429, "on {}", api.store);
         assert_eq!(answer.json()["error"], "RATE_LIMITED");
         let wait: u64 = answer
             .header("retry-after")
@@ -327,17 +327,17 @@ async fn the_hourly_limit_is_one_hundred_changes() {
         let gone = api
             .admin("DELETE", &format!("{USERS}/user-70"), &Value::Null)
             .await;
-        assert_eq!(gone.status, 204, "{gone:?} on {}", api.on);
+        assert_eq!(gone.status, 204, "{gone:?} on {}", api.store);
         let audit = "/api/admin/flags/checkout/audit?pageSize=2";
         let set = api.read(audit).await.json()["entries"][1].clone();
         assert_eq!(set["after"]["userId"], "user-99", "{set}");
         let undo = json!({"auditId": set["id"], "state": "before"});
         let revert = "/api/admin/flags/checkout/revert";
         let undone = api.admin_if("*", "POST", revert, &undo).await;
-        assert_eq!(undone.status, 200, "{undone:?} on {}", api.on);
+        assert_eq!(undone.status, 200, "{undone:?} on {}", api.store);
         let redo = json!({"auditId": set["id"]});
         let redone = api.admin_if("*", "POST", revert, &redo).await;
-        assert_eq!(redone.status, 429, "{redone:?} on {}", api.on);
+        assert_eq!(redone.status, 429, "{redone:?} on {}", api.store);
         // Reading and removing are not limited, and other flags have their own limit.
         assert_eq!(api.read(USERS).await.status, 200);
         let missing = api
@@ -457,7 +457,7 @@ fn users(all: &[(&str, &str)]) -> Vec<(String, String)> {
 #[tokio::test]
 async fn overrides_are_replaced_or_merged_as_one_change() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         api.admin("POST", USERS, &include("alice")).await;
         api.admin("POST", USERS, &include("bob")).await;
         let read = api.read(USERS).await;
@@ -607,7 +607,7 @@ async fn every_mistake_in_a_list_of_overrides_is_named_with_its_place() {
             let answer = api.admin_if("*", "PUT", theme, &body).await;
             let found = fields(&answer);
             for place in &places {
-                assert!(found[place].is_array(), "{place} {found} on {}", api.on);
+                assert!(found[place].is_array(), "{place} {found} on {}", api.store);
             }
             assert_eq!(
                 found.as_object().map(serde_json::Map::len),
@@ -627,7 +627,12 @@ async fn every_mistake_in_a_list_of_overrides_is_named_with_its_place() {
         let fine = list(&[include("a"), variant("blue")]);
         assert_eq!(api.admin_if("*", "PUT", theme, &fine).await.status, 200);
         let expected = [("a", "include"), ("v", "blue")];
-        assert_eq!(state(&api, theme).await, users(&expected), "on {}", api.on);
+        assert_eq!(
+            state(&api, theme).await,
+            users(&expected),
+            "on {}",
+            api.store
+        );
     }
 }
 
@@ -642,9 +647,9 @@ async fn setting_many_overrides_counts_once_and_removing_them_not_at_all() {
             .map(|number| exclude(&format!("user-{number}")))
             .collect();
         let put = api.admin_if("*", "PUT", USERS, &list(&some)).await;
-        assert_eq!(put.status, 200, "{put:?} on {}", api.on);
+        assert_eq!(put.status, 200, "{put:?} on {}", api.store);
         let full = api.admin("POST", USERS, &include("one-more")).await;
-        assert_eq!(full.status, 429, "on {}", api.on);
+        assert_eq!(full.status, 429, "on {}", api.store);
         let put = api
             .admin_if("*", "PUT", MERGE, &list(&[include("one-more")]))
             .await;
@@ -653,16 +658,16 @@ async fn setting_many_overrides_counts_once_and_removing_them_not_at_all() {
             (429, true)
         );
         let fewer = api.admin_if("*", "PUT", USERS, &list(&some[..10])).await;
-        assert_eq!(fewer.json()["removed"], 490, "{fewer:?} on {}", api.on);
+        assert_eq!(fewer.json()["removed"], 490, "{fewer:?} on {}", api.store);
         let none = api.admin_if("*", "PUT", USERS, &list(&[])).await;
-        assert_eq!(none.json()["removed"], 10, "{none:?} on {}", api.on);
+        assert_eq!(none.json()["removed"], 10, "{none:?} on {}", api.store);
     }
 }
 
 #[tokio::test]
 async fn ten_thousand_overrides_are_one_change_that_can_be_undone_and_listed() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let reason = "\"because\" ".repeat(15);
         let all: Vec<Value> = (0..10_000)
             .map(|number| {

@@ -24,12 +24,12 @@ async fn a_malformed_tag_is_rejected_and_changes_nothing() {
             "*, *".to_owned(),
         ] {
             let answer = api.admin_if(&bad, "PATCH", CHECKOUT, &body).await;
-            assert_eq!(answer.status, 400, "{bad} {answer:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{bad} {answer:?} on {}", api.store);
             let message = answer.json()["details"]["fieldErrors"]["If-Match"].to_string();
             assert!(message.contains("ETag"), "{bad}: {message}");
         }
         let state = api.get("/api/config/flags/checkout").await.json();
-        assert_eq!(state["rolloutPercentage"], 50, "on {}", api.on);
+        assert_eq!(state["rolloutPercentage"], 50, "on {}", api.store);
         let public = api.get("/api/config/flags/checkout").await;
         let public = public.header("etag").expect("an ETag");
         let answer = api.admin_if(public, "PATCH", CHECKOUT, &body).await;
@@ -46,7 +46,7 @@ async fn a_malformed_tag_is_rejected_and_changes_nothing() {
 
         let list = format!("\"1\", {tag}");
         let answer = api.admin_if(&list, "PATCH", CHECKOUT, &body).await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
         let gone = api.admin_if("", "DELETE", CHECKOUT, &Value::Null).await;
         assert_eq!(gone.status, 400, "{gone:?}");
     }

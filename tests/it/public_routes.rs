@@ -287,8 +287,8 @@ async fn the_setting_key_requires_an_api_key_that_selects_the_environment() {
                 assert_eq!(site.get(&bad, &[header]).await.status, 400, "{store}");
                 let tag = site.get(path, &[header]).await;
                 let tag = tag.header("etag").expect("a tag").to_owned();
-                let held = site.get(path, &[header, ("if-none-match", &tag)]).await;
-                assert_eq!(held.status, 304, "{store}");
+                let unchanged = site.get(path, &[header, ("if-none-match", &tag)]).await;
+                assert_eq!(unchanged.status, 304, "{store}");
                 let head = site.ask("HEAD", path, &[header]).await;
                 assert_eq!(
                     (head.status, head.header("etag")),

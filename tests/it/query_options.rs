@@ -15,7 +15,7 @@ const USERS: &str = "/api/admin/flags/checkout/users";
 #[tokio::test]
 async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let file = json!({"flags": {"new": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}});
         let overrides = json!({"overrides": [{"userId": "bob", "overrideType": "include"}]});
         let copy = json!({"from": "staging", "flags": [{"flagKey": "new", "ifMatch": null}]});
@@ -92,7 +92,7 @@ async fn an_option_without_a_value_is_rejected_and_changes_nothing() {
 #[tokio::test]
 async fn a_change_with_an_ambiguous_environment_or_dry_run_is_rejected() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let url = "/api/admin/flags/checkout?environment=production&environment=staging";
         let dry = "/api/admin/flags/checkout?dryRun=false&dryRun=true";
         let not_dry = "/api/admin/flags/checkout?dryRun=true&dryRun=false";
@@ -141,7 +141,7 @@ async fn a_parameter_without_a_name_is_reported_as_empty() {
 #[tokio::test]
 async fn errors_that_name_unknown_fields_fit_into_a_response() {
     for api in Api::of_both_kinds().await {
-        let on = api.on;
+        let on = api.store;
         let unknown = |count: u32| -> Value {
             (0..count)
                 .map(|number| (format!("unknown-{number}"), Value::from(1)))

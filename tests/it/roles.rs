@@ -83,7 +83,7 @@ async fn every_admin_route_answers_its_roles_and_no_others() {
                 let staging = ("staging", in_environment(endpoint, "staging"));
                 for (environment, path) in by_path.chain([staging]) {
                     let answer = local.send(endpoint.method, &path, &headers, "{}").await;
-                    let place = format!("{role}: {} {path} on {}", endpoint.method, api.on);
+                    let place = format!("{role}: {} {path} on {}", endpoint.method, api.store);
                     check(&answer, is_allowed(endpoint, may, environment), &place);
                 }
             }
@@ -172,7 +172,7 @@ async fn names_that_resemble_a_group_give_no_role() {
 async fn an_editor_of_one_environment_changes_its_flags_and_nothing_else() {
     for api in Api::of_both_kinds().await {
         let local = api.local();
-        let (on, flags) = (api.on, "/api/admin/flags");
+        let (on, flags) = (api.store, "/api/admin/flags");
         let staging = json!({"environment": "staging"});
         let created = api.admin("POST", "/api/admin/environments", &staging).await;
         assert_eq!(created.status, 201, "{on}: {created:?}");

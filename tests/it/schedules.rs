@@ -50,7 +50,7 @@ async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
             &json!({"enabled": false, "rolloutPercentage": 1e1}),
         );
         let made = api.admin("POST", SCHEDULE, &later).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         let body = made.json();
         let names: Vec<&String> = body.as_object().expect("an object").keys().collect();
         assert_eq!(
@@ -104,14 +104,14 @@ async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
                 &Value::Null,
             )
             .await;
-        assert_eq!(gone.status, 200, "{gone:?} on {}", api.on);
+        assert_eq!(gone.status, 200, "{gone:?} on {}", api.store);
         let cancelled = gone.json();
         assert_eq!(cancelled["status"], "cancelled");
         assert_eq!(cancelled["cancelledBy"], "local-admin");
         assert!(cancelled["cancelledAt"].is_string());
         let list = api.read(SCHEDULE).await;
         assert_eq!(list.status, 200);
-        assert_eq!(list.json(), json!([sooner, cancelled]), "on {}", api.on);
+        assert_eq!(list.json(), json!([sooner, cancelled]), "on {}", api.store);
         let audit = api.read("/api/admin/flags/checkout/audit").await.json();
         assert_eq!(audit["entries"][0]["action"], "schedule.cancel");
         assert_eq!(audit["entries"][2]["action"], "schedule.create");
@@ -208,7 +208,11 @@ async fn an_invalid_schedule_is_rejected() {
             let answer = api.admin("POST", nowhere, &body).await;
             assert_eq!(answer.status, 400, "{body}");
             let fields = answer.json()["details"]["fieldErrors"].clone();
-            assert!(fields[field].is_array(), "{body}: {fields} on {}", api.on);
+            assert!(
+                fields[field].is_array(),
+                "{body}: {fields} on {}",
+                api.store
+            );
         }
         let good = plan(future, &json!({"enabled": true}));
         for (method, path, body) in [
@@ -217,7 +221,7 @@ async fn an_invalid_schedule_is_rejected() {
             ("DELETE", format!("{nowhere}/x"), Value::Null),
         ] {
             let answer = api.admin(method, &path, &body).await;
-            assert_eq!(answer.status, 404, "{method} on {}", api.on);
+            assert_eq!(answer.status, 404, "{method} on {}", api.store);
         }
         let local = api.local();
         for (method, path) in [
@@ -432,12 +436,12 @@ async fn of_two_changes_for_the_same_time_the_one_that_was_scheduled_last_wins()
         for key in &keys {
             let flag = json!({"key": key, "enabled": true, "rolloutPercentage": 1});
             let made = api.admin("POST", "/api/admin/flags", &flag).await;
-            assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+            assert_eq!(made.status, 201, "{made:?} on {}", api.store);
             for percentage in [10, 50] {
                 let body = plan(&soon, &json!({"rolloutPercentage": percentage}));
                 let path = format!("/api/admin/flags/{key}/schedule");
                 let made = api.admin("POST", &path, &body).await;
-                assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+                assert_eq!(made.status, 201, "{made:?} on {}", api.store);
             }
         }
         for key in &keys {
@@ -448,7 +452,7 @@ async fn of_two_changes_for_the_same_time_the_one_that_was_scheduled_last_wins()
             })
             .await;
             let percentage = api.read(&path).await.json()["rolloutPercentage"].clone();
-            assert_eq!(percentage, 50, "{key} on {}", api.on);
+            assert_eq!(percentage, 50, "{key} on {}", api.store);
         }
     }
 }

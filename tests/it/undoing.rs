@@ -15,13 +15,13 @@ async fn newest(api: &Api) -> Value {
 
 async fn archive(api: &Api) {
     let answer = api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
-    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
 }
 
 async fn restore(api: &Api) {
     let url = format!("{CHECKOUT}/restore");
     let answer = api.admin_if("*", "POST", &url, &Value::Null).await;
-    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
 
         let body = json!({"auditId": deleted["id"], "state": "before"});
         let back = api.admin_if("*", "POST", REVERT, &body).await;
-        assert_eq!(back.status, 200, "{back:?} on {}", api.on);
+        assert_eq!(back.status, 200, "{back:?} on {}", api.store);
         assert!(
             back.json()["archivedAt"].is_string(),
             "it was archived when it was deleted"
@@ -50,7 +50,7 @@ async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
         assert_eq!(entry["action"], "flag.revert");
         assert_eq!(entry["after"]["overrides"], deleted["before"]["overrides"]);
         restore(&api).await;
-        assert_eq!(api.read(USERS).await.json(), before, "on {}", api.on);
+        assert_eq!(api.read(USERS).await.json(), before, "on {}", api.store);
         let state = api.get("/api/config/flags/checkout").await.json();
         assert_eq!(state["rolloutPercentage"], 50);
     }
@@ -61,21 +61,21 @@ async fn a_revert_with_the_tag_of_a_flag_that_was_deleted_since_is_rejected() {
     for api in Api::of_both_kinds().await {
         let body = json!({"rolloutPercentage": 51});
         let changed = api.admin("PATCH", CHECKOUT, &body).await;
-        assert_eq!(changed.status, 200, "{changed:?} on {}", api.on);
+        assert_eq!(changed.status, 200, "{changed:?} on {}", api.store);
         let entry = newest(&api).await;
         let read = api.read(CHECKOUT).await;
         let tag = read.header("etag").expect("an ETag").to_owned();
         archive(&api).await;
         let url = format!("{CHECKOUT}?permanently=true");
         let gone = api.admin_if("*", "DELETE", &url, &Value::Null).await;
-        assert_eq!(gone.status, 204, "{gone:?} on {}", api.on);
+        assert_eq!(gone.status, 204, "{gone:?} on {}", api.store);
 
         let body = json!({"auditId": entry["id"], "state": "after"});
         let answer = api.admin_if(&tag, "POST", REVERT, &body).await;
-        assert_eq!(answer.status, 412, "{answer:?} on {}", api.on);
-        assert_eq!(api.read(CHECKOUT).await.status, 404, "on {}", api.on);
+        assert_eq!(answer.status, 412, "{answer:?} on {}", api.store);
+        assert_eq!(api.read(CHECKOUT).await.status, 404, "on {}", api.store);
         let answer = api.admin_if("*", "POST", REVERT, &body).await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
     }
 }
 
@@ -89,11 +89,11 @@ async fn restoring_an_override_counts_as_an_addition_and_removing_it_does_not() 
             let side = if round % 2 == 0 { "after" } else { "before" };
             let body = json!({"auditId": id, "state": side});
             let answer = api.admin_if("*", "POST", REVERT, &body).await;
-            assert_eq!(answer.status, 200, "{round} {answer:?} on {}", api.on);
+            assert_eq!(answer.status, 200, "{round} {answer:?} on {}", api.store);
         }
         let body = json!({"auditId": id, "state": "after"});
         let answer = api.admin_if("*", "POST", REVERT, &body).await;
-        assert_eq!(answer.status, 429, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 429, "{answer:?} on {}", api.store);
         assert_eq!(answer.json()["error"], "RATE_LIMITED");
         assert!(answer.header("retry-after").is_some());
         let nothing = json!({"auditId": id, "state": "before"});
@@ -110,7 +110,7 @@ async fn archiving_a_flag_cancels_its_schedules() {
         let id = planned["id"].as_str().expect("an id");
         archive(&api).await;
         let entry = newest(&api).await;
-        assert_eq!(entry["action"], "schedule.cancel", "on {}", api.on);
+        assert_eq!(entry["action"], "schedule.cancel", "on {}", api.store);
         assert_eq!(entry["actor"], "local-admin");
         assert_eq!(entry["after"]["status"], "cancelled");
         let one = format!("{SCHEDULE}/{id}");
@@ -122,7 +122,7 @@ async fn archiving_a_flag_cancels_its_schedules() {
         assert_eq!(api.read(SCHEDULE).await.status, 404);
         restore(&api).await;
         let list = api.read(SCHEDULE).await.json();
-        assert_eq!(list[0]["status"], "cancelled", "on {}", api.on);
+        assert_eq!(list[0]["status"], "cancelled", "on {}", api.store);
         assert_eq!(list[0]["cancelledBy"], "local-admin");
         assert!(list[0]["cancelledAt"].is_string());
 
@@ -137,12 +137,12 @@ async fn archiving_a_flag_cancels_its_schedules() {
                 let body = json!({"auditId": archived});
                 api.admin_if("*", "POST", REVERT, &body).await
             };
-            assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+            assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
             restore(&api).await;
             let list = api.read(SCHEDULE).await.json();
             let pending = list.as_array().expect("a list").iter();
             let pending = pending.filter(|entry| entry["status"] == "pending");
-            assert_eq!(pending.count(), 0, "{round} on {}", api.on);
+            assert_eq!(pending.count(), 0, "{round} on {}", api.store);
         }
     }
 }
@@ -175,26 +175,26 @@ async fn an_override_cannot_be_reverted_to_a_variant_that_its_flag_no_longer_has
             json!({"definition": {"variants": variants, "defaultVariant": "a"}})
         };
         let typed = api.admin_if("*", "PATCH", CHECKOUT, &of(&["a", "b"])).await;
-        assert_eq!(typed.status, 200, "{typed:?} on {}", api.on);
+        assert_eq!(typed.status, 200, "{typed:?} on {}", api.store);
         let b = json!({"userId": "alice", "overrideType": "include", "variant": "b"});
         let set = api.admin("POST", USERS, &b).await;
-        assert_eq!(set.status, 201, "{set:?} on {}", api.on);
+        assert_eq!(set.status, 201, "{set:?} on {}", api.store);
         let of_one = newest(&api).await;
         let replaced = |list: Value| json!({ "overrides": list });
         for list in [json!([]), json!([b])] {
             let put = api.admin_if("*", "PUT", USERS, &replaced(list)).await;
-            assert_eq!(put.status, 200, "{put:?} on {}", api.on);
+            assert_eq!(put.status, 200, "{put:?} on {}", api.store);
         }
         let of_many = newest(&api).await;
         let put = api.admin_if("*", "PUT", USERS, &replaced(json!([]))).await;
-        assert_eq!(put.status, 200, "{put:?} on {}", api.on);
+        assert_eq!(put.status, 200, "{put:?} on {}", api.store);
         let typed = api.admin_if("*", "PATCH", CHECKOUT, &of(&["a"])).await;
-        assert_eq!(typed.status, 200, "{typed:?} on {}", api.on);
+        assert_eq!(typed.status, 200, "{typed:?} on {}", api.store);
         for (entry, action) in [(of_one, "override.set"), (of_many, "overrides.set")] {
-            assert_eq!(entry["action"], action, "on {}", api.on);
+            assert_eq!(entry["action"], action, "on {}", api.store);
             let body = json!({"auditId": entry["id"], "state": "after"});
             let answer = api.admin_if("*", "POST", REVERT, &body).await;
-            assert_eq!(answer.status, 409, "{action} {answer:?} on {}", api.on);
+            assert_eq!(answer.status, 409, "{action} {answer:?} on {}", api.store);
             let message = answer.json()["message"].to_string();
             assert!(message.contains("the variant 'b'"), "{message}");
         }
@@ -208,18 +208,18 @@ async fn a_flag_cannot_be_reverted_to_metadata_that_is_reserved_for_files() {
             |metadata: Value| json!({"definition": {"variants": {"a": 1}, "metadata": metadata}});
         for metadata in [json!({"tempo": "x"}), json!({})] {
             let set = api.admin_if("*", "PATCH", CHECKOUT, &of(metadata)).await;
-            assert_eq!(set.status, 200, "{set:?} on {}", api.on);
+            assert_eq!(set.status, 200, "{set:?} on {}", api.store);
         }
         let entry = newest(&api).await;
         as_stored_by_an_earlier_version(&mut api).await;
         let body = json!({"auditId": entry["id"], "state": "before"});
         let answer = api.admin_if("*", "POST", REVERT, &body).await;
-        assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 409, "{answer:?} on {}", api.store);
         let message = answer.json()["message"].to_string();
         assert!(message.contains("pennon.salt"), "{message}");
         let body = json!({"auditId": entry["id"], "state": "after"});
         let answer = api.admin_if("*", "POST", REVERT, &body).await;
-        assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
     }
 }
 
@@ -228,13 +228,13 @@ async fn an_archived_flag_with_metadata_that_is_reserved_for_files_can_be_restor
     for mut api in Api::of_both_kinds().await {
         let typed = json!({"definition": {"variants": {"a": 1}, "metadata": {"tempo": "x"}}});
         let set = api.admin_if("*", "PATCH", CHECKOUT, &typed).await;
-        assert_eq!(set.status, 200, "{set:?} on {}", api.on);
+        assert_eq!(set.status, 200, "{set:?} on {}", api.store);
         archive(&api).await;
         as_stored_by_an_earlier_version(&mut api).await;
         restore(&api).await;
         api.local_mut().restart().await;
         let health = api.get("/health").await.json();
-        assert_eq!(health["status"], "healthy", "{health} on {}", api.on);
+        assert_eq!(health["status"], "healthy", "{health} on {}", api.store);
     }
 }
 

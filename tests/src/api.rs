@@ -10,7 +10,7 @@ use crate::stack::Stack;
 /// A server, by default with the flags `checkout` (on, 50 %), `search` (on, 100 %) and `export` (off).
 pub struct Api {
     /// The kind of store, for failure messages.
-    pub on: &'static str,
+    pub store: &'static str,
     local: Local,
     /// Redis and PostgreSQL, if this value owns them. `None` on a file, and in a result of [`Self::another_instance`].
     pub stack: Option<Stack>,
@@ -30,7 +30,7 @@ impl Api {
     pub async fn of_both_kinds_with_variables(more: &[(&str, &str)]) -> [Self; 2] {
         let stack = Stack::start().await;
         let on_postgres = Self {
-            on: "PostgreSQL",
+            store: "PostgreSQL",
             local: instance(&stack, more).await,
             stack: Some(stack),
         };
@@ -48,7 +48,7 @@ impl Api {
     /// Starts a server on the PostgreSQL and the Redis of this stack.
     pub async fn on_stack(stack: Stack) -> Self {
         Self {
-            on: "PostgreSQL",
+            store: "PostgreSQL",
             local: instance(&stack, &[]).await,
             stack: Some(stack),
         }
@@ -68,7 +68,7 @@ impl Api {
         let folder = new_folder("api");
         std::fs::write(folder.join("flags.json"), flags.to_string()).expect("a file");
         Self {
-            on: "a file",
+            store: "a file",
             local: Local::start_in(folder, more).await,
             stack: None,
         }
@@ -82,7 +82,7 @@ impl Api {
     /// Starts another instance on the same database and cache.
     pub async fn another_instance(&self) -> Self {
         Self {
-            on: "PostgreSQL",
+            store: "PostgreSQL",
             local: instance(self.stack(), &[]).await,
             stack: None,
         }

@@ -32,7 +32,7 @@ pub fn read_status(endpoint: &Endpoint) -> u16 {
 }
 
 /// An `Authorization` header with which the local server serves this route: the admin's token or the API key. Routes
-/// that are open to anyone ignore it.
+/// that are open to anyone do not need it; with it, the two under `/api/config` also return server-only flags.
 pub fn authorization_for(endpoint: &Endpoint) -> String {
     let token = if endpoint.is_admin() {
         ADMIN_TOKEN

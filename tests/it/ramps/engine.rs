@@ -34,12 +34,12 @@ async fn an_unreadable_ramp_harms_only_itself() {
         let made = api
             .admin_if("*", "POST", other, &json!({ "steps": steps }))
             .await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         eventually("the other ramp completes", async || {
             api.read(other).await.json()["state"] == "completed"
         })
         .await;
-        assert_eq!(percentage(&api).await, 60, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 60, "on {}", api.store);
         // The flag can be changed, and the ramp stays until someone repairs it.
         assert_eq!(
             patch(&api, &json!({"rolloutPercentage": 55})).await.status,
@@ -47,10 +47,10 @@ async fn an_unreadable_ramp_harms_only_itself() {
         );
         for _ in 0..2 {
             let again = create(&api, &plan(&[70])).await;
-            assert_eq!(again.status, 409, "{again:?} on {}", api.on);
+            assert_eq!(again.status, 409, "{again:?} on {}", api.store);
             assert!(again.body.contains("unreadable"), "{again:?}");
             let read = api.read(RAMP).await;
-            assert_eq!(read.status, 409, "{read:?} on {}", api.on);
+            assert_eq!(read.status, 409, "{read:?} on {}", api.store);
             assert!(read.body.contains("unreadable"), "{read:?}");
             if api.stack.is_none() {
                 api.local_mut().restart().await;
@@ -65,7 +65,7 @@ async fn an_unreadable_ramp_harms_only_itself() {
             create(&api, &plan(&[70])).await.status,
             201,
             "on {}",
-            api.on
+            api.store
         );
     }
 }
@@ -118,7 +118,7 @@ async fn a_clock_that_was_set_back_bakes_the_step_again_and_hides_no_alarm() {
             (&after["step"], &after["percent"]),
             (&json!(1), &json!(60)),
             "on {}",
-            api.on
+            api.store
         );
         let due = |ramp: &Value| ramp["dueAt"].as_str().map(ToOwned::to_owned);
         let an_hour_later = SystemTime::now() + Duration::from_secs(3_600);
@@ -126,7 +126,7 @@ async fn a_clock_that_was_set_back_bakes_the_step_again_and_hides_no_alarm() {
         assert!(due(&after) >= due(&made), "{after}");
         assert!(due(&after) <= Some(an_hour_later), "{after}");
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
-        assert_eq!(percentage(&api).await, 50, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 50, "on {}", api.store);
     }
 }
 
@@ -155,8 +155,8 @@ async fn after_a_jump_of_the_clock_a_step_bakes_again() {
             ramp(&api).await["state"] == "baking"
         })
         .await;
-        assert_eq!(ramp(&api).await["step"], 1, "on {}", api.on);
-        assert_eq!(percentage(&api).await, 60, "on {}", api.on);
+        assert_eq!(ramp(&api).await["step"], 1, "on {}", api.store);
+        assert_eq!(percentage(&api).await, 60, "on {}", api.store);
     }
 }
 

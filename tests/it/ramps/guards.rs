@@ -618,7 +618,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
             });
             let path = format!("/api/admin/flags/{}/ramp", key(on_missing, loss));
             let made = api.admin_if("*", "POST", &path, &body).await;
-            assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+            assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         }
         for (on_missing, (loss, _)) in every() {
             let alarm = name(on_missing, loss);
@@ -641,7 +641,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
                 let advanced = api
                     .admin_if("*", "POST", &format!("{path}/advance"), &Value::Null)
                     .await;
-                assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.on);
+                assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.store);
             } else {
                 eventually("the ramp follows its guard", async || {
                     read().await["reason"] == reason
@@ -653,12 +653,12 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
                 (&ramp["state"], &ramp["percent"]),
                 (&json!(state), &json!(percent)),
                 "{on_missing} {loss} on {}: {ramp}",
-                api.on
+                api.store
             );
             if on_missing == "hold" {
                 let advance = format!("{path}/advance");
                 let refused = api.admin_if("*", "POST", &advance, &Value::Null).await;
-                assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
+                assert_eq!(refused.status, 409, "{refused:?} on {}", api.store);
             }
         }
         // The engine advances past an alarm that is ignored.
@@ -677,7 +677,7 @@ async fn on_missing_decides_what_an_alarm_without_data_or_a_deleted_alarm_does()
             ramp(&api).await["step"] == 2
         })
         .await;
-        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 70, "on {}", api.store);
     }
 }
 
@@ -854,7 +854,7 @@ async fn a_ramp_that_an_alarm_has_stopped_shares_the_alarm_until_its_rollback_is
                     ["baking", "holding", state]
                         .contains(&ramp["state"].as_str().unwrap_or_default()),
                     "{ramp} on {}",
-                    api.on
+                    api.store
                 );
                 ramp["state"] == state
             })
@@ -867,7 +867,7 @@ async fn a_ramp_that_an_alarm_has_stopped_shares_the_alarm_until_its_rollback_is
 async fn without_a_way_to_cloudwatch_a_ramp_with_guards_is_rejected() {
     for api in Api::of_both_kinds_with_variables(&[("CLOUDWATCH_ENDPOINT", "none")]).await {
         let refused = create(&api, &guarded(&[60, 70], "errors")).await;
-        assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
+        assert_eq!(refused.status, 409, "{refused:?} on {}", api.store);
         assert!(
             refused.body.contains("CLOUDWATCH_ENDPOINT is none"),
             "{refused:?}"
@@ -875,7 +875,7 @@ async fn without_a_way_to_cloudwatch_a_ramp_with_guards_is_rejected() {
         assert_eq!(api.read(RAMP).await.status, 404);
         start_ramp(&api, &plan(&[60, 70])).await;
         let advanced = act(&api, "advance").await;
-        assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.on);
+        assert_eq!(advanced.status, 200, "{advanced:?} on {}", api.store);
         assert_eq!(percentage(&api).await, 70);
     }
 }

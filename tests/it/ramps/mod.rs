@@ -56,7 +56,7 @@ fn copy_of_flag() -> Value {
 
 async fn start_ramp(api: &Api, plan: &Value) -> Value {
     let answer = create(api, plan).await;
-    assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+    assert_eq!(answer.status, 201, "{answer:?} on {}", api.store);
     answer.json()
 }
 
@@ -67,7 +67,7 @@ async fn act(api: &Api, action: &str) -> Response {
 
 async fn ramp(api: &Api) -> Value {
     let answer = api.read(RAMP).await;
-    assert_eq!(answer.status, 200, "{answer:?} on {}", api.on);
+    assert_eq!(answer.status, 200, "{answer:?} on {}", api.store);
     answer.json()
 }
 
@@ -151,7 +151,7 @@ async fn a_ramp_advances_by_itself_and_completes() {
             ramp(&api).await["state"] == "completed"
         })
         .await;
-        assert_eq!(percentage(&api).await, 100, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 100, "on {}", api.store);
         let done = ramp(&api).await;
         let transitions = done["transitions"].as_array().expect("a list");
         let listed: Vec<String> = transitions
@@ -164,7 +164,7 @@ async fn a_ramp_advances_by_itself_and_completes() {
             "\"baking\"/2/100",
             "\"completed\"/2/100",
         ];
-        assert_eq!(listed, wanted, "on {}", api.on);
+        assert_eq!(listed, wanted, "on {}", api.store);
         let id = done["id"].as_str().expect("an id");
         let engine = format!("ramp:{id}");
         assert_eq!(transitions[2]["actor"], engine);
@@ -182,7 +182,7 @@ async fn a_ramp_advances_by_itself_and_completes() {
             .iter()
             .zip([&engine, &engine, &admin, &admin])
             .collect();
-        assert_eq!(listed, wanted, "on {}", api.on);
+        assert_eq!(listed, wanted, "on {}", api.store);
     }
 }
 
@@ -216,9 +216,9 @@ async fn each_action_is_allowed_in_its_states_only() {
                 assert_eq!(reset.status, 200);
                 start_ramp(&api, &plan(&[60, 70])).await;
                 for step in path {
-                    assert_eq!(act(&api, step).await.status, 200, "{step} on {}", api.on);
+                    assert_eq!(act(&api, step).await.status, 200, "{step} on {}", api.store);
                 }
-                assert_eq!(ramp(&api).await["state"], state, "on {}", api.on);
+                assert_eq!(ramp(&api).await["state"], state, "on {}", api.store);
                 let before = ramp(&api).await;
                 let answer = act(&api, action).await;
                 let is_allowed = allowed.contains(&action);
@@ -264,7 +264,7 @@ async fn an_approval_holds_the_first_step_and_later_ones() {
         .await;
         assert_eq!(percentage(&api).await, 60);
         assert_eq!(act(&api, "advance").await.json()["step"], 2);
-        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 70, "on {}", api.store);
     }
 }
 
@@ -273,12 +273,12 @@ async fn the_tag_of_an_earlier_ramp_approves_no_step_of_the_next_one() {
     for api in Api::of_both_kinds().await {
         let first = create(&api, &plan(&[60])).await;
         let tag = first.header("etag").expect("a tag").to_owned();
-        assert_eq!(act(&api, "cancel").await.status, 200, "on {}", api.on);
+        assert_eq!(act(&api, "cancel").await.status, 200, "on {}", api.store);
         let next = json!({"steps": [{"percent": 90, "bakeSeconds": 600, "approval": true}]});
-        assert_eq!(create(&api, &next).await.status, 201, "on {}", api.on);
+        assert_eq!(create(&api, &next).await.status, 201, "on {}", api.store);
         let path = format!("{RAMP}/advance");
         let answer = api.admin_if(&tag, "POST", &path, &Value::Null).await;
-        assert_eq!(answer.status, 412, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 412, "{answer:?} on {}", api.store);
     }
 }
 
@@ -291,7 +291,7 @@ async fn changes_need_the_state_that_they_are_based_on() {
         assert_eq!(api.admin("POST", RAMP, &body).await.status, 428);
         assert_eq!(api.admin_if("\"1\"", "POST", RAMP, &body).await.status, 412);
         let made = api.admin_if(&tag, "POST", RAMP, &body).await;
-        assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+        assert_eq!(made.status, 201, "{made:?} on {}", api.store);
         let tag = api
             .read(RAMP)
             .await
@@ -315,7 +315,7 @@ async fn changes_need_the_state_that_they_are_based_on() {
                 "{action}"
             );
             let wrong = api.admin_if("\"77\"", "POST", &path, &nothing).await;
-            assert_eq!(wrong.status, 412, "{action} on {}", api.on);
+            assert_eq!(wrong.status, 412, "{action} on {}", api.store);
         }
         let path = format!("{RAMP}/pause");
         let paused = api.admin_if(&tag, "POST", &path, &Value::Null).await;
@@ -396,9 +396,13 @@ async fn an_invalid_plan_is_rejected_with_its_field() {
             (with("to", json!("a")), "from"),
         ] {
             let answer = create(&api, &body).await;
-            assert_eq!(answer.status, 400, "{body}: {answer:?} on {}", api.on);
+            assert_eq!(answer.status, 400, "{body}: {answer:?} on {}", api.store);
             let fields = answer.json()["details"]["fieldErrors"].clone();
-            assert!(fields[field].is_array(), "{body}: {fields} on {}", api.on);
+            assert!(
+                fields[field].is_array(),
+                "{body}: {fields} on {}",
+                api.store
+            );
         }
         assert_eq!(api.read(RAMP).await.status, 404);
         // The state of the flag.
@@ -455,7 +459,7 @@ async fn a_ramp_starts_and_is_advanced_only_while_its_guards_are_ok() {
         );
         // The engine would roll back a ramp that is running.
         assert_eq!(act(&api, "advance").await.status, 409);
-        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 70, "on {}", api.store);
     }
 }
 
@@ -477,7 +481,11 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
             set_alarm(&api, "errors", "ALARM").await;
             let after = ramp(&api).await;
             assert_eq!(after["id"], id);
-            assert_eq!(after["state"], state, "{on_alarm} on {}: {after}", api.on);
+            assert_eq!(
+                after["state"], state,
+                "{on_alarm} on {}: {after}",
+                api.store
+            );
             assert_eq!(after["reason"], "alarm 'errors' is in ALARM");
             let last = after["transitions"]
                 .as_array()
@@ -488,9 +496,9 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
             assert_eq!(
                 flag["rolloutPercentage"], percent,
                 "{on_alarm} on {}",
-                api.on
+                api.store
             );
-            assert_eq!(flag["enabled"], enabled, "{on_alarm} on {}", api.on);
+            assert_eq!(flag["enabled"], enabled, "{on_alarm} on {}", api.store);
             // CloudWatch may call twice.
             assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 0);
             let end = if state == "paused" {
@@ -515,14 +523,14 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
         for (shown, (id, transitions)) in
             shown.as_array().expect("a list").iter().zip(&earlier[1..])
         {
-            assert_eq!(shown["id"], *id, "on {}", api.on);
+            assert_eq!(shown["id"], *id, "on {}", api.store);
             let mut transitions = transitions.as_array().expect("a list").iter();
             let end = transitions.find(|it| it["state"] == "rolledBack");
             assert_eq!(
                 shown["endedAt"],
                 end.expect("an end")["at"],
                 "on {}",
-                api.on
+                api.store
             );
         }
     }
@@ -587,7 +595,11 @@ async fn most_changes_of_a_rolled_back_flag_are_rejected_until_the_rollback_is_a
             ("POST", users.clone(), one("out", "exclude")),
         ] {
             let made = api.admin_if("*", method, &path, &body).await;
-            assert!(made.status < 300, "{method} {path}: {made:?} on {}", api.on);
+            assert!(
+                made.status < 300,
+                "{method} {path}: {made:?} on {}",
+                api.store
+            );
         }
         start_ramp(&api, &guarded(&[60], "errors")).await;
         assert_eq!(ramp(&api).await["guards"][0]["state"], "ok");
@@ -596,7 +608,7 @@ async fn most_changes_of_a_rolled_back_flag_are_rejected_until_the_rollback_is_a
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
         let rejected = async |method: &str, path: &str, body: &Value| {
             let answer = api.admin_if("*", method, path, body).await;
-            let what = format!("{method} {path} {body} on {}", api.on);
+            let what = format!("{method} {path} {body} on {}", api.store);
             assert_eq!(answer.status, 409, "{what}: {answer:?}");
             assert!(answer.body.contains("acknowledge"), "{what}: {answer:?}");
         };
@@ -622,7 +634,7 @@ async fn most_changes_of_a_rolled_back_flag_are_rejected_until_the_rollback_is_a
         }
         rejected("DELETE", &permanently, &Value::Null).await;
         let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
-        assert_eq!(restored.status, 200, "{restored:?} on {}", api.on);
+        assert_eq!(restored.status, 200, "{restored:?} on {}", api.store);
         rejected("PATCH", FLAG, &json!({"enabled": true})).await;
         assert_eq!(ramp(&api).await["acknowledgedBy"], Value::Null);
         // The rollback of an archived flag can be acknowledged.
@@ -640,7 +652,7 @@ async fn most_changes_of_a_rolled_back_flag_are_rejected_until_the_rollback_is_a
             assert_eq!(api.admin("POST", &users, &body).await.status, 201);
         }
         let on = json!({"enabled": true});
-        assert_eq!(patch(&api, &on).await.status, 200, "on {}", api.on);
+        assert_eq!(patch(&api, &on).await.status, 200, "on {}", api.store);
         // An admin's own rollback needs nobody to acknowledge it.
         start_ramp(&api, &plan(&[60])).await;
         let back = act(&api, "rollback").await.json();
@@ -713,7 +725,7 @@ async fn a_ramp_moves_weight_between_two_variants() {
             assert!(answer.body.contains(why), "{from} {to}: {answer:?}");
         }
         let answer = api.admin_if("*", "POST", path, &body).await;
-        assert_eq!(answer.status, 201, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 201, "{answer:?} on {}", api.store);
         let rule = async || {
             let flag = api.read("/api/admin/flags/theme").await.json();
             flag["definition"]["targeting"]["fractional"].clone()
@@ -744,7 +756,7 @@ async fn a_ramp_moves_weight_between_two_variants() {
         body["steps"] = steps(&[50, 75]);
         let path = "/api/admin/flags/finer/ramp";
         let answer = api.admin_if("*", "POST", path, &body).await;
-        assert_eq!(answer.status, 409, "{answer:?} on {}", api.on);
+        assert_eq!(answer.status, 409, "{answer:?} on {}", api.store);
         assert!(
             answer.body.contains("sum would exceed 2147483647"),
             "{answer:?}"
@@ -783,6 +795,6 @@ async fn a_step_waits_for_evaluations_from_its_start_on() {
         .await;
         evaluate(3).await;
         eventually("the step begins", async || ramp(&api).await["step"] == 2).await;
-        assert_eq!(percentage(&api).await, 70, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 70, "on {}", api.store);
     }
 }

@@ -65,12 +65,12 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
                 assert!(
                     answer.status < 300,
                     "{path} {body}: {answer:?} on {}",
-                    api.on
+                    api.store
                 );
                 let after = ramp(&api).await;
-                assert_eq!(after["state"], "superseded", "{action} on {}", api.on);
+                assert_eq!(after["state"], "superseded", "{action} on {}", api.store);
                 let reason = format!("local-admin changed the flag ({action})");
-                assert_eq!(after["reason"], reason, "on {}", api.on);
+                assert_eq!(after["reason"], reason, "on {}", api.store);
                 let is_archived = action == "flag.archive";
                 let expected = if is_archived { 404 } else { 400 };
                 assert_eq!(act(&api, "advance").await.status, expected, "{action}");
@@ -110,27 +110,32 @@ async fn a_write_without_a_difference_keeps_the_ramp_and_its_guard() {
         start_ramp(&api, &guarded(&[60, 70], "errors")).await;
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
         let step = &audit["entries"][0];
-        assert_eq!(step["action"], "flag.ramp", "on {}", api.on);
+        assert_eq!(step["action"], "flag.ramp", "on {}", api.store);
         let revert = json!({"auditId": step["id"], "state": "after"});
         let same = json!({"enabled": true, "rolloutPercentage": 60});
         for state in ["baking", "paused"] {
             for body in [&json!({}), &same] {
-                assert_eq!(patch(&api, body).await.status, 200, "on {}", api.on);
+                assert_eq!(patch(&api, body).await.status, 200, "on {}", api.store);
             }
             let path = format!("{FLAG}/revert");
             let reverted = api.admin_if("*", "POST", &path, &revert).await;
-            assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.on);
+            assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.store);
             let id = schedule(&api, "checkout", &same).await;
             let settled = settled_schedule(&api, "checkout", &id).await;
-            assert_eq!(settled["status"], "applied", "on {}", api.on);
-            assert_eq!(ramp(&api).await["state"], state, "on {}", api.on);
+            assert_eq!(settled["status"], "applied", "on {}", api.store);
+            assert_eq!(ramp(&api).await["state"], state, "on {}", api.store);
             let action = if state == "baking" { "pause" } else { "resume" };
-            assert_eq!(act(&api, action).await.status, 200, "on {}", api.on);
+            assert_eq!(act(&api, action).await.status, 200, "on {}", api.store);
         }
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
-        assert_eq!(percentage(&api).await, 50, "on {}", api.on);
-        assert_eq!(patch(&api, &json!({})).await.status, 200, "on {}", api.on);
-        assert_eq!(ramp(&api).await["state"], "rolledBack", "on {}", api.on);
+        assert_eq!(percentage(&api).await, 50, "on {}", api.store);
+        assert_eq!(
+            patch(&api, &json!({})).await.status,
+            200,
+            "on {}",
+            api.store
+        );
+        assert_eq!(ramp(&api).await["state"], "rolledBack", "on {}", api.store);
     }
 }
 
@@ -141,7 +146,7 @@ async fn schedule(api: &Api, key: &str, updates: &Value) -> String {
     let body = json!({"scheduledAt": soon, "updates": updates});
     let path = format!("/api/admin/flags/{key}/schedule");
     let made = api.admin("POST", &path, &body).await;
-    assert_eq!(made.status, 201, "{made:?} on {}", api.on);
+    assert_eq!(made.status, 201, "{made:?} on {}", api.store);
     made.json()["id"].as_str().expect("an id").to_owned()
 }
 
@@ -169,9 +174,9 @@ async fn a_due_schedule_supersedes_the_ramp_which_names_the_schedule() {
             "applied"
         );
         let after = ramp(&api).await;
-        assert_eq!(after["state"], "superseded", "on {}", api.on);
+        assert_eq!(after["state"], "superseded", "on {}", api.store);
         let reason = format!("schedule:{id} changed the flag (flag.schedule)");
-        assert_eq!(after["reason"], reason, "on {}", api.on);
+        assert_eq!(after["reason"], reason, "on {}", api.store);
         assert_eq!(percentage(&api).await, 52);
     }
 }
@@ -185,20 +190,20 @@ async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
         let refused = schedule(&api, "checkout", &json!({"rolloutPercentage": 90})).await;
         let other = schedule(&api, "search", &json!({"rolloutPercentage": 9})).await;
         let found = settled_schedule(&api, "checkout", &refused).await;
-        assert_eq!(found["status"], "failed", "{found} on {}", api.on);
+        assert_eq!(found["status"], "failed", "{found} on {}", api.store);
         let why = found["errorMessage"].as_str().expect("a reason");
         assert!(
             why.contains("was rolled back (alarm 'errors' is in ALARM)"),
             "{why}"
         );
         assert!(why.contains("acknowledge"), "{why}");
-        assert_eq!(percentage(&api).await, 50, "on {}", api.on);
+        assert_eq!(percentage(&api).await, 50, "on {}", api.store);
         assert_eq!(ramp(&api).await["state"], "rolledBack");
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
         assert_eq!(
             audit["entries"][0]["action"], "schedule.fail",
             "on {}",
-            api.on
+            api.store
         );
         assert_eq!(
             settled_schedule(&api, "search", &other).await["status"],
@@ -214,7 +219,7 @@ async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
             api.read(FLAG).await.json()["enabled"],
             false,
             "on {}",
-            api.on
+            api.store
         );
         assert_eq!(ramp(&api).await["acknowledgedBy"], Value::Null);
     }
@@ -285,7 +290,7 @@ async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
                 ramp(&api).await["reason"],
                 "the flag was changed without the API",
                 "on {}",
-                api.on
+                api.store
             );
             if pause {
                 let answer = act(&api, "resume").await;
