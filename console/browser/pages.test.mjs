@@ -287,7 +287,7 @@ describe('pages', { concurrency: 2 }, () => {
     await installation.api('PATCH', `/api/admin/flags/touched?environment=${env}`, { description: 'Still needed' });
     await person.confirm('Archive');
     await person.sees('2 flags archived.');
-    await person.sees(`touched in ${env}: It has changed since this list was loaded.`);
+    await person.sees(`touched in ${env}: This has changed in the meantime`);
     const archived = async (flag) => (await installation.flag(env, flag)).archivedAt !== null;
     assert.deepEqual(await Promise.all(['old', 'older', 'oldest', 'touched'].map(archived)), [true, false, true, false]);
     await person.sees('2 flags');

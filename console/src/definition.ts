@@ -29,8 +29,7 @@ export function draftOf(definition: Definition): Draft {
 
 /** The type of all variants of a flag: that of the first. */
 function typeOf(value: Json): ValueType {
-  if (typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return typeof value as ValueType;
-  return value instanceof Object || value === null ? 'object' : 'number';
+  return value instanceof Object || value === null ? 'object' : typeof value === 'object' ? 'number' : typeof value as ValueType;
 }
 
 function textOf(value: Json, type: ValueType): string {
@@ -55,12 +54,8 @@ export function definitionFrom(draft: Draft, original: Definition): { definition
     if (value === undefined) return { problem: { kind: draft.type === 'number' ? 'number' : draft.type === 'object' ? 'object' : 'json', variant } };
     variants.push([name, value]);
   }
-  let targeting: Json;
-  try {
-    targeting = parseJson(draft.targeting.trim() === '' ? '{}' : draft.targeting) as Json;
-  } catch (error) {
-    return { problem: { kind: 'json', detail: error instanceof Error ? error.message : '' } };
-  }
+  const [targeting, detail] = targetingFrom(draft.targeting);
+  if (targeting === undefined) return { problem: { kind: 'json', detail } };
   const definition: Definition = { ...original, variants: Object.fromEntries(variants) };
   if (draft.defaultVariant !== null) definition['defaultVariant'] = draft.defaultVariant;
   else if (typeof original['defaultVariant'] === 'string') delete definition['defaultVariant'];
@@ -68,6 +63,15 @@ export function definitionFrom(draft: Draft, original: Definition): { definition
   const metadata = fields(original['metadata']);
   if ((metadata['serverOnly'] === true) !== draft.serverOnly) definition['metadata'] = { ...metadata, serverOnly: draft.serverOnly };
   return { definition };
+}
+
+/** The rules that a text means, or why it means none. */
+export function targetingFrom(text: string): [Json] | [undefined, string] {
+  try {
+    return [parseJson(text.trim() || '{}') as Json];
+  } catch (error) {
+    return [undefined, (error as Error).message];
+  }
 }
 
 function valueFrom(text: string, type: ValueType): Json | undefined {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { valueOf } from './api/json.ts';
-import { stepSentence, textOf } from './explanation.ts';
+import { textOf, valueOf } from './api/json.ts';
+import { stepSentence } from './explanation.ts';
 
 test('a step says which values were compared', () => {
   const operands = [{ value: null }, { value: 'pro' }, { skipped: true as const }];

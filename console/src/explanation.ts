@@ -1,6 +1,5 @@
 // The steps of an explanation as sentences.
 import type { ExplanationStep } from './api/explanation.ts';
-import { valueOf } from './api/json.ts';
 import { explainTexts } from './strings.ts';
 
 const json = (value: unknown): string => JSON.stringify(value) ?? '';
@@ -33,9 +32,4 @@ export function stepSentence(step: ExplanationStep): string {
       return `${step.operator}: ${operands} → ${step.error ?? json(step.result)}${how}`;
     }
   }
-}
-
-/** The text of an input field from which `valueOf` reads this value. */
-export function textOf(value: unknown): string {
-  return typeof value === 'string' && valueOf(value) === value && value !== '' ? value : json(value);
 }

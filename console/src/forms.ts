@@ -10,6 +10,11 @@ export function withItem<T>(list: readonly T[], index: number, item: T | undefin
   return item === undefined ? list.filter((_, at) => at !== index) : list.map((old, at) => (at === index ? item : old));
 }
 
+/** The options of a choice, with the chosen one even if it is gone. */
+export function withChosen(options: readonly string[], chosen: string): readonly string[] {
+  return options.includes(chosen) ? options : [chosen, ...options];
+}
+
 /** A filter for lists: whether a text contains each word of a query. */
 export function matcherOf(query: string): (text: string) => boolean {
   const words = query.toLowerCase().split(/\s+/);

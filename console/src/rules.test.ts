@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { groupSentence, listText, outcomeSentence, parseList, parseRules, parseValue, valueText, writeRules } from './rules.ts';
-import type { Json } from './api/json.ts';
+import { groupSentence, listText, outcomeSentence, parseList, parseRules, parseValue, writeRules } from './rules.ts';
+import { textOf, type Json } from './api/json.ts';
 
 const festive: Json = {
   if: [
@@ -95,7 +95,7 @@ test('random rules either survive the form or have none', () => {
 
 test('values survive their field', () => {
   for (const value of ['DE', 'a b', '5', 'true', 'null', '', ' x ', '"quoted"', 'a"b', 5, -1.5, true, false, null, '{}', '[1]'] as Json[]) {
-    assert.deepEqual(parseValue(valueText(value)), value, JSON.stringify(value));
+    assert.deepEqual(parseValue(textOf(value)), value, JSON.stringify(value));
   }
 });
 

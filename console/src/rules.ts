@@ -1,6 +1,6 @@
 // Targeting rules as a form. A rule has a form if it consists of the common shapes; parts of other shapes are kept as
 // JSON inside the form. `parseRules` returns a form only if `writeRules` gives back exactly the same JSON.
-import { isObject, sameJson, valueOf, type Json } from './api/json.ts';
+import { isObject, sameJson, textOf, valueOf, type Json } from './api/json.ts';
 
 export interface RuleForm {
   rules: Rule[];
@@ -176,14 +176,8 @@ function writeOutcome(outcome: Outcome): Json {
 }
 
 /** The value of an object's only field. */
-function only(json: Json, field: string): Json | undefined {
+export function only(json: Json, field: string): Json | undefined {
   return isObject(json) && Object.keys(json).length === 1 ? json[field] : undefined;
-}
-
-/** A value as the text of a field: a text stands for itself unless it would be read as something else. */
-export function valueText(value: Json): string {
-  if (typeof value === 'string' && plainValue(value) === value && value === value.trim() && value !== '') return value;
-  return JSON.stringify(value);
 }
 
 /** The value that a field's text means: a JSON number, boolean, null or quoted string, otherwise the text itself. */
@@ -199,8 +193,8 @@ function plainValue(text: string): Json {
 /** A list as the text of a field: `DE, AT`. */
 export function listText(values: readonly Json[]): string {
   return values.map((value) => {
-    const text = valueText(value);
-    return /[,"]/.test(text) ? JSON.stringify(value) : text;
+    const text = textOf(value);
+    return /[,"]|^\s|\s$/.test(text) ? JSON.stringify(value) : text;
   }).join(', ');
 }
 
@@ -220,7 +214,7 @@ function conditionSentence(condition: Condition): string {
   const not = condition.negated ? 'not ' : '';
   if (condition.kind === 'segment') return `${not}in segment ${condition.name}`;
   const verb = OPERATORS.find(([name]) => name === condition.operator)?.[1] ?? condition.operator;
-  const value = Array.isArray(condition.value) ? listText(condition.value) : valueText(condition.value);
+  const value = Array.isArray(condition.value) ? listText(condition.value) : textOf(condition.value);
   return `${not}${condition.attribute || '…'} ${verb} ${value}`;
 }
 

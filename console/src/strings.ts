@@ -239,7 +239,7 @@ export const rulesTexts = {
   outcomes: { default: 'the default variant', split: 'a percentage split', json: 'other JSON' },
   by: 'Split by',
   byUser: 'the user',
-  byHint: 'An attribute such as company.id gives all its users the same variant. Empty: the user.',
+  byHint: 'With company.id, all users of a company get the same variant.',
   weight: 'Weight',
   otherJson: 'The form does not know this part, and keeps it. Edit it as JSON.',
   json: 'Targeting as JSON',
@@ -502,7 +502,7 @@ export const importModes = { merge: 'stay', replace: 'are archived' };
 export const differenceKinds = { created: 'Created', changed: 'Changed', archived: 'Archived' };
 
 export const snippetTexts = {
-  intro: 'Applications read the flag with an OpenFeature SDK and an API key of the environment. Without a response, they use their own default.',
+  intro: 'Applications read the flag with an OpenFeature SDK and an API key of the environment.',
   toKeys: 'API keys',
   placeholder: 'YOUR_API_KEY',
   language: 'Language',
@@ -549,12 +549,10 @@ export const cleanupTexts = {
   noneHint: 'A flag is stale after 30 days without an evaluation, or with the same value for every user.',
   nothing: 'Select at least one flag',
   columns: { flag: 'Flag', environment: 'Environment', reason: 'Why', evaluated: 'Last evaluated' },
-  select: (key: string, environment: string) => `Select ${key} in ${environment}`,
   one: (key: string, environment: string) => `${key} in ${environment}`,
   archive: (flags: number) => (flags === 0 ? 'Archive' : `Archive ${plural(flags, 'flag')}`),
   archiveTitle: (flags: number) => `Archive ${plural(flags, 'flag')}?`,
   archived: (flags: number) => `${plural(flags, 'flag')} archived.`,
-  changed: 'It has changed since this list was loaded.',
 };
 
 export const paletteTexts = {

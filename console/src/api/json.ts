@@ -31,6 +31,11 @@ export function valueOf(text: string): unknown {
   return value === undefined ? text : value;
 }
 
+/** The text of a field from which `valueOf` reads this value: a text stands for itself unless it would be read as something else. */
+export function textOf(value: unknown): string {
+  return typeof value === 'string' && valueOf(value) === value && value !== '' ? value : JSON.stringify(value);
+}
+
 /** JSON as people read it. */
 export function pretty(value: unknown): string {
   return JSON.stringify(value, null, 2);

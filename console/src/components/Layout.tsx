@@ -4,6 +4,7 @@ import { useRef } from 'preact/hooks';
 import { logout, signedIn } from '../auth.ts';
 import { isProduction } from '../config.ts';
 import { trouble } from '../connection.ts';
+import { withChosen } from '../forms.ts';
 import { pagePath } from '../route.ts';
 import { address, environmentInAddress, href, navigate } from '../router.ts';
 import { environment, environments, mayEdit, me } from '../session.ts';
@@ -36,7 +37,6 @@ export function Layout({ children }: { children: ComponentChildren }) {
   const shown = environmentInAddress.value;
   const select = useRef<HTMLSelectElement>(null);
   const names = environments.value;
-  const known = names.includes(env) ? names : [env, ...names];
   useCommands(
     [
       {
@@ -59,7 +59,7 @@ export function Layout({ children }: { children: ComponentChildren }) {
         <span>
           <label for="environment">{texts.environment}</label>
           <select ref={select} id="environment" value={env} onChange={(event) => switchEnvironment(event.currentTarget.value)}>
-            {known.map((name) => <option key={name} value={name}>{name}</option>)}
+            {withChosen(names, env).map((name) => <option key={name} value={name}>{name}</option>)}
           </select>
         </span>
         <nav ref={useCurrentLink(address.value.path)} aria-label={texts.navigation}>

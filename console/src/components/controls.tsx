@@ -62,9 +62,9 @@ interface FieldProps {
   label: string;
   hint?: ComponentChildren;
   /** What the API or the form says about the value. */
-  errors?: string[];
+  errors?: string[] | undefined;
   children: (props: { id: string; 'aria-describedby': string | undefined; 'aria-invalid': 'true' | undefined }) => ComponentChildren;
-  class?: string;
+  class?: string | undefined;
 }
 
 /** A label, a control, a hint, and errors that a screen reader reads with the control. */
@@ -100,7 +100,7 @@ interface TextFieldProps extends Omit<FieldProps, 'children'> {
 export function TextField({ value, onInput, type = 'text', rows, label, hint, errors, class: extra, ...rest }: TextFieldProps) {
   const read = (event: { currentTarget: HTMLInputElement | HTMLTextAreaElement }) => onInput(event.currentTarget.value);
   return (
-    <Field label={label} hint={hint} {...(errors && { errors })} {...(extra && { class: extra })}>
+    <Field label={label} hint={hint} errors={errors} class={extra}>
       {(props) => rows === undefined
         ? <input {...props} {...rest} type={type as 'text'} value={value} onInput={read} autocomplete="off" />
         : <textarea {...props} {...rest} rows={rows} value={value} onInput={read} />}

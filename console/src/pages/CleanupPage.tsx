@@ -12,7 +12,7 @@ import { useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
 import { environments, whyNotEdit } from '../session.ts';
-import { cleanupTexts, flagTexts, listTexts, staleReasons } from '../strings.ts';
+import { cleanupTexts, environmentTexts, flagTexts, listTexts, staleReasons, texts } from '../strings.ts';
 import { FLAG, flagParams, restoreFlag, runSteps, toastWithUndo, type Step } from './flag/save.tsx';
 
 type Stale = Schemas['StaleFlags']['flags'][number] & { env: string };
@@ -59,7 +59,7 @@ function StaleList({ names }: { names: readonly string[] }) {
       class: 'flag-column',
       cell: (row) => (
         <>
-          {box(idOf(row), cleanupTexts.select(row.key, row.env), whyNotEdit(row.env))} <a href={href(flagPath(row.env, row.key))}>{row.key}</a>
+          {box(idOf(row), environmentTexts.select(nameOf(row)), whyNotEdit(row.env))} <a href={href(flagPath(row.env, row.key))}>{row.key}</a>
         </>
       ),
     },
@@ -93,7 +93,7 @@ async function archiveAll(rows: readonly Stale[]): Promise<void> {
     const name = nameOf(row);
     return [name, async () => {
       const current = await send('get', FLAG, target);
-      if (current.data.updatedAt !== row.updatedAt) throw new Error(cleanupTexts.changed);
+      if (current.data.updatedAt !== row.updatedAt) throw new Error(texts.conflict.title);
       const reply = await send('delete', FLAG, target, { ifMatch: current.etag });
       undo.push([name, () => restoreFlag(row.env, current.data, reply.etag)]);
     }];

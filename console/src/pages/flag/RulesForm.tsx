@@ -1,12 +1,12 @@
 // The rules of a flag as a form.
 import { useState } from 'preact/hooks';
 import { errorsShownAt, type ApiError } from '../../api/error.ts';
-import { isObject, sameJson, type Json } from '../../api/json.ts';
+import { sameJson, textOf, type Json } from '../../api/json.ts';
 import { SplitBar } from '../../components/SplitBar.tsx';
 import { AddButton, Button, Check, Errors, Select } from '../../components/controls.tsx';
-import { withItem } from '../../forms.ts';
+import { withChosen, withItem } from '../../forms.ts';
 import {
-  groupSentence, listText, OPERATORS, outcomeSentence, parseList, parseValue, valueText,
+  groupSentence, listText, only, OPERATORS, outcomeSentence, parseList, parseValue,
   type Bucket, type Condition, type Group, type Operator, type Outcome, type Rule, type RuleForm,
 } from '../../rules.ts';
 import { rulesTexts } from '../../strings.ts';
@@ -108,11 +108,10 @@ function ConditionFields({ condition, segments, onChange }: { condition: Conditi
     <Check label={rulesTexts.not} checked={condition.negated !== undefined} onChange={(negated) => onChange({ ...condition, negated: negated ? 'list' : undefined })} />
   );
   if (condition.kind === 'segment') {
-    const names = segments.includes(condition.name) ? segments : [condition.name, ...segments];
     return (
       <>
         {rulesTexts.segment}
-        <Select label={rulesTexts.segment} value={condition.name} options={names} onChange={(name) => onChange({ ...condition, name })} />
+        <Select label={rulesTexts.segment} value={condition.name} options={withChosen(segments, condition.name)} onChange={(name) => onChange({ ...condition, name })} />
         {not}
       </>
     );
@@ -135,7 +134,7 @@ function ConditionFields({ condition, segments, onChange }: { condition: Conditi
 /** Keeps what is being typed, such as `1.` on the way to `1.5`, as long as it means the value. */
 function ValueField({ value, onChange }: { value: Json; onChange: (value: Json) => void }) {
   const list = Array.isArray(value);
-  const show = () => (list ? listText(value) : valueText(value));
+  const show = () => (list ? listText(value) : textOf(value));
   const read = list ? parseList : parseValue;
   const [typed, setTyped] = useState(show);
   const text = sameJson(read(typed), value) ? typed : show();
@@ -160,7 +159,7 @@ interface OutcomeProps {
 function OutcomeFields({ label, outcome, context, onChange }: OutcomeProps) {
   const { variants } = context;
   // Names that are no longer variants stay selectable, so that the form shows what the rule says.
-  const names = outcome.kind === 'variant' && !variants.includes(outcome.name) ? [outcome.name, ...variants] : variants;
+  const names = outcome.kind === 'variant' ? withChosen(variants, outcome.name) : variants;
   const value = outcome.kind === 'variant' ? `=${outcome.name}` : outcome.kind;
   const choose = (next: string) => {
     if (next.startsWith('=')) onChange({ kind: 'variant', name: next.slice(1) });
@@ -192,16 +191,15 @@ type Split = Extract<Outcome, { kind: 'split' }>;
 
 function SplitFields({ split, variants, onChange }: { split: Split; variants: readonly string[]; onChange: (split: Split) => void }) {
   const { by, buckets } = split;
-  const attribute = by === undefined ? '' : isObject(by) && Object.keys(by).length === 1 && typeof by['var'] === 'string' ? by['var'] : null;
+  const attribute = by === undefined ? '' : only(by, 'var');
   const set = (next: Bucket[]) => onChange({ ...split, buckets: next });
   return (
     <div class="stack fill">
       <SplitBar buckets={buckets} />
       {buckets.map((bucket, index) => {
-        const names = variants.includes(bucket.variant) ? variants : [bucket.variant, ...variants];
         return (
           <div key={index} class="row">
-            <Select label={rulesTexts.outcome} value={bucket.variant} options={names} onChange={(variant) => set(withItem(buckets, index, { ...bucket, variant }))} />
+            <Select label={rulesTexts.outcome} value={bucket.variant} options={withChosen(variants, bucket.variant)} onChange={(variant) => set(withItem(buckets, index, { ...bucket, variant }))} />
             <input
               type="number" min={0} aria-label={`${rulesTexts.weight}: ${bucket.variant}`} value={bucket.weight ?? 1}
               onInput={(event) => set(withItem(buckets, index, { ...bucket, weight: Number(event.currentTarget.value) }))}
@@ -213,7 +211,7 @@ function SplitFields({ split, variants, onChange }: { split: Split; variants: re
       <AddButton tone="quiet" onClick={() => set([...buckets, { variant: variants.find((name) => !buckets.some(({ variant }) => variant === name)) ?? variants[0] ?? '', weight: 0 }])}>
         {rulesTexts.addSplit}
       </AddButton>
-      {attribute === null ? <code title={rulesTexts.otherJson}>{JSON.stringify(by)}</code> : (
+      {typeof attribute !== 'string' ? <code title={rulesTexts.otherJson}>{JSON.stringify(by)}</code> : (
         <label class="row">
           {rulesTexts.by}
           <input class="attribute" list="attributes" value={attribute} placeholder={rulesTexts.byUser} title={rulesTexts.byHint} onInput={(event) => {

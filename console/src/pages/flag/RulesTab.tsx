@@ -1,6 +1,6 @@
 // Variants and rules: a form and the JSON beside it. The JSON text is what both edit, so nothing gets lost between them.
 import { useMemo } from 'preact/hooks';
-import { parseJson, pretty, sameJson, type Json } from '../../api/json.ts';
+import { pretty, sameJson } from '../../api/json.ts';
 import { errorsShownAt, type ApiError } from '../../api/error.ts';
 import { ActionForm } from '../../components/ActionForm.tsx';
 import { AddButton, Button, Check, Errors, SelectField, TextField } from '../../components/controls.tsx';
@@ -8,7 +8,7 @@ import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
 import { useResource } from '../../data.ts';
-import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
+import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, targetingFrom, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
 import { withItem } from '../../forms.ts';
 import { parseRules, writeRules } from '../../rules.ts';
@@ -159,13 +159,7 @@ interface TargetingProps {
 }
 
 function Targeting({ draft, segments, error, errors, onChange }: TargetingProps) {
-  const [json, invalid] = useMemo<[Json | undefined, string | null]>(() => {
-    try {
-      return [parseJson(draft.targeting.trim() === '' ? '{}' : draft.targeting) as Json, null];
-    } catch (cause) {
-      return [undefined, cause instanceof Error ? cause.message : ''];
-    }
-  }, [draft.targeting]);
+  const [json, invalid] = useMemo(() => targetingFrom(draft.targeting), [draft.targeting]);
   const form = json === undefined ? null : parseRules(json);
   return (
     <section class="card">
@@ -179,9 +173,9 @@ function Targeting({ draft, segments, error, errors, onChange }: TargetingProps)
               onChange={(next) => onChange(pretty(writeRules(next)))}
             />
           )
-          : <Banner>{invalid === null ? rulesTexts.noForm : rulesTexts.badJson(invalid)}</Banner>}
+          : <Banner>{invalid === undefined ? rulesTexts.noForm : rulesTexts.badJson(invalid)}</Banner>}
         <TextField
-          label={rulesTexts.json} errors={invalid === null ? errors : [rulesTexts.badJson(invalid)]} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))}
+          label={rulesTexts.json} errors={invalid === undefined ? errors : [rulesTexts.badJson(invalid)]} rows={Math.min(40, Math.max(10, draft.targeting.split('\n').length + 1))}
           value={draft.targeting} spellcheck={false} onInput={onChange}
         />
       </div>
