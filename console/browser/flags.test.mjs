@@ -339,6 +339,27 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('keeps the default variant while the names of others begin with its name', async () => {
+    const env = await installation.environment('typed-names');
+    await installation.createFlag(env, { key: 'named', enabled: true, definition: { variants: { v0: 0, v1: 1, v2: 2 }, defaultVariant: 'v1' } });
+    const person = await open(`/${env}/flags/named?tab=rules`);
+    const [names, isDefault] = [person.by('textbox', 'Name'), person.by('radio', 'Default', { exact: true })];
+    await person.press('button', 'Add variant');
+    await names.nth(3).pressSequentially('v10');
+    assert.ok(await isDefault.nth(1).isChecked(), 'another variant is the default');
+    await person.press('button', 'Remove v0');
+    await isDefault.nth(2).check();
+    await names.nth(2).press('End');
+    for (const key of ['Backspace', '2']) await names.nth(2).press(key);
+    await person.by('button', 'Remove v12').and(person.page.locator('[aria-disabled=true]')).waitFor();
+    await person.press('button', 'Review and save');
+    await person.confirm('Save');
+    await person.sees(`The variants and rules of named were saved in ${env}.`);
+    const { variants, defaultVariant } = (await installation.flag(env, 'named')).definition;
+    assert.deepEqual([Object.keys(variants), defaultVariant], [['v1', 'v2', 'v12'], 'v12']);
+    await person.leave();
+  });
+
   it('replaces a definition that cannot be read without Undo', async () => {
     const env = await installation.environment('broken-definition');
     await installation.createFlag(env, { key: 'broken', enabled: true, definition: { variants: { on: true, off: false }, defaultVariant: 'off' } });

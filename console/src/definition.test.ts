@@ -23,12 +23,19 @@ test('a draft that nobody has changed is the same definition', () => {
 });
 
 test('a change keeps what the form does not show', () => {
-  const draft = { ...draftOf(banner), defaultVariant: null, serverOnly: false };
+  const draft = { ...draftOf(banner), defaultAt: -1, serverOnly: false };
   assert.deepEqual(definitionFrom(draft, banner), {
     definition: {
       variants: banner['variants'], targeting: banner['targeting'], $comment: 'kept', metadata: { owner: 'web', serverOnly: false },
     },
   });
+});
+
+test('the default variant keeps its place while another variant has its name', () => {
+  const draft = draftOf({ variants: { v1: 1, v2: 2 }, defaultVariant: 'v1' });
+  const named = (name: string) => definitionFrom({ ...draft, variants: [...draft.variants, { name, text: '3' }] }, {});
+  assert.deepEqual(named('v1'), { problem: { kind: 'twice', variant: 2, detail: 'v1' } });
+  assert.deepEqual(named('v10'), { definition: { variants: { v1: 1, v2: 2, v10: 3 }, defaultVariant: 'v1' } });
 });
 
 test('rules can be removed', () => {

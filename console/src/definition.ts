@@ -6,7 +6,8 @@ export type ValueType = 'boolean' | 'string' | 'number' | 'object';
 export interface Draft {
   type: ValueType;
   variants: { name: string; text: string }[];
-  defaultVariant: string | null;
+  /** The position of the default variant, because two variants have the same name while one is being typed; -1 without one. */
+  defaultAt: number;
   /** The targeting as JSON text: what the form and the text field both edit. */
   targeting: string;
   serverOnly: boolean;
@@ -21,10 +22,15 @@ export function draftOf(definition: Definition): Draft {
   return {
     type,
     variants: Object.entries(variants).map(([name, value]) => ({ name, text: textOf(value, type) })),
-    defaultVariant: typeof definition['defaultVariant'] === 'string' ? definition['defaultVariant'] : null,
+    defaultAt: Object.keys(variants).indexOf(definition['defaultVariant'] as string),
     targeting: pretty(targeting),
     serverOnly: fields(definition['metadata'])['serverOnly'] === true,
   };
+}
+
+/** The name of the default variant. */
+export function defaultOf({ variants, defaultAt }: Draft): string | undefined {
+  return variants[defaultAt]?.name;
 }
 
 /** The type of all variants of a flag: that of the first. */
@@ -57,7 +63,8 @@ export function definitionFrom(draft: Draft, original: Definition): { definition
   const [targeting, detail] = targetingFrom(draft.targeting);
   if (targeting === undefined) return { problem: { kind: 'json', detail } };
   const definition: Definition = { ...original, variants: Object.fromEntries(variants) };
-  if (draft.defaultVariant !== null) definition['defaultVariant'] = draft.defaultVariant;
+  const name = defaultOf(draft);
+  if (name !== undefined) definition['defaultVariant'] = name;
   else if (typeof original['defaultVariant'] === 'string') delete definition['defaultVariant'];
   if ('targeting' in original || !sameJson(targeting, {})) definition['targeting'] = targeting;
   const metadata = fields(original['metadata']);

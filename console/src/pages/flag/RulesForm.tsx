@@ -13,7 +13,7 @@ import { rulesTexts } from '../../strings.ts';
 
 interface Context {
   variants: readonly string[];
-  defaultVariant: string | null;
+  defaultVariant: string | undefined;
   segments: readonly string[];
   error: ApiError | null;
 }

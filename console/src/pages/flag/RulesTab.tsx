@@ -8,7 +8,7 @@ import { Diff } from '../../components/Diff.tsx';
 import { Banner, Empty } from '../../components/feedback.tsx';
 import { confirmThen } from '../../components/overlays.tsx';
 import { useResource } from '../../data.ts';
-import { definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, targetingFrom, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
+import { defaultOf, definitionFrom, definitionOfSimple, draftOf, mergeDefinitions, targetingFrom, type Definition, type Draft, type Problem, type ValueType } from '../../definition.ts';
 import { useDraft } from '../../drafts.ts';
 import { withItem } from '../../forms.ts';
 import { parseRules, writeRules } from '../../rules.ts';
@@ -112,13 +112,9 @@ const TYPES = ['boolean', 'string', 'number', 'object'] as const;
 const EMPTY: Record<ValueType, string> = { boolean: 'true', string: '', number: '0', object: '{}' };
 
 function Variants({ draft, problem, errors, onChange }: VariantsProps) {
-  const { type, variants } = draft;
-  const set = (index: number, change: Partial<Draft['variants'][number]>) => {
-    const before = variants[index]!;
-    const next = withItem(variants, index, { ...before, ...change });
-    const renamed = change.name !== undefined && draft.defaultVariant === before.name;
-    onChange({ variants: next, ...(renamed && { defaultVariant: change.name ?? null }) });
-  };
+  const { type, variants, defaultAt } = draft;
+  const set = (index: number, change: Partial<Draft['variants'][number]>) => onChange({ variants: withItem(variants, index, { ...variants[index]!, ...change }) });
+  const isDefault = (index: number) => <input type="radio" name="default" checked={defaultAt === index} onChange={() => onChange({ defaultAt: index })} />;
   return (
     <section class="card">
       <h2>{rulesTexts.variants}</h2>
@@ -135,14 +131,19 @@ function Variants({ draft, problem, errors, onChange }: VariantsProps) {
               ? <SelectField label={rulesTexts.value} value={text} options={['true', 'false']} onChange={(next) => set(index, { text: next })} />
               : <TextField class="variant-value" label={rulesTexts.value} value={text} {...(type === 'object' && { rows: Math.min(12, text.split('\n').length) })} spellcheck={false} errors={mine} onInput={(next) => set(index, { text: next })} />}
             <label class="check">
-              <input type="radio" name="default" checked={draft.defaultVariant === name} onChange={() => onChange({ defaultVariant: name })} /> {rulesTexts.isDefault}
+              {isDefault(index)} {rulesTexts.isDefault}
             </label>
-            <Button tone="quiet" label={rulesTexts.removeItem(name)} onClick={() => onChange({ variants: withItem(variants, index, undefined) })}>{rulesTexts.remove}</Button>
+            <Button
+              tone="quiet" label={rulesTexts.removeItem(name)} disabledBecause={index === defaultAt ? rulesTexts.isDefault : undefined}
+              onClick={() => onChange({ variants: withItem(variants, index, undefined), defaultAt: index < defaultAt ? defaultAt - 1 : defaultAt })}
+            >
+              {rulesTexts.remove}
+            </Button>
           </div>
         );
       })}
       <label class="check">
-        <input type="radio" name="default" checked={draft.defaultVariant === null} onChange={() => onChange({ defaultVariant: null })} /> {rulesTexts.noDefault}
+        {isDefault(-1)} {rulesTexts.noDefault}
       </label>
       <Errors errors={errors} />
       <div class="row"><AddButton onClick={() => onChange({ variants: [...variants, { name: '', text: EMPTY[type] }] })}>{rulesTexts.addVariant}</AddButton></div>
@@ -169,7 +170,7 @@ function Targeting({ draft, segments, error, errors, onChange }: TargetingProps)
         {form
           ? (
             <RulesForm
-              form={form} variants={draft.variants.map(({ name }) => name)} defaultVariant={draft.defaultVariant} segments={segments} error={error}
+              form={form} variants={draft.variants.map(({ name }) => name)} defaultVariant={defaultOf(draft)} segments={segments} error={error}
               onChange={(next) => onChange(pretty(writeRules(next)))}
             />
           )
