@@ -339,7 +339,7 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
-  it('keeps the default variant while the names of others begin with its name', async () => {
+  it('keeps the default variant while the names of others begin with its name, and texts that are numbers', async () => {
     const env = await installation.environment('typed-names');
     await installation.createFlag(env, { key: 'named', enabled: true, definition: { variants: { v0: 0, v1: 1, v2: 2 }, defaultVariant: 'v1' } });
     const person = await open(`/${env}/flags/named?tab=rules`);
@@ -352,11 +352,26 @@ describe('flags', { concurrency: 2 }, () => {
     await names.nth(2).press('End');
     for (const key of ['Backspace', '2']) await names.nth(2).press(key);
     await person.by('button', 'Remove v12').and(person.page.locator('[aria-disabled=true]')).waitFor();
+
+    await person.press('button', 'Add rule');
+    await person.by('combobox', 'Attribute').first().fill('phone');
+    const [comparison, value] = [person.by('combobox', 'Comparison'), person.by('textbox', 'Value', { exact: true }).last()];
+    await value.fill('7');
+    await comparison.selectOption('contains');
+    assert.equal(await value.inputValue(), '7');
+    await value.fill('');
+    await value.pressSequentially('49');
+    await person.sees('phone contains 49 →');
+    await person.press('button', 'Add condition');
+    await person.by('combobox', 'Attribute').nth(1).fill('version');
+    await comparison.last().selectOption('starts with');
+    await value.pressSequentially('1.10');
     await person.press('button', 'Review and save');
     await person.confirm('Save');
     await person.sees(`The variants and rules of named were saved in ${env}.`);
-    const { variants, defaultVariant } = (await installation.flag(env, 'named')).definition;
+    const { variants, defaultVariant, targeting } = (await installation.flag(env, 'named')).definition;
     assert.deepEqual([Object.keys(variants), defaultVariant], [['v1', 'v2', 'v12'], 'v12']);
+    assert.deepEqual(targeting.if[0], { and: [{ in: ['49', { var: 'phone' }] }, { starts_with: [{ var: 'version' }, '1.10'] }] });
     await person.leave();
   });
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { groupSentence, listText, outcomeSentence, parseList, parseRules, parseValue, writeRules } from './rules.ts';
+import { fieldText, groupSentence, listText, outcomeSentence, parseField, parseList, parseRules, parseValue, writeRules, type Operator } from './rules.ts';
 import { textOf, type Json } from './api/json.ts';
 
 const festive: Json = {
@@ -104,6 +104,20 @@ test('lists survive their field', () => {
     assert.deepEqual(parseList(listText(list)), list, JSON.stringify(list));
   }
   assert.deepEqual(parseList('DE, AT,'), ['DE', 'AT']);
+});
+
+test('the field of an operator that compares texts holds a text, even if it is a number', () => {
+  for (const operator of ['contains', 'starts_with', 'ends_with', 'sem_ver >='] as Operator[]) {
+    for (const text of ['4', '1.10', 'true', 'null', '"x"', '']) {
+      const value = parseField(operator, text);
+      assert.equal(value, text, operator);
+      assert.equal(fieldText(operator, value), text, operator);
+      const rule = { rules: [{ when: { join: undefined, conditions: [{ kind: 'compare' as const, attribute: 'a', operator, value, negated: undefined }] }, then: { kind: 'default' as const } }], otherwise: undefined };
+      assert.deepEqual(parseRules(writeRules(rule)), rule);
+    }
+  }
+  assert.equal(parseField('==', '4'), 4);
+  assert.deepEqual(parseField('in', '4, x'), [4, 'x']);
 });
 
 test('rules are read as sentences', () => {

@@ -180,6 +180,23 @@ export function only(json: Json, field: string): Json | undefined {
   return isObject(json) && Object.keys(json).length === 1 ? json[field] : undefined;
 }
 
+/** Whether an operator compares texts only: the API rejects every other value. */
+function isTextual(operator: Operator): boolean {
+  return /_|con/.test(operator);
+}
+
+/** The value of a condition as the text of its field. */
+export function fieldText(operator: Operator, value: Json): string {
+  if (Array.isArray(value)) return listText(value);
+  return isTextual(operator) && typeof value === 'string' ? value : textOf(value);
+}
+
+/** The value that the text of a condition's field means: for an operator that compares texts, the text itself. */
+export function parseField(operator: Operator, text: string): Json {
+  if (operator === 'in') return parseList(text);
+  return isTextual(operator) ? text : parseValue(text);
+}
+
 /** The value that a field's text means: a JSON number, boolean, null or quoted string, otherwise the text itself. */
 export function parseValue(text: string): Json {
   return text === '' ? '' : plainValue(text);
@@ -214,8 +231,7 @@ function conditionSentence(condition: Condition): string {
   const not = condition.negated ? 'not ' : '';
   if (condition.kind === 'segment') return `${not}in segment ${condition.name}`;
   const verb = OPERATORS.find(([name]) => name === condition.operator)?.[1] ?? condition.operator;
-  const value = Array.isArray(condition.value) ? listText(condition.value) : textOf(condition.value);
-  return `${not}${condition.attribute || '…'} ${verb} ${value}`;
+  return `${not}${condition.attribute || '…'} ${verb} ${fieldText(condition.operator, condition.value) || '""'}`;
 }
 
 /** `festive`, `the default variant`, `50 % red, 50 % blue` */

@@ -1,12 +1,12 @@
 // The rules of a flag as a form.
 import { useState } from 'preact/hooks';
 import { errorsShownAt, type ApiError } from '../../api/error.ts';
-import { sameJson, textOf, type Json } from '../../api/json.ts';
+import { sameJson, type Json } from '../../api/json.ts';
 import { SplitBar } from '../../components/SplitBar.tsx';
 import { AddButton, Button, Check, Errors, Select } from '../../components/controls.tsx';
 import { withChosen, withItem } from '../../forms.ts';
 import {
-  groupSentence, listText, only, OPERATORS, outcomeSentence, parseList, parseValue,
+  fieldText, groupSentence, only, OPERATORS, outcomeSentence, parseField,
   type Bucket, type Condition, type Group, type Operator, type Outcome, type Rule, type RuleForm,
 } from '../../rules.ts';
 import { rulesTexts } from '../../strings.ts';
@@ -118,32 +118,31 @@ function ConditionFields({ condition, segments, onChange }: { condition: Conditi
   }
   const setOperator = (operator: Operator) => {
     const { value } = condition;
-    const list = operator === 'in';
-    onChange({ ...condition, operator, value: list === Array.isArray(value) ? value : list ? (value === '' ? [] : [value]) : (value as Json[])[0] ?? '' });
+    const values = Array.isArray(value) ? value : value === '' ? [] : [value];
+    const [first = ''] = values;
+    onChange({ ...condition, operator, value: operator === 'in' ? values : parseField(operator, fieldText(operator, first)) });
   };
   return (
     <>
       <input class="attribute" list="attributes" aria-label={rulesTexts.attribute} placeholder={rulesTexts.attribute} value={condition.attribute} spellcheck={false} onInput={(event) => onChange({ ...condition, attribute: event.currentTarget.value })} />
       <Select label={rulesTexts.operator} value={condition.operator} options={OPERATORS} onChange={setOperator} />
-      <ValueField value={condition.value} onChange={(value) => onChange({ ...condition, value })} />
+      <ValueField {...condition} onChange={(value) => onChange({ ...condition, value })} />
       {not}
     </>
   );
 }
 
 /** Keeps what is being typed, such as `1.` on the way to `1.5`, as long as it means the value. */
-function ValueField({ value, onChange }: { value: Json; onChange: (value: Json) => void }) {
-  const list = Array.isArray(value);
-  const show = () => (list ? listText(value) : textOf(value));
-  const read = list ? parseList : parseValue;
-  const [typed, setTyped] = useState(show);
-  const text = sameJson(read(typed), value) ? typed : show();
+function ValueField({ operator, value, onChange }: { operator: Operator; value: Json; onChange: (value: Json) => void }) {
+  const shown = fieldText(operator, value);
+  const [typed, setTyped] = useState(shown);
+  const text = sameJson(parseField(operator, typed), value) ? typed : shown;
   return (
     <input
-      class="value" aria-label={rulesTexts.comparedTo} placeholder={list ? 'DE, AT' : rulesTexts.comparedTo} value={value === '' ? '' : text} spellcheck={false}
+      class="value" aria-label={rulesTexts.comparedTo} placeholder={operator === 'in' ? 'DE, AT' : rulesTexts.comparedTo} value={value === '' ? '' : text} spellcheck={false}
       onInput={(event) => {
         setTyped(event.currentTarget.value);
-        onChange(read(event.currentTarget.value));
+        onChange(parseField(operator, event.currentTarget.value));
       }}
     />
   );
