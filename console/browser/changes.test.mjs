@@ -156,6 +156,23 @@ describe('changes', { concurrency: 2 }, () => {
     assert.deepEqual({ rolloutPercentage, enabled, description }, { rolloutPercentage: 5, enabled: false, description: null });
     await entries.filter({ hasText: 'reverted banner' }).waitFor();
 
+    // The dialog also shows a definition that the flag loses, and whether the flag leaves the archive or returns to it.
+    const dialog = person.by('dialog').locator('pre.diff');
+    const asks = async (entry, button) => {
+      await person.page.reload();
+      const item = entries.filter({ hasText: entry }).first();
+      await item.getByText('Difference', { exact: true }).click();
+      await item.getByRole('button', { name: button }).click();
+      await dialog.waitFor();
+      return [await dialog.locator('.removed').allTextContents(), await dialog.locator('.added').allTextContents()].map((lines) => lines.join(''));
+    };
+    await installation.api('PATCH', `/api/admin/flags/banner?environment=${env}`, { definition: { variants: { on: true, off: false }, defaultVariant: 'off' } }, { 'if-match': '*' });
+    assert.match((await asks('Variants or rules', 'Revert this change'))[0], /"defaultVariant": "off"/);
+    await installation.api('DELETE', `/api/admin/flags/banner?environment=${env}`, undefined, { 'if-match': '*' });
+    assert.deepEqual((await asks('Rollout: 5 % → 20 %', 'Return to this state')).map((lines) => /"archived": (true|false)/.exec(lines)?.[1]), ['true', 'false']);
+    await installation.api('POST', `/api/admin/flags/banner/restore?environment=${env}`, undefined, { 'if-match': '*' });
+    assert.deepEqual((await asks('restored banner', 'Revert this change')).map((lines) => /"archived": (true|false)/.exec(lines)?.[1]), ['false', 'true']);
+
     // All flags, filtered by words, and a link to one change.
     await person.go(`/${env}/activity`);
     await entries.filter({ hasText: 'created other' }).waitFor();

@@ -1,11 +1,18 @@
 // Audit entries as sentences.
 import type { Schemas } from './api/client.ts';
 import { time } from './format.ts';
-import { changeSentences, type FlagFields } from './sentences.ts';
+import { changeSentences, fieldsOf } from './sentences.ts';
 import { auditVerbs, historyTexts, rampStates, rampTexts } from './strings.ts';
 
 export type AuditEntry = Schemas['AuditPage']['entries'][number];
 type State = Record<string, unknown>;
+
+/** An entry without its states if the response omits one of them, because nothing is known about the difference. */
+export function withoutOmitted(entry: AuditEntry): AuditEntry {
+  const { before, after } = entry;
+  const omitted = [before, after].some((state) => stateOf(state)?.['omittedBytes']);
+  return omitted ? { ...entry, before: before && undefined, after: after && undefined } : entry;
+}
 
 /** The action as the end of a sentence: `set an override of new-checkout`. */
 export function actionText({ action, flagKey }: Pick<AuditEntry, 'action' | 'flagKey'>): string {
@@ -18,7 +25,7 @@ export function details({ action, before, after }: Pick<AuditEntry, 'action' | '
   const [was, is] = [stateOf(before), stateOf(after)];
   const it = is ?? was;
   if (!it) return [];
-  if (action.startsWith('flag.')) return was && is ? changeSentences(flagOf(was), flagOf(is)) : [];
+  if (action.startsWith('flag.')) return was && is ? changeSentences(fieldsOf(was), fieldsOf(is)) : [];
   if (action.startsWith('override.')) return [historyTexts.user(String(it['userId']))];
   if (action.startsWith('schedule.')) return [`${updateSentence(it['updates'])}, ${time(String(it['scheduledAt']))}`];
   if (action.startsWith('ramp.')) {
@@ -47,16 +54,4 @@ export function canRevert(entry: AuditEntry, side: 'before' | 'after'): boolean 
 
 function stateOf(value: unknown): State | null {
   return typeof value === 'object' && value !== null ? (value as State) : null;
-}
-
-/** An entry leaves out what is null. */
-function flagOf(state: State): FlagFields {
-  return {
-    enabled: state['enabled'] === true,
-    rolloutPercentage: Number(state['rolloutPercentage'] ?? 0),
-    description: (state['description'] as string | null | undefined) ?? null,
-    salt: (state['salt'] as string | null | undefined) ?? null,
-    bucketing: (state['bucketing'] as string | null | undefined) ?? null,
-    definition: state['definition'] ?? null,
-  };
 }

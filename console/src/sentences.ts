@@ -59,12 +59,13 @@ export interface FlagFields {
   definition: unknown;
 }
 
-/** The fields of a flag that people change. */
-export const FIELDS = ['enabled', 'rolloutPercentage', 'description', 'salt', 'bucketing', 'definition'] as const;
-
-/** Some fields of a flag, all by default. */
-export function fieldsOf(flag: object, names: readonly string[] = FIELDS): object {
-  return Object.fromEntries(names.map((name) => [name, (flag as Record<string, unknown>)[name]]));
+/**
+ * What people change of a flag, from the flag or from its state in an audit entry. A state leaves out what is null, says
+ * `archived` only if it is, and may contain more, such as the source of a copy.
+ */
+export function fieldsOf(flag: object): FlagFields & { archived: boolean } {
+  const { enabled, rolloutPercentage, description, salt = null, bucketing = null, definition = null, archived, archivedAt } = flag as FlagFields & Record<string, unknown>;
+  return { enabled, rolloutPercentage, description, salt, bucketing, definition, archived: !!(archived ?? archivedAt) };
 }
 
 /** The fields that differ, one sentence each. */

@@ -10,14 +10,14 @@ const SIGNS = { same: ' ', added: '+', removed: '−' };
 const textOf = (value: unknown) => (value === null || value === undefined ? '' : pretty(value));
 
 interface Props {
-  /** Null or undefined is no value. Both are undefined if the response would have been too large. */
+  /** Null or undefined is no value. There is none at all if the response would have been too large. */
   before: unknown;
   after: unknown;
   label: string;
 }
 
 export function Diff({ before, after, label }: Props) {
-  if (before === undefined && after === undefined) return <p>{environmentTexts.tooLarge}</p>;
+  if ((before ?? after) == null) return <p>{environmentTexts.tooLarge}</p>;
   return (
     <pre class="diff" aria-label={label} tabIndex={0}>
       {diffLines(textOf(before), textOf(after)).map(({ kind, text }, index) => <span key={index} class={kind}>{`${SIGNS[kind]} ${text}\n`}</span>)}

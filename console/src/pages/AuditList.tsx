@@ -1,7 +1,7 @@
 // Audit entries, newest first: what changed, in sentences and as a difference, and how to revert it.
 import { useEffect, useRef } from 'preact/hooks';
 import { asApiError, send, type ResponseBody } from '../api/client.ts';
-import { canRevert, actionText, details, type AuditEntry } from '../audit.ts';
+import { canRevert, actionText, details, withoutOmitted, type AuditEntry } from '../audit.ts';
 import { Button } from '../components/controls.tsx';
 import { Diff, DiffDetails } from '../components/Diff.tsx';
 import { Banner, Empty, Loaded } from '../components/feedback.tsx';
@@ -10,7 +10,7 @@ import { Time } from '../components/Time.tsx';
 import { prepareChange, type Resource } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { address, href, queryValue } from '../router.ts';
-import { FIELDS, fieldsOf } from '../sentences.ts';
+import { fieldsOf } from '../sentences.ts';
 import { whyNotEdit } from '../session.ts';
 import { historyTexts } from '../strings.ts';
 import { attempt, FLAG, flagParams, withReport } from './flag/save.tsx';
@@ -28,7 +28,7 @@ export function AuditList({ from, env, matches = () => true }: { from: Resource<
         return (
           <>
             {shown.length === 0 && <Empty title={entries.length === 0 ? historyTexts.none : historyTexts.noMatch} />}
-            <ol class="audit">{shown.map((entry) => <Entry key={entry.id} env={env} entry={entry} />)}</ol>
+            <ol class="audit">{shown.map((entry) => <Entry key={entry.id} env={env} entry={withoutOmitted(entry)} />)}</ol>
             <Pages {...pagination} />
           </>
         );
@@ -87,7 +87,7 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
   const reverting = prepareChange('post', `${FLAG}/revert`, target, { body: { auditId: entry.id, state: side }, ifMatch: current.etag });
   const flag = entry.action.startsWith('flag.');
   const [now, then] = flag
-    ? [fieldsIn(entry[side], current.data), fieldsIn(entry[side], entry[side])]
+    ? [entry[side] && current.data, entry[side]].map((state) => state && fieldsOf(state))
     : side === 'before' ? [entry.after, entry.before] : [entry.before, entry.after];
   confirmThen({
     env,
@@ -101,11 +101,6 @@ async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'):
     action: historyTexts.action,
     ...withReport(reverting, historyTexts.done(key)),
   });
-}
-
-/** The fields of a flag that an entry has; an entry may contain more, such as the source of a copy. */
-function fieldsIn(entry: unknown, flag: unknown): unknown {
-  return flag && fieldsOf(flag, FIELDS.filter((name) => name in (entry as object)));
 }
 
 function Pages({ page, pageSize, total }: Page['pagination']) {

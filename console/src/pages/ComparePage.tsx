@@ -46,7 +46,7 @@ function useFlags(env: string): Resource<Flags> {
 }
 
 const etagOf = (flag: Flag) => `"${flag.revision}"`;
-const shown = (flag: Flag | undefined) => flag && { ...fieldsOf(flag), archived: flag.archivedAt !== null };
+const shown = (flag: Flag | undefined) => flag && fieldsOf(flag);
 const same = (a: Flag | undefined, b: Flag | undefined) => JSON.stringify(shown(a)) === JSON.stringify(shown(b));
 
 function rowsOf(from: Flags, to: Flags): Row[] {
