@@ -487,6 +487,42 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('offers Undo for overrides only if it knows the earlier ones and can put them back', async () => {
+    const env = await installation.environment('unknown');
+    await installation.createFlag(env, { key: 'many', enabled: true });
+    const path = `/api/admin/flags/many/users?environment=${env}`;
+    const user = (userId) => ({ userId, overrideType: 'include' });
+    const put = (from, count) => installation.api('PUT', `${path}&mode=merge`, { overrides: Array.from({ length: count }, (_, index) => user(`user-${from + index}`)) }, { 'if-match': '*' });
+    await put(0, 10_000);
+    await put(10_000, 1);
+    const person = await open(`/${env}/flags/many?tab=users`);
+    await person.sees('10,001 overrides');
+    await person.press('button', 'Paste a list');
+    await person.by('textbox', 'User ids').fill('alice');
+    await person.sees('1 new, 0 changed, 0 as they are, 0 removed.');
+    await person.by('button', 'Save').click();
+    await person.sees('The list was saved; the flag has 10,002 overrides now.');
+    assert.equal(await person.by('button', 'Undo').count(), 0);
+
+    // The list stays unknown.
+    await person.page.route(/\/users\?/, (route) => (route.request().method() === 'GET' ? undefined : route.continue()));
+    await person.page.goto(`${installation.url}/console/${env}/flags/many?tab=users&panel=paste`);
+    await person.by('textbox', 'User ids').fill('alice');
+    assert.equal(await person.page.getByText(/ new, /).count(), 0);
+    await person.press('button', 'Close', { exact: true });
+    await person.press('button', 'Add override');
+    await person.by('textbox', 'User id').fill('alice');
+    await person.by('textbox', 'Reason').fill('Once more');
+    // The message comes after the list was requested again.
+    await person.page.unrouteAll({ behavior: 'ignoreErrors' });
+    const hidden = person.page.waitForRequest((request) => request.method() === 'GET' && /\/users\?/.test(request.url()));
+    await person.by('button', 'Save').click();
+    await hidden;
+    await person.sees('The override of alice was set.');
+    assert.equal(await person.by('button', 'Undo').count(), 0);
+    await person.leave();
+  });
+
   it('is usable by keyboard alone', async () => {
     const env = await installation.environment('journey-k');
     for (const key of ['first', 'second', 'third']) await installation.createFlag(env, { key, enabled: false, rolloutPercentage: 100 });

@@ -23,6 +23,9 @@ import type { TabProps } from './tabs.tsx';
 const PATTERN = `${FLAG}/users` as const;
 const ONE = `${PATTERN}/{userId}` as const;
 
+/** The most overrides that one request may set. */
+const MAX = 10_000;
+
 /** What an override gives its user. */
 type Value = 'include' | 'exclude' | `variant:${string}`;
 
@@ -145,8 +148,9 @@ function AddPanel({ env, flag, resource, onClose }: PanelProps) {
   const target = flagParams(env, flag.key);
   const adding = prepareChange('post', PATTERN, target, { body: bodyOf(user, value, reason) });
   const save = () => void action.run(async () => {
-    const before = resource.data.peek()?.find((override) => override.userId === user);
-    const undo = before ? setAgain(target, before) : () => change('delete', ONE, { ...target, userId: user });
+    const known = resource.data.peek();
+    const before = known?.find((override) => override.userId === user);
+    const undo = before ? setAgain(target, before) : known && (() => change('delete', ONE, { ...target, userId: user }));
     saved(usersTexts.added(user), await adding.send(), undo);
     onClose();
   });
@@ -170,15 +174,16 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const [reason, setReason] = useState('');
   const [replace, setReplace] = useState(false);
   const action = useAction();
-  const existing = resource.data.value ?? [];
+  const known = resource.data.value;
+  const existing = known ?? [];
   const ids = parseIds(text);
   const overrides = ids.map((id) => bodyOf(id, value, reason));
-  const known = new Map(existing.map((override) => [override.userId, override]));
+  const earlier = new Map(existing.map((override) => [override.userId, override]));
   const same = overrides.filter((entry) => {
-    const old = known.get(entry.userId);
+    const old = earlier.get(entry.userId);
     return old?.overrideType === entry.overrideType && old.variant === entry.variant && (old.reason ?? undefined) === entry.reason;
   }).length;
-  const changed = overrides.filter(({ userId }) => known.has(userId)).length - same;
+  const changed = overrides.filter(({ userId }) => earlier.has(userId)).length - same;
   const removed = replace ? existing.length - same - changed : 0;
   const put = (mode: 'replace' | 'merge', ifMatch: string | undefined, list: unknown[]) =>
     prepareChange('put', PATTERN, { ...flagParams(env, flag.key), mode }, { body: { overrides: list }, ifMatch });
@@ -186,12 +191,12 @@ function PastePanel({ env, flag, resource, onClose }: PanelProps) {
   const pasting = put(replace ? 'replace' : 'merge', etag ?? '*', overrides);
   const save = () => action.run(async () => {
     const reply = await pasting.send();
-    const unreadable = existing.some(({ overrideType }) => overrideType === 'unreadable');
-    saved(usersTexts.saved(reply.data.total), reply, unreadable || !etag ? undefined : put('replace', reply.etag, existing.map(entryOf)).send);
+    const lasting = !etag || existing.length > MAX || existing.some(({ overrideType }) => overrideType === 'unreadable');
+    saved(usersTexts.saved(reply.data.total), reply, lasting ? undefined : put('replace', reply.etag, existing.map(entryOf)).send);
     onClose();
   });
   const why = whyNotEdit(env) ?? (replace ? etag ? undefined : texts.conflict.title : ids.length === 0 ? usersTexts.noIds : undefined);
-  const preview = usersTexts.preview(ids.length - same - changed, changed, same, removed);
+  const preview = known && usersTexts.preview(ids.length - same - changed, changed, same, removed);
   const ask = () => (removed > 0 ? confirmThen : confirmProduction)({
     env,
     title: `${usersTexts.paste}: ${flag.key}, ${env}`,
