@@ -69,10 +69,20 @@ describe('changes', { concurrency: 2 }, () => {
     assert.equal((await installation.flag(env, 'checkout')).rolloutPercentage, 2);
     await person.by('listitem').filter({ hasText: "alarm 'checkout-errors' is in ALARM" }).first().waitFor();
     await person.assertAccessible('a ramp that was rolled back');
+    assert.match((await steps.nth(1).textContent()), /^done 50 %/);
+    assert.match((await steps.nth(2).textContent()), /^ 100 %/);
+    // An archived flag keeps the tab until the rollback is acknowledged: it cannot be deleted before.
+    await installation.api('DELETE', `/api/admin/flags/checkout?environment=${env}`, undefined, { 'if-match': '*' });
+    await person.page.goto(`${installation.url}/console/${env}/flags/checkout?tab=history`);
+    await person.press('link', 'Open the ramp');
+    await person.by('button', 'Acknowledge').waitFor();
+    await person.press('button', 'Restore');
+    await person.sees('checkout was restored, turned off.');
     await control('Acknowledge', 'The ramp is rolled back at 2 %.');
     await person.sees('Acknowledged by local-admin.');
     await person.seesNo('A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off');
     assert.equal((await ramp()).acknowledgedBy, 'local-admin');
+    assert.equal((await installation.flag(env, 'checkout')).archivedAt, null);
     await person.press('button', 'Start another ramp');
     await person.by('combobox', 'Template').waitFor();
     await person.leave();

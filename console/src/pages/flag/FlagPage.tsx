@@ -56,8 +56,8 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
   }
   const flag = resource.data.value;
   const etag = resource.etag.value ?? '*';
-  // The API refuses to change an archived flag, except for restoring, reverting and deleting it.
-  const offered = flag && flag.archivedAt !== null ? tabs.filter(([tab]) => tab === 'history') : tabs;
+  // An archived flag can only be restored, reverted and deleted, the latter after a rollback was acknowledged.
+  const offered = flag && flag.archivedAt !== null ? tabs.filter(([tab]) => tab === 'history' || (blocks && tab === 'ramp')) : tabs;
   const id = queryValue('tab');
   const [current, , Tab] = offered.find(([tab]) => tab === id) ?? offered[0]!;
   return (

@@ -61,7 +61,7 @@ export function RampTab(props: TabProps) {
           </Loaded>
         )}
       </section>
-      <Schedules {...props} />
+      {flag.archivedAt === null && <Schedules {...props} />}
     </>
   );
 }
@@ -104,7 +104,7 @@ function RampView({ env, ramp, etag }: { env: string; ramp: Ramp; etag: string }
       run: () => perform(action),
     });
   };
-  const done = ramp.state === 'completed' ? ramp.steps.length : live ? ramp.step - 1 : ramp.step;
+  const done = ramp.state === 'completed' ? ramp.steps.length : ramp.step - 1;
   const mark = (index: number) => (index < done ? 'done' : !live ? '' : index === done ? 'now' : 'planned');
   return (
     <>
