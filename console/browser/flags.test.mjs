@@ -523,6 +523,16 @@ describe('flags', { concurrency: 2 }, () => {
     await person.leave();
   });
 
+  it('says that the browser does not copy', async () => {
+    const env = await installation.environment('insecure');
+    const person = await open(`/${env}/flags`);
+    // As on a page of another computer without HTTPS.
+    await person.page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
+    await person.press('button', 'Copy as curl');
+    await person.by('button', 'The browser does not allow it').waitFor();
+    await person.leave();
+  });
+
   it('is usable by keyboard alone', async () => {
     const env = await installation.environment('journey-k');
     for (const key of ['first', 'second', 'third']) await installation.createFlag(env, { key, enabled: false, rolloutPercentage: 100 });

@@ -37,6 +37,7 @@ export const texts = {
   undo: 'Undo',
   copy: 'Copy',
   copied: 'Copied',
+  noCopy: 'The browser does not allow it',
   curl: 'Copy as curl',
   offline: 'The server cannot be reached. Check the network, then try again.',
   notFound: 'There is no such page.',

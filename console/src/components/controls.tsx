@@ -156,18 +156,22 @@ export function Check({ label, checked, onChange }: CheckProps) {
 
 /** Copies a text, such as a command for a shell. */
 export function CopyButton({ text, children = texts.copy }: { text: () => string; children?: string }) {
-  const [copied, setCopied] = useState(false);
+  const [result, setResult] = useState<string>();
   return (
     <Button
       tone="quiet"
-      onClick={() => {
-        void navigator.clipboard.writeText(text()).then(() => {
-          setCopied(true);
-          setTimeout(() => setCopied(false), 2_000);
-        });
+      onClick={async () => {
+        try {
+          // Without HTTPS, a page has no clipboard except on localhost.
+          await navigator.clipboard.writeText(text());
+          setResult(texts.copied);
+          setTimeout(setResult, 2_000);
+        } catch {
+          setResult(texts.noCopy);
+        }
       }}
     >
-      <span aria-live="polite">{copied ? texts.copied : children}</span>
+      <span aria-live="polite">{result ?? children}</span>
     </Button>
   );
 }
