@@ -478,6 +478,20 @@ fn a_first_deployment_stops_at_resources_of_an_earlier_stack() {
 }
 
 #[test]
+fn a_first_deployment_stops_if_it_cannot_read_what_an_earlier_stack_left() {
+    for throttled in ["CodeDeployHook_pennon-production", "list-secrets"] {
+        let sandbox = Sandbox::complete();
+        let (started, errors) =
+            sandbox.deploy(&[("INSTANCES", "no stack"), ("THROTTLED", throttled)]);
+        assert!(!started, "{throttled}");
+        assert!(
+            errors.contains("Rate exceeded") && errors.contains("It is unknown whether"),
+            "{errors}"
+        );
+    }
+}
+
+#[test]
 fn a_deployment_stops_if_the_deployed_stack_cannot_be_read() {
     for throttled in ["StackStatus", "DatabaseRoles", "CacheMode", "CacheAccess"] {
         let sandbox = Sandbox::complete();
