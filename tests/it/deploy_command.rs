@@ -187,7 +187,8 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
     let revision = config
         .lines()
-        .find_map(|line| line.strip_prefix("DeployRevision = \"")?.strip_suffix('"'))
+        .filter_map(|line| line.strip_prefix("DeployRevision = \"")?.strip_suffix('"'))
+        .find(|revision| !revision.is_empty())
         .expect("a revision");
     assert!(
         revision.len() == 10 && revision.bytes().all(|byte| byte.is_ascii_digit()),
@@ -425,6 +426,19 @@ fn a_parameter_that_the_script_cannot_read_stops_it() {
         assert!(errors.contains(line), "{line}: {errors}");
         assert!(!sandbox.calls().contains("update-stack"), "{errors}");
     }
+}
+
+#[test]
+fn a_deployment_stops_if_its_stage_has_no_line_for_the_revision() {
+    let sandbox = Sandbox::complete();
+    let line = "DeployRevision = \"\"";
+    sandbox.replace_line(
+        &format!("Stage = \"production\"\n{line}"),
+        &[parameter("Stage", "production")],
+    );
+    let (started, errors) = sandbox.deploy(&[]);
+    let needed = format!("{line} for production");
+    assert!(!started && errors.contains(&needed), "{errors}");
 }
 
 #[test]
