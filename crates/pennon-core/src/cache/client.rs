@@ -18,6 +18,7 @@ use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
 use tokio::sync::broadcast::Receiver;
 
 use super::address::Address;
+use super::entry::{HEADER, SUMMARY};
 use super::url::RedisUrl;
 use crate::config::CacheConfig;
 use crate::id::unique_id;
@@ -26,7 +27,7 @@ use crate::tls;
 /// A command to Redis.
 #[derive(Debug)]
 pub(super) enum Command<'a> {
-    /// Fields of the entry at this key, such as [`HEADER`](super::entry::HEADER): a list of their values.
+    /// Fields of the entry at this key: a list of their values.
     Fields { key: &'a str, names: Names<'a> },
     /// The whole entry at this key, or a lease to fill it. Every attempt has its own lease id, so that an attempt
     /// that is delayed in the network does not renew the lease of another one. All attempts of one reader
@@ -52,10 +53,12 @@ pub(super) enum Command<'a> {
 /// Names of fields.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Names<'a> {
-    /// Fixed ones, which are not copied for every request.
-    Fixed(&'static [&'static str]),
+    /// [`HEADER`]: a short reply, and all that most requests read.
+    Header,
+    /// [`SUMMARY`]: the settings, and the digests of all flags.
+    Summary,
     /// Fields of flags.
-    OfFlags(&'a [String]),
+    Flags(&'a [String]),
 }
 
 impl Command<'_> {
@@ -97,10 +100,9 @@ impl Command<'_> {
                 let mut words: Vec<Value> = Vec::with_capacity(16);
                 words.push((*key).into());
                 match names {
-                    Names::Fixed(names) => {
-                        words.extend(names.iter().map(|name| Value::from_static_str(name)));
-                    }
-                    Names::OfFlags(names) => {
+                    Names::Header => words.extend(HEADER.map(Value::from_static_str)),
+                    Names::Summary => words.extend(SUMMARY.map(Value::from_static_str)),
+                    Names::Flags(names) => {
                         words.extend(names.iter().map(|name| Value::from(name.as_str())));
                     }
                 }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::address::Address;
 use super::authentic::in_milliseconds;
 use super::client::{
-    Before, Command, CommandOptions, Connections, Failure, REPLICATION_MARGIN, Reply, Script,
+    Before, Command, CommandOptions, Connections, Failure, Names, REPLICATION_MARGIN, Reply, Script,
 };
 use super::cluster::{Primaries, Topology, slot};
 use super::node::{Login, Node};
@@ -25,7 +25,8 @@ use crate::config::CacheConfig;
 use crate::request_context::RequestContext;
 use crate::telemetry::Trace;
 
-/// Limit on the time that a request spends on a probe.
+/// The time for a probe of a command whose attempts take less; also a limit on the time that a request spends on a
+/// refresh of the slot map.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
 /// Limit on the redirections that one command follows. A failover takes one, a migrating slot two; more than a
 /// few mean that nodes disagree.
@@ -146,13 +147,16 @@ impl Executor {
         let known = self.owner(slot);
         let owner = known.as_ref().unwrap_or(&self.seed);
         let breaker = breaker_of(owner, command);
-        let probe_deadline = started + remaining.min(PROBE_BUDGET);
+        // A shorter probe than one attempt would never succeed with a Redis that answers slowly, but in time.
+        let probe_limit = self.time_for(command).max(PROBE_BUDGET);
+        let probe_deadline = started + remaining.min(probe_limit);
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
                 if let Some(topology) = &self.topology {
                     let needs_confirmation = command.ends_a_write();
+                    let deadline = started + remaining.min(PROBE_BUDGET);
                     topology
-                        .refresh_if_due(known.as_ref(), needs_confirmation, probe_deadline)
+                        .refresh_if_due(known.as_ref(), needs_confirmation, deadline)
                         .await;
                 }
                 let deadline = started + remaining;
@@ -446,17 +450,25 @@ impl Executor {
         node.reconnect(deadline).await
     }
 
-    /// The timeout of one attempt. A command that transfers a whole entry may use the whole budget.
+    /// The timeout of one attempt. A command that transfers flags may use the whole budget.
     fn time_for(&self, command: &Command<'_>) -> Duration {
         match command {
-            Command::Read { .. }
+            Command::Fields {
+                names: Names::Summary | Names::Flags(_),
+                ..
+            }
+            | Command::Read { .. }
             | Command::Run {
                 script: Script::Fill,
                 ..
             } => self.login.config.request_budget,
-            Command::Fields { .. } | Command::Ping | Command::Slots | Command::Run { .. } => {
-                self.login.config.operation_timeout
+            Command::Fields {
+                names: Names::Header,
+                ..
             }
+            | Command::Ping
+            | Command::Slots
+            | Command::Run { .. } => self.login.config.operation_timeout,
         }
     }
 

@@ -121,7 +121,7 @@ impl Cache {
             let key = self.key(environment);
             let command = Command::Fields {
                 key: &key,
-                names: Names::Fixed(&entry::HEADER),
+                names: Names::Header,
             };
             let reply = target.read.ask_replica(&command, context).await;
             let found = reply.map(|reply| self.header_in(reply, environment));
@@ -157,7 +157,7 @@ impl Cache {
         let key = self.key(environment);
         let command = Command::Fields {
             key: &key,
-            names: Names::Fixed(&entry::HEADER),
+            names: Names::Header,
         };
         let Some(reply) = self.ask(&command, context).await else {
             return Lookup::Unavailable;
@@ -191,9 +191,7 @@ impl Cache {
             environment: environment.as_str(),
         };
         let key = self.key(environment);
-        let summary = self
-            .fields(&key, Names::Fixed(&entry::SUMMARY), context)
-            .await?;
+        let summary = self.fields(&key, Names::Summary, context).await?;
         let values = <[Option<&str>; 8]>::try_from(texts(&summary)).ok()?;
         let budget = &context.budget;
         let changes = budget.charge(|| entry::changes_since(earlier, values, &signer, now()))?;
@@ -201,7 +199,7 @@ impl Cache {
         let fetched = if names.is_empty() {
             Vec::new()
         } else {
-            self.fields(&key, Names::OfFlags(&names), context).await?
+            self.fields(&key, Names::Flags(&names), context).await?
         };
         let (snapshot, header) = budget.charge(|| {
             let changed = changes.with(&texts(&fetched))?;

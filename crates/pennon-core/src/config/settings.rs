@@ -56,7 +56,7 @@ pub struct CacheConfig {
     pub ttl: Duration,
     /// `CACHE_CONNECT_TIMEOUT_MS`, at most 2,000: one attempt to connect.
     pub connect_timeout: Duration,
-    /// `CACHE_OPERATION_TIMEOUT_MS`: one attempt of one operation that does not transfer a whole entry.
+    /// `CACHE_OPERATION_TIMEOUT_MS`: one attempt of one operation that transfers no flags.
     pub operation_timeout: Duration,
     /// `CACHE_BUDGET_MS`, at most 500: the time that one request may spend on the cache, including retries. With the
     /// default, 400, a request that falls back to PostgreSQL can still be answered within half a second.
