@@ -9,9 +9,13 @@ use pennon_tests::event::Event;
 use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::local::Local;
+use pennon_tests::postgres::Database;
 use pennon_tests::redis::{KEY, Redis, Resp};
 use pennon_tests::stack::{Stack, percentage, raise_percentage_until_confirmed, set_percentage};
+use pennon_tests::wire::Mode;
 
+/// The slot of `KEY`.
+const SLOT: &str = "16114";
 const REPLICAS: &[(&str, &str)] = &[("REDIS_REPLICA_READS", "true")];
 
 /// The number of reads without the cache, and of changes whose invalidation Redis did not confirm.
@@ -343,6 +347,52 @@ async fn a_dead_primary_affects_only_its_own_shard() {
     }
 }
 
+/// Begins the migration of production's slot. The key moves when it is next created.
+fn migrate(cluster: &Cluster, from: usize, to: usize) {
+    let (source, destination) = (cluster.id(from), cluster.id(to));
+    cluster.nodes[to].command(&["CLUSTER", "SETSLOT", SLOT, "IMPORTING", source]);
+    cluster.nodes[from].command(&["CLUSTER", "SETSLOT", SLOT, "MIGRATING", destination]);
+}
+
+/// Whether the key is not on this node, from which its slot migrates.
+fn has_migrated(from: &Redis) -> bool {
+    let answer = from.command(&["HGET", KEY, "__rev"]);
+    matches!(&answer, Resp::Error(text) if text.starts_with("ASK"))
+}
+
+#[tokio::test]
+async fn a_lost_invalidation_on_a_node_that_imports_the_slot_is_a_connection_error() {
+    let database = Database::create().await;
+    database.add_flag("checkout", true, 50).await;
+    let mut cluster = Cluster::start(Shape {
+        replicas: 1,
+        ..Shape::WIRED
+    });
+    let wires = cluster.wires();
+    cluster.wait().await;
+    let deployment = Deployment { cluster, database };
+    let get = deployment.function("get-flag", &[]).await;
+    let update = deployment.function("update-flag", &[]).await;
+    deployment.wait_for_cache(&get).await;
+    let (from, to) = (deployment.cluster.primary(), 0);
+    migrate(&deployment.cluster, from, to);
+    let confirmed = raise_percentage_until_confirmed(&update, "checkout", 1).await;
+    assert!(has_migrated(&deployment.cluster.nodes[from]));
+    let lost = Mode::Lose {
+        text: "-- After a commit",
+        percent: 100,
+        arriving_percent: 0,
+    };
+    wires[to].set(lost).await;
+    let answer = set_percentage(&update, "checkout", confirmed + 1).await;
+    assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
+    let line = update.last_request();
+    assert_ne!(line["redis_connection_errors"], 0, "{line}");
+    wires[to].set(Mode::Open).await;
+    let read = get.call(&Event::get("checkout")).await;
+    assert_eq!(percentage(&read), confirmed + 1);
+}
+
 #[tokio::test]
 async fn a_migrating_slot_is_followed() {
     let deployment = Deployment::on_cluster(Shape {
@@ -355,11 +405,7 @@ async fn a_migrating_slot_is_followed() {
     deployment.wait_for_cache(&get).await;
     let nodes = &deployment.cluster.nodes;
     let (from, to) = (deployment.cluster.primary(), 0);
-    // The slot of `KEY`.
-    let slot = "16114";
-    let id = |node: usize| deployment.cluster.id(node).to_owned();
-    nodes[to].command(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &id(from)]);
-    nodes[from].command(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &id(to)]);
+    migrate(&deployment.cluster, from, to);
     // The key is still on the old node. After a change it is on the new one, and the old node answers ASK.
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
     for percent in 1..6 {
@@ -371,13 +417,10 @@ async fn a_migrating_slot_is_followed() {
         assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
     }
     assert!(!nodes[from].has_entry(), "it went to the new node");
-    let answer = nodes[from].command(&["HGET", KEY, "__rev"]);
-    assert!(
-        matches!(&answer, Resp::Error(text) if text.starts_with("ASK")),
-        "{answer:?}"
-    );
+    assert!(has_migrated(&nodes[from]));
     for node in nodes {
-        node.command(&["CLUSTER", "SETSLOT", slot, "NODE", &id(to)]);
+        let owner = deployment.cluster.id(to);
+        node.command(&["CLUSTER", "SETSLOT", SLOT, "NODE", owner]);
     }
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (5, "memory"));

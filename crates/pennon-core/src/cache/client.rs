@@ -415,10 +415,12 @@ impl Connections {
             Value::Integer(i64::try_from(REPLICATION_TIMEOUT.as_millis()).unwrap_or(1)),
         ];
         queue(&pipeline, "WAIT", wait).await?;
-        let replies = pipeline.try_all::<Value>().await;
+        // On a timeout or a lost connection this is one error for the whole pipeline, so it is checked before the reply
+        // to `before` is dropped.
+        let replies = pipeline.try_all::<Value>().await.into_iter().map(reply_of);
+        let replies = replies.collect::<Result<Vec<Reply>, _>>()?;
         let replies = replies.into_iter().skip(before.iter().len());
-        let replies = replies.map(reply_of);
-        Ok(Reply::List(replies.collect::<Result<Vec<Reply>, _>>()?))
+        Ok(Reply::List(replies.collect()))
     }
 
     /// Whether a connection has stopped reconnecting.
