@@ -26,7 +26,8 @@ if redis.call('TYPE', key)['ok'] == 'hash' then
     local kind = string.sub(name, 1, 4)
     -- Pennon sets no deadline more than 15 s ahead. One more than 60 s ahead was forged, to prevent fills.
     local is_valid = deadline > now and deadline - now <= 60000
-    if (kind == '__b:' or kind == '__d:') and name ~= own and is_valid then
+    -- A late command keeps the barrier that another attempt of the same writer has set.
+    if (kind == '__b:' or kind == '__d:') and (late or name ~= own) and is_valid then
       new_fields[name] = fields[i + 1]
       last = math.max(last, deadline)
     end
