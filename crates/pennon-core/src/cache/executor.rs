@@ -220,6 +220,9 @@ impl Executor {
         let replica = replicas.get(next.checked_rem(replicas.len())?)?;
         // Half of the budget, so that the primary can still be asked.
         let within = REPLICA_TIMEOUT.min(context.budget.remaining() / 2);
+        if within < MIN_ATTEMPT {
+            return None;
+        }
         let options = CommandOptions {
             before: Before::ReadOnly,
             wait: false,
