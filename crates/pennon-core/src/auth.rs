@@ -173,13 +173,18 @@ impl Claims {
         }
     }
 
-    /// Whether the gateway writes `exp` as this text: HTTP APIs write the number, REST APIs a date.
+    /// Whether the gateway writes `exp` as this text: HTTP APIs write the number, REST APIs a date. The local server writes
+    /// it as JSON, also one that is not whole.
     fn is_expiry(&self, written: &str, exp: Option<&Value>) -> bool {
-        let Some(seconds) = exp.and_then(whole_seconds) else {
+        let Some(exp) = exp.filter(|exp| exp.is_number()) else {
             return false;
         };
-        written == seconds.to_string()
-            || (self.verifier == Verifier::RestApi && date(seconds).as_deref() == Some(written))
+        let as_json = exp.to_string();
+        let is_of = |seconds: i64| {
+            written == seconds.to_string()
+                || (self.verifier == Verifier::RestApi && date(seconds).as_deref() == Some(written))
+        };
+        written == as_json || whole_seconds(exp).is_some_and(is_of)
     }
 }
 
@@ -517,6 +522,19 @@ mod tests {
         }
         let same = ("token:exp", json!(1.79e9));
         assert!(with_token("[admin]", &admin, &[same]).is_ok());
+    }
+
+    #[test]
+    fn an_expiry_of_a_verified_token_need_not_be_an_integer() {
+        for exp in ["1790000000", "1790000000.5", "1.79e9", "1790000000.0"] {
+            let payload =
+                format!(r#"{{"sub": "u-1", "iss": "i", "exp": {exp}, "roles": ["admin"]}}"#);
+            let headers = headers(&[&token(&payload)]);
+            let claims = serde_json::from_str(&payload).expect("claims");
+            let claims = Claims::of_token(&claims);
+            let verified = Actor::verify(Some(&claims), &headers, &config("roles"));
+            assert!(verified.is_ok(), "{exp}");
+        }
     }
 
     #[test]
