@@ -586,12 +586,75 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
             .contains("pennon_flags_read_a: LOG:")
     })
     .await;
-    // A rotation needs an administrator too, because migrate may not change these logins.
+    // A rotation needs an administrator too, because migrate may not change these logins. The first one creates the
+    // second login of each role, and the next one changes the first login.
+    for login in ["b", "a"] {
+        installation.let_a_minute_pass().await;
+        let rotate = json!({"rotateDatabaseRoles": true});
+        let rotated = installation.migrate_with(rotate).await;
+        assert_eq!(rotated["databaseRoles"], "waiting", "{rotated}");
+        let passwords = installation.passwords().await;
+        installation.let_a_minute_pass().await;
+        let answer = installation.migrate().await;
+        assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
+        assert_eq!(installation.passwords().await, passwords);
+        let statements = answer["sql"].as_str().expect("SQL");
+        sql.batch_execute(statements).await.expect("they run");
+        let answer = installation.migrate().await;
+        assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+        for role in ROLES {
+            let user = installation.connect_as(role).await;
+            let row = user.query_one("select current_user::text", &[]).await;
+            let name: String = row.expect("a row").get(0);
+            assert_eq!(name, format!("pennon_flags_{role}_{login}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn statements_for_a_role_that_another_login_manages_are_returned_until_they_have_been_run() {
+    let installation = Installation::start("createrole").await;
+    let sql = installation.sql().await;
+    // Only a superuser may change it.
+    sql.batch_execute("create role pennon_flags_read_a superuser")
+        .await
+        .expect("a role");
+    for _ in 0..2 {
+        let answer = installation.migrate().await;
+        assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
+        installation.let_a_minute_pass().await;
+    }
+    let passwords = installation.passwords().await;
+    let answer = installation.migrate().await;
+    assert_eq!(installation.passwords().await, passwords);
+    let statements = answer["sql"].as_str().expect("SQL");
+    sql.batch_execute(statements).await.expect("they run");
+    installation.connect_as("read").await;
+    let answer = installation.migrate().await;
+    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+}
+
+#[tokio::test]
+async fn statements_of_an_earlier_run_do_not_complete_a_later_one() {
+    let installation = Installation::start("").await;
+    let sql = installation.sql().await;
+    let earlier = installation.migrate().await;
+    let earlier = earlier["sql"].as_str().expect("SQL");
+    // Another password: its secret was lost.
+    let read = installation.arn("read");
+    installation.manager.change(read, "nonsense").await;
     installation.let_a_minute_pass().await;
-    let answer = installation
-        .migrate_with(json!({"rotateDatabaseRoles": true}))
-        .await;
+    let later = installation.migrate().await;
+    sql.batch_execute(earlier).await.expect("they run");
+    let answer = installation.migrate().await;
     assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
+    let later = later["sql"].as_str().expect("SQL");
+    assert!(later.contains("pennon_flags_read_a"), "{later}");
+    let statements = answer["sql"].as_str().expect("SQL");
+    sql.batch_execute(statements).await.expect("they run");
+    installation.connect_as("read").await;
+    let answer = installation.migrate().await;
+    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ enum Outcome {
     Kept,
     Written,
     /// The statements that an administrator has to run.
-    ByHand(Vec<String>),
+    ByHand(String),
 }
 
 /// Protects the audit, and logs whether every role may create objects beside the tables. Then creates the roles whose secrets are configured, grants their privileges, and writes the
@@ -181,19 +181,20 @@ pub(super) async fn ensure(
         owner,
     };
     let mut written = 0;
-    let mut sql = Vec::new();
+    let mut sql = String::new();
     for (role, secret) in managed {
         match run.ensure_login(role, secret, rotate).await? {
             Outcome::Kept => {}
             Outcome::Written => written += 1,
-            Outcome::ByHand(statements) => sql.extend(statements),
+            Outcome::ByHand(statements) => sql += &statements,
         }
         run.ensure_rights(role).await?;
     }
     if sql.is_empty() {
         Ok(RolesState::Ready { written })
     } else {
-        let sql = sql.join("\n");
+        // All or nothing, also if the client continues after a statement that failed.
+        let sql = format!("begin;\n{sql}commit;");
         Ok(RolesState::ByHand { sql })
     }
 }
@@ -343,20 +344,6 @@ impl Run<'_> {
         self.client.batch_execute(sql).await.map_err(refused)
     }
 
-    /// All statements for a role, for an administrator to run.
-    fn statements(&self, role: Role, login: &str, password: &Secret) -> Vec<String> {
-        let group = self.facts.group(role);
-        let create = [
-            format!("create role {} nologin;", quoted(&group)),
-            create_login(login, &group),
-        ];
-        let rest = self.settings(login, password);
-        let grants = self.grants(role).into_iter();
-        let all = create.into_iter().chain(rest).chain(grants);
-        all.map(|statement| statement.trim_end().to_owned())
-            .collect()
-    }
-
     fn grants(&self, role: Role) -> Vec<String> {
         let group = quoted(&self.facts.group(role));
         let schema = quoted(&self.facts.schema);
@@ -374,14 +361,6 @@ fn wanted(role: Role) -> BTreeSet<(String, String)> {
     let grants = role.grants().iter();
     let all = grants.flat_map(|(table, rights)| rights.iter().map(move |right| pair(table, right)));
     all.collect()
-}
-
-fn create_login(login: &str, group: &str) -> String {
-    format!(
-        "create role {} login in role {};\n",
-        quoted(login),
-        quoted(group)
-    )
 }
 
 fn quoted(name: &str) -> String {

@@ -10,20 +10,21 @@ use tokio_postgres::types::Type;
 use super::super::migrations::begin;
 use super::super::statement::Parameter;
 use super::super::url::DatabaseUrl;
-use super::{Outcome, Role, Run, create_login, quoted, refused};
+use super::{Outcome, Role, Run, quoted, refused};
 use crate::config::Secret;
 use crate::error::Error;
 use crate::hex::hex;
 use crate::id::random_bytes;
 
-/// When the secret of a role was last written, and the digest of its value. The digest of a document with a
-/// password of 256 random bits reveals nothing.
+/// When the secret of a role was last written, and the digest of its value; in `by_hand` too until its login has been
+/// created or changed. The digest of a document with a password of 256 random bits reveals nothing.
 const TABLE: &str = "
     create table if not exists pennon_role_secrets (
       role text primary key,
       digest text not null,
       written_at timestamptz not null default now()
-    )";
+    );
+    alter table pennon_role_secrets add column if not exists by_hand text";
 /// A run writes the secret right after it has changed a login. After this time, other runs assume that it has
 /// failed.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
@@ -34,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct LastWrite {
     digest: String,
     is_recent: bool,
+    /// Whether an administrator has not run its statements yet.
+    is_by_hand: bool,
 }
 
 impl Run<'_> {
@@ -76,20 +79,20 @@ impl Run<'_> {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            if is_up_to_date && exists && (!rotate || is_recent) {
+            let is_by_hand = last_write.as_ref().is_some_and(|write| write.is_by_hand);
+            if is_up_to_date && exists && !is_by_hand && (!rotate || is_recent) {
                 self.ensure_settings(role).await?;
                 self.execute("commit").await?;
                 return Ok(Outcome::Kept);
             }
-            // The administrator has not run the printed statements yet.
+            // A new password would make the statements of the last run useless.
             if is_up_to_date
-                && !exists
-                && !self.facts.may_create
+                && (is_by_hand || !exists && !self.facts.may_create)
                 && let (Some(login), Some(stored)) = (&named, &stored)
             {
+                let by_hand = self.set_login(role, login, stored).await?;
                 self.execute("commit").await?;
-                let password = self.password_of(stored)?;
-                return Ok(Outcome::ByHand(self.statements(role, login, &password)));
+                return Ok(by_hand.map_or(Outcome::Kept, Outcome::ByHand));
             }
             return self.change_login(role, arn, named.as_deref()).await;
         }
@@ -112,36 +115,52 @@ impl Run<'_> {
         random_bytes(&mut bytes)?;
         let password = Secret::new(hex(&bytes));
         let document = self.document(&login, &password)?;
-        let statements = self.statements(role, &login, &password);
-        self.execute("savepoint roles").await?;
-        let by_hand = if self.facts.may_create {
-            let all = self.missing_roles(role, &login).await?.into_iter();
-            let all = all.chain(self.settings(&login, &password));
-            match self.client.batch_execute(&all.collect::<String>()).await {
-                Ok(()) => None,
-                // Another login created these roles, and only that login may change them.
-                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                    self.execute("rollback to savepoint roles").await?;
-                    Some(statements)
-                }
-                Err(error) => return Err(refused(error)),
-            }
-        } else {
-            Some(statements)
-        };
         let digest = digest_of(&document);
-        let record = "insert into pennon_role_secrets as known (role, digest) values ($1, $2)
-            on conflict (role) do update set digest = excluded.digest, written_at = now()";
+        let record = "insert into pennon_role_secrets (role, digest, by_hand) values ($1, $2, $2)
+            on conflict (role) do update
+            set digest = excluded.digest, written_at = now(), by_hand = excluded.by_hand";
         let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
         let recorded = self.client.query_typed(record, &parameters).await;
         recorded.map_err(refused)?;
+        let by_hand = self.set_login(role, &login, &document).await?;
         self.execute("commit").await?;
         let written = self.secrets.put(arn, &document).await;
         written.map_err(Error::Unavailable)?;
-        Ok(match by_hand {
-            None => Outcome::Written,
-            Some(statements) => Outcome::ByHand(statements),
-        })
+        Ok(by_hand.map_or(Outcome::Written, Outcome::ByHand))
+    }
+
+    /// Gives a login the password of a document, and creates it if it does not exist. Returns the statements if an
+    /// administrator has to run them.
+    async fn set_login(
+        &self,
+        role: Role,
+        login: &str,
+        document: &Secret,
+    ) -> Result<Option<String>, Error> {
+        let password = self.password_of(document)?;
+        let done = format!(
+            "update {}.pennon_role_secrets set by_hand = null where role = '{}' and by_hand = '{}';\n",
+            quoted(&self.facts.schema),
+            role.name(),
+            digest_of(document)
+        );
+        let mut statements = self.missing_roles(role, login).await?;
+        statements.extend(self.settings(login, &password));
+        statements.extend(self.grants(role));
+        statements.push(done);
+        let statements = statements.concat();
+        if self.facts.may_create {
+            self.execute("savepoint roles").await?;
+            match self.client.batch_execute(&statements).await {
+                Ok(()) => return Ok(None),
+                // Another login created these roles, and only that login may change them.
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    self.execute("rollback to savepoint roles").await?;
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Ok(Some(statements))
     }
 
     /// Sets `idle_session_timeout`, with which the server closes connections of functions that ended without
@@ -184,7 +203,8 @@ impl Run<'_> {
 
     async fn last_write(&self, role: Role) -> Result<Option<LastWrite>, Error> {
         let query =
-            "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent
+            "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent,
+                   coalesce(by_hand = digest, false) as is_by_hand
             from pennon_role_secrets where role = $1";
         let within = WRITE_LIMIT.as_secs_f64();
         let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&within, Type::FLOAT8)];
@@ -193,6 +213,7 @@ impl Run<'_> {
         Ok(rows.first().map(|row| LastWrite {
             digest: row.get("digest"),
             is_recent: row.get("is_recent"),
+            is_by_hand: row.get("is_by_hand"),
         }))
     }
 
@@ -204,12 +225,13 @@ impl Run<'_> {
             statements.push(format!("create role {} nologin;\n", quoted(&group)));
         }
         if !self.exists(login).await? {
-            statements.push(create_login(login, &group));
+            let (login, group) = (quoted(login), quoted(&group));
+            statements.push(format!("create role {login} login in role {group};\n"));
         }
         Ok(statements)
     }
 
-    pub(super) fn settings(&self, login: &str, password: &Secret) -> Vec<String> {
+    fn settings(&self, login: &str, password: &Secret) -> Vec<String> {
         let verifier = scram_sha_256(password.expose().as_bytes());
         let login_name = quoted(login);
         let mut statements = vec![
