@@ -658,6 +658,37 @@ async fn statements_of_an_earlier_run_do_not_complete_a_later_one() {
 }
 
 #[tokio::test]
+async fn the_name_of_the_schema_may_have_capital_letters() {
+    let installation = Installation::start("createrole").await;
+    let sql = installation.sql().await;
+    sql.batch_execute("create schema \"Flags\" authorization owner")
+        .await
+        .expect("a schema");
+    let url = url_of(&installation.server, &format!("owner:{OWNER_PASSWORD}"));
+    let url = format!("{url}&options=-c%20search_path%3D%22Flags%22");
+    installation
+        .manager
+        .change(&installation.owner_arn, &url)
+        .await;
+    installation.migrate().await;
+    sql.batch_execute(
+        "grant delete on \"Flags\".pennon_audit to pennon_flags_write;
+         revoke select on \"Flags\".feature_flags from pennon_flags_read",
+    )
+    .await
+    .expect("changes");
+    let answer = installation.migrate().await;
+    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    let read = installation.connect_as("read").await;
+    let selected = read.batch_execute("select from feature_flags").await;
+    selected.expect("the role may read");
+    let write = installation.connect_as("write").await;
+    let denied = write.batch_execute("delete from pennon_audit").await;
+    let denied = denied.expect_err("the right was revoked");
+    assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+}
+
+#[tokio::test]
 async fn a_function_whose_role_has_no_login_yet_logs_it_and_finds_it_later() {
     let installation = Installation::start("createrole").await;
     let get = installation.function("get-flag", &[]).await;

@@ -214,7 +214,7 @@ async fn protect_audit(client: &Client) -> Result<(), Error> {
                union all
                select (aclexplode(attacl)).* from pg_attribute where attrelid = audit.oid
              ) as acl
-        where relname = 'pennon_audit' and relnamespace = current_schema()::regnamespace
+        where relname = 'pennon_audit' and relnamespace = quote_ident(current_schema())::regnamespace
           and acl.grantee <> relowner and acl.privilege_type not in ('SELECT', 'INSERT')
         order by 1";
     begin(client).await.map_err(refused)?;
@@ -322,7 +322,7 @@ impl Run<'_> {
         let query = "
             select pg_class.relname::text as table, acl.privilege_type as right
             from pg_class, aclexplode(relacl) as acl
-            where relnamespace = current_schema()::regnamespace
+            where relnamespace = quote_ident(current_schema())::regnamespace
               and (relname like 'feature\\_flag%' or relname like 'pennon\\_%')
               and acl.grantee = (select oid from pg_roles where rolname = $1)";
         let rows = self
