@@ -689,6 +689,42 @@ async fn the_name_of_the_schema_may_have_capital_letters() {
 }
 
 #[tokio::test]
+async fn a_login_in_the_query_of_the_owners_url_is_not_written_to_the_secrets_of_roles() {
+    let installation = Installation::start("createrole").await;
+    let url = installation.server.url("flags").replace("pennon@", "");
+    let login = format!("user=owner&password={OWNER_PASSWORD}");
+    let url = format!("{url}&{login}");
+    installation
+        .manager
+        .change(&installation.owner_arn, &url)
+        .await;
+    let names_its_own_login = async || {
+        for role in ROLES {
+            let user = installation.connect_as(role).await;
+            let row = user.query_one("select current_user::text", &[]).await;
+            let name: String = row.expect("a row").get(0);
+            assert!(name.starts_with(&format!("pennon_flags_{role}_")), "{name}");
+        }
+    };
+    installation.migrate().await;
+    names_its_own_login().await;
+    // An earlier version wrote such a secret.
+    let read = installation.arn("read");
+    let secret = installation.manager.value(read).await.expect("a value");
+    let secret = format!("{secret}&{login}");
+    installation.manager.change(read, &secret).await;
+    let record =
+        "update pennon_role_secrets set digest = encode(sha256(convert_to($1, 'utf8')), 'hex')
+        where role = 'read'";
+    let sql = installation.sql().await;
+    sql.execute(record, &[&secret]).await.expect("a digest");
+    installation.let_a_minute_pass().await;
+    let answer = installation.migrate().await;
+    assert_eq!(answer["secretsWritten"], 1, "{answer}");
+    names_its_own_login().await;
+}
+
+#[tokio::test]
 async fn a_function_whose_role_has_no_login_yet_logs_it_and_finds_it_later() {
     let installation = Installation::start("createrole").await;
     let get = installation.function("get-flag", &[]).await;

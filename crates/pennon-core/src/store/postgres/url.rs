@@ -198,6 +198,21 @@ impl DatabaseUrl {
             .and_then(|()| host.map_or(Ok(()), |host| url.set_host(Some(host)).map_err(|_| ())));
         changed.map_err(|()| invalid)?;
         url.set_path(&encoded(name));
+        // Parameters override the parts before the path, or add hosts to them.
+        let replaced: &[&str] = match host {
+            Some(_) => &["user", "password", "host", "hostaddr", "port"],
+            None => &["user", "password"],
+        };
+        let query = url.query().unwrap_or_default().to_owned();
+        let mut kept = Vec::new();
+        for pair in query.split('&') {
+            let name = decode(pair.split('=').next().unwrap_or_default())?;
+            if !replaced.contains(&name.as_str()) {
+                kept.push(pair);
+            }
+        }
+        let kept = kept.join("&");
+        url.set_query((!kept.is_empty()).then_some(kept.as_str()));
         Ok(url.into())
     }
 
@@ -409,6 +424,8 @@ mod tests {
             "postgres://u%40:p%2Fw@db.example:5433/fl%20ags?sslmode=disable&options=-c%20x%3Dy",
             "postgres://u:p@db.example:5433",
             "postgres://u:p@db.example:5433/a%2541",
+            "postgres://db.example/flags?user=u&sslmode=disable&%70assword=p",
+            "postgres://u:p@db.example/flags?host=other.example&port=5433&hostaddr=10.0.0.1,10.0.0.2",
             r#"{"username":"u","password":"p"}"#,
             r#"{"username":"u","password":"p","host":"h","port":"7","dbname":"d"}"#,
         ] {

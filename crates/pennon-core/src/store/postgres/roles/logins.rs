@@ -54,7 +54,7 @@ impl Run<'_> {
                 .current(arn)
                 .await
                 .map_err(Error::Unavailable)?;
-            let named = stored.as_ref().and_then(|text| self.user_of(text));
+            let named = stored.as_ref().and_then(|text| self.login_in(role, text));
             let digest = stored.as_ref().map(digest_of);
             // The lock excludes other runs between the check and the change.
             begin(self.client).await.map_err(refused)?;
@@ -260,9 +260,11 @@ impl Run<'_> {
         DatabaseUrl::parse(document.expose(), &self.config.address).ok()
     }
 
-    fn user_of(&self, document: &Secret) -> Option<String> {
+    /// The login of the role that a document names.
+    fn login_in(&self, role: Role, document: &Secret) -> Option<String> {
         let url = self.parsed(document)?;
-        url.config.get_user().map(str::to_owned)
+        let mut logins = self.facts.logins(role).into_iter();
+        logins.find(|login| url.config.get_user() == Some(login))
     }
 
     /// Whether the address in a document is the one that a new document would have.
