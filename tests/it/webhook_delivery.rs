@@ -1,6 +1,6 @@
 //! Change events on their way to webhooks: from a change to receivers that fail, hang or respond with garbage.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pennon_core::webhooks::{Format, Webhook};
 use pennon_tests::event::Event;
@@ -282,6 +282,25 @@ async fn receivers_that_hang_or_never_end_a_response_do_not_stop_the_requests_of
     bad[0].behave(Behaviour::EndlessBody(200));
     setup.reconcile().await.expect("a run");
     assert_eq!(setup.waiting("hangs").await, 0);
+}
+
+#[tokio::test]
+async fn with_a_slow_database_a_round_leases_fewer_webhooks() {
+    let setup = Setup::start().await;
+    let receiver = Receiver::start().await;
+    for id in ["one", "two"] {
+        setup.webhook(id, &receiver.url(), Format::Json).await;
+    }
+    setup.change("checkout", 25).await;
+    // Leasing one webhook takes longer than a round leases.
+    let slow = Mode::Delay(Duration::from_millis(600));
+    setup.stack.database_wire.set(slow).await;
+    eventually("all events are delivered", async || {
+        setup.reconcile().await.expect("a run");
+        setup.waiting("one").await + setup.waiting("two").await == 0
+    })
+    .await;
+    assert_eq!(setup.lambda.invocations().len(), 2);
 }
 
 #[tokio::test]

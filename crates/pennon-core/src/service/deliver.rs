@@ -28,6 +28,9 @@ const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
 /// Longer than the timeout of `send-webhooks`: when a lease expires, none of its requests is still on its way. Shorter
 /// than the interval of `reconcile`: if `send-webhooks` cannot be invoked, every run must find that out and fail.
 const LEASE: Duration = Duration::from_secs(30);
+/// A round leases no further webhook after this time. With a slow database, recording the outcomes takes half as long
+/// again as leasing did, and both must fit into [`MAX_ROUND`] beside the requests.
+const MAX_LEASING: Duration = Duration::from_millis(1500);
 /// A round, whose requests take up to 14 seconds, records no further outcome after this time: each locked environment
 /// takes the time limit of a statement, and Lambda would stop `reconcile` at its timeout.
 const MAX_ROUND: Duration = Duration::from_secs(18);
@@ -60,7 +63,7 @@ impl FlagService {
         let mut run = WebhooksRun::default();
         while started.elapsed() < within {
             let round_began = Instant::now();
-            let round = self.lease_webhooks().await?;
+            let round = self.lease_webhooks(round_began).await?;
             if round.is_empty() {
                 break;
             }
@@ -94,10 +97,13 @@ impl FlagService {
 
     /// Leases due webhooks and builds their requests. A lease is committed before its request is sent, because a
     /// request may take longer than a transaction.
-    async fn lease_webhooks(&self) -> Result<Vec<(Sent, Message)>, Error> {
+    async fn lease_webhooks(&self, round_began: Instant) -> Result<Vec<(Sent, Message)>, Error> {
         let mut round = Vec::new();
         let mut size = 0;
-        while round.len() < REQUESTS && size < INVOCATION_SIZE {
+        while round.len() < REQUESTS
+            && size < INVOCATION_SIZE
+            && round_began.elapsed() < MAX_LEASING
+        {
             // Leases a webhook of any environment, whatever environment the transaction has.
             let mut transaction = self.begin(&Environment::production(), ACTOR).await?;
             let Some(leased) = transaction.lease_webhook(LEASE).await? else {
