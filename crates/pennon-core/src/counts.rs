@@ -9,11 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
+use crate::moment::Moment;
 use crate::snapshot::fragments::{Choice, Fragments};
 
 /// Up to this many entries are added to every line: about 30 bytes each, to a line of six hundred.
@@ -142,7 +143,7 @@ struct Inner {
     /// a report that other requests add to might never end.
     reporting: ByDay,
     /// When counts were last moved to `reporting`.
-    reported: Option<Instant>,
+    reported: Option<Moment>,
 }
 
 impl Tally {
@@ -238,7 +239,7 @@ impl Tally {
     /// Takes the counts that the log line of the current request should report, if any are due. The caller then reports
     /// [`Self::remaining`] too.
     #[must_use]
-    pub fn due(&self, now: Instant) -> Option<Counts> {
+    pub fn due(&self, now: Moment) -> Option<Counts> {
         let mut inner = self.lock();
         if inner.reporting.is_empty() {
             if inner.entries == 0 {
@@ -246,7 +247,7 @@ impl Tally {
             }
             let waited = inner
                 .reported
-                .is_none_or(|at| now.saturating_duration_since(at) >= LINE_INTERVAL);
+                .is_none_or(|at| at.age_at(now) >= LINE_INTERVAL);
             if inner.entries > ENTRIES_PER_LINE && !waited {
                 return None;
             }
@@ -400,7 +401,7 @@ mod tests {
     #[test]
     fn few_entries_are_reported_with_every_line() {
         let tally = Tally::default();
-        let now = Instant::now();
+        let now = Moment::now();
         assert_eq!(tally.due(now), None);
         for _ in 0..3 {
             tally.add_on(
@@ -421,15 +422,26 @@ mod tests {
     #[test]
     fn many_entries_wait_ten_seconds_and_lose_nothing() {
         let tally = Tally::default();
-        let now = Instant::now();
+        let now = Moment::now();
         let names = names(100);
         tally.add_on("2026-11-21", &production(), on(&names));
         assert_eq!(tally.due(now).map(|counts| counts.total()), Some(100));
         tally.add_on("2026-11-21", &production(), on(&names));
         tally.add_on("2026-11-21", &production(), on(&names));
-        assert_eq!(tally.due(now + Duration::from_secs(9)), None);
-        let later = tally.due(now + Duration::from_secs(10));
-        assert_eq!(later.map(|counts| counts.total()), Some(200));
+        assert_eq!(tally.due(now.after(9_000, 9_000)), None);
+        let later = now.after(10_000, 10_000);
+        assert_eq!(tally.due(later).map(|counts| counts.total()), Some(200));
+    }
+
+    #[test]
+    fn a_freeze_that_stops_the_monotonic_clock_counts_towards_the_ten_seconds() {
+        let tally = Tally::default();
+        let now = Moment::now();
+        let names = names(100);
+        for at in [now, now.after(20, 60_000)] {
+            tally.add_on("2026-11-21", &production(), on(&names));
+            assert_eq!(tally.due(at).map(|counts| counts.total()), Some(100));
+        }
     }
 
     #[test]
@@ -449,7 +461,7 @@ mod tests {
     #[test]
     fn a_line_is_bounded_and_further_ones_report_the_rest() {
         let tally = Tally::default();
-        let now = Instant::now();
+        let now = Moment::now();
         let names = names(20_000);
         tally.add_on("2026-11-21", &production(), on(&names));
         let first = tally.due(now);
@@ -469,7 +481,7 @@ mod tests {
         assert_eq!(reported, 20_000);
         assert!((5..10).contains(&lines), "{lines}");
         assert_eq!(tally.due(now), None, "until ten seconds have passed");
-        let later = tally.due(now + LINE_INTERVAL);
+        let later = tally.due(now.after(10_000, 10_000));
         assert_eq!(later.map(|counts| counts.total()), Some(3));
     }
 
@@ -530,10 +542,10 @@ mod tests {
             r#"{"production":{"1970-01-01":{"first":{"off":2},"second":{"off":1}}}}"#,
             r#"{"production":{"1970-01-02":{"second":{"on":2}}}}"#,
         ] {
-            let counts = tally.due(Instant::now()).expect("due");
+            let counts = tally.due(Moment::now()).expect("due");
             assert_eq!(serde_json::to_string(&counts).expect("JSON"), day);
         }
-        assert_eq!(tally.due(Instant::now() + LINE_INTERVAL), None);
+        assert_eq!(tally.due(Moment::now().after(10_000, 10_000)), None);
         assert!(tally.take().is_empty());
     }
 

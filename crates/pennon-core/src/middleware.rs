@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +20,7 @@ use crate::http::{
 };
 use crate::id::unique_id;
 use crate::key_uses::LastUses;
+use crate::moment::Moment;
 use crate::ofrep;
 use crate::request_context::RequestContext;
 use crate::telemetry::RequestLine;
@@ -110,7 +111,7 @@ pub async fn answer(
     let cache = app.service.cache();
     let reports_counts = app.log_writer.reports_counts();
     let evaluations = (reports_counts && facts.posted.is_none())
-        .then(|| app.tally.due(Instant::now()))
+        .then(|| app.tally.due(Moment::now()))
         .flatten();
     let key_uses = if reports_counts {
         app.key_uses.take()
