@@ -513,6 +513,32 @@ async fn a_warm_instance_answers_without_redis_and_postgresql(on: Topology) {
     .await;
 }
 
+async fn flags_that_nothing_has_confirmed_do_not_count_as_confirmed(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let recent = [("SNAPSHOT_MAX_AGE_MS", "5000")];
+    let get = stack.function_with("get-flag", &recent).await;
+    get.call(&Event::get("checkout")).await;
+    let update = stack.function("update-flag").await;
+    set_percentage(&update, "checkout", 7).await;
+    let other = stack.function("list-flags").await;
+    eventually("Redis has the change", async || {
+        other.call(&Event::list()).await;
+        stack.redis.has_entry()
+    })
+    .await;
+    // The instance must compare the entry with the database after an outage.
+    stack.redis.set(Mode::Refuse).await;
+    stack.redis.set(Mode::Open).await;
+    stack.database_wire.set(Mode::Refuse).await;
+    eventually("the instance has the unconfirmed entry", async || {
+        let answer = get.call(&Event::get("checkout")).await;
+        (percentage(&answer), answer.source()) == (7, "stale")
+    })
+    .await;
+    let answer = get.call(&Event::get("checkout")).await;
+    assert_eq!((percentage(&answer), answer.source()), (7, "stale"));
+}
+
 async fn a_cold_instance_answers_503_with_retry_after(on: Topology) {
     let mut stack = Stack::start_on(on).await;
     stack.redis.kill();
@@ -593,6 +619,7 @@ on_every_redis!(
     only_the_first_requests_of_an_outage_are_slow,
     a_full_redis_serves_its_entries_and_the_database_the_rest,
     a_warm_instance_answers_without_redis_and_postgresql,
+    flags_that_nothing_has_confirmed_do_not_count_as_confirmed,
     a_cold_instance_answers_503_with_retry_after,
     a_database_fault_is_hidden_while_the_cache_is_warm,
     a_thawed_instance_whose_connections_are_closed_still_answers,

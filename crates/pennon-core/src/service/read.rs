@@ -101,7 +101,7 @@ impl FlagService {
         let held = slot.held();
         if let Some(held) = &held
             && !self.max_age.is_zero()
-            && held.as_of.age() < self.max_age
+            && held.is_younger_than(self.max_age)
         {
             return Ok(held.reading());
         }
@@ -227,8 +227,12 @@ impl RefreshRun<'_> {
                     if self.slot.needs_comparison(outages) {
                         return self.verify(cache, found, Some(outages)).await;
                     }
-                    return match self.slot.hold_entry(*snapshot, &seen, self.started) {
-                        Some(reading) if seen.age < TRUST_PERIOD => Ok(reading),
+                    let is_trusted = seen.age < TRUST_PERIOD;
+                    let held = self
+                        .slot
+                        .hold_entry(*snapshot, &seen, self.started, is_trusted);
+                    return match held {
+                        Some(reading) if is_trusted => Ok(reading),
                         Some(_) | None => self.verify(cache, found, None).await,
                     };
                 }
@@ -298,7 +302,7 @@ impl RefreshRun<'_> {
             Ok(stale) if stale.snapshot.revision >= found => Ok(stale),
             verdict @ (Ok(_) | Err(Error::Unavailable(_))) => match self.entry(cache).await {
                 Found::Entry(snapshot, seen) => {
-                    match self.slot.hold_entry(*snapshot, &seen, self.started) {
+                    match self.slot.hold_entry(*snapshot, &seen, self.started, false) {
                         Some(reading) => Ok(Reading {
                             source: Source::Stale,
                             ..reading

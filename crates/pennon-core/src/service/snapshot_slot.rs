@@ -27,11 +27,12 @@ pub(super) struct SnapshotSlot {
     slow_fill: Mutex<Option<Instant>>,
 }
 
-/// A snapshot, and when it was last known to be current.
+/// A snapshot, and when it was last confirmed to be current.
 #[derive(Debug, Clone)]
 pub(super) struct CachedSnapshot {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) as_of: Moment,
+    /// `None` after it was fetched from Redis while the store could not confirm it.
+    as_of: Option<Moment>,
     /// Whether this instance has loaded it from the store. A snapshot that came from Redis is never written
     /// back to Redis.
     pub(super) is_from_store: bool,
@@ -67,6 +68,11 @@ impl CachedSnapshot {
         }
     }
 
+    /// Whether Redis or the store has confirmed it within this time.
+    pub(super) fn is_younger_than(&self, time: Duration) -> bool {
+        self.as_of.is_some_and(|at| at.age() < time)
+    }
+
     /// Whether the store has confirmed it within this time.
     pub(super) fn was_confirmed_within(&self, time: Duration) -> bool {
         self.store_confirmed_at.is_some_and(|at| at.age() < time)
@@ -92,7 +98,7 @@ impl SnapshotSlot {
         let snapshot = Arc::new(snapshot);
         self.hold(CachedSnapshot {
             snapshot: snapshot.clone(),
-            as_of: started,
+            as_of: Some(started),
             is_from_store: true,
             store_confirmed_at: Some(started),
             entry_ttl: None,
@@ -104,13 +110,14 @@ impl SnapshotSlot {
         }
     }
 
-    /// Keeps a snapshot fetched from Redis. `None` if the held one is newer: an instance never returns to a lower
-    /// revision because of Redis.
+    /// Keeps a snapshot fetched from Redis. `is_confirmed`: it was read from Redis without a reason to doubt it. `None`
+    /// if the held one is newer: an instance never returns to a lower revision because of Redis.
     pub(super) fn hold_entry(
         &self,
         snapshot: Snapshot,
         info: &EntryInfo,
         started: Moment,
+        is_confirmed: bool,
     ) -> Option<Reading> {
         let snapshot = Arc::new(snapshot);
         let mut held = self.lock_held();
@@ -122,7 +129,7 @@ impl SnapshotSlot {
         }
         *held = Some(CachedSnapshot {
             snapshot: snapshot.clone(),
-            as_of: started,
+            as_of: is_confirmed.then_some(started),
             is_from_store: false,
             store_confirmed_at: None,
             // Counted from before the command, so that this is never later than the expiry in Redis.
@@ -145,9 +152,9 @@ impl SnapshotSlot {
     pub(super) fn confirm(&self, revision: Revision, at: Moment) {
         if let Some(held) = &mut *self.lock_held()
             && held.snapshot.revision == revision
-            && at.is_since(held.as_of)
+            && held.as_of.is_none_or(|as_of| at.is_since(as_of))
         {
-            held.as_of = at;
+            held.as_of = Some(at);
         }
     }
 
