@@ -454,6 +454,28 @@ async fn invalid_edits_are_rejected_and_stay_in_the_file() {
 }
 
 #[tokio::test]
+async fn the_warnings_about_an_invalid_edit_are_logged_once() {
+    let (local, path) = server().await;
+    let invalid = r#"{"flags": {"mine": {"state": "ENABLED", "owner": "me", "variants": {"on": true},
+        "defaultVariant": "on", "overrides": {"alice": {"variant": "off"}}}}}"#;
+    std::fs::write(&path, invalid).expect("writes");
+    for _ in 0..3 {
+        let answer = local.patch(MINE, "{}").await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(
+            answer.body.contains("there is no variant 'off'"),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(
+        local.log().matches("unknown field").count(),
+        1,
+        "{}",
+        local.log()
+    );
+}
+
+#[tokio::test]
 async fn an_unreadable_file_makes_the_store_unhealthy() {
     let (local, path) = server().await;
     assert_eq!(local.get("/health/ready").await.status, 200);

@@ -67,6 +67,8 @@ struct Inner {
     revisions: BTreeMap<String, Revision>,
     /// The metadata of the file when it was last read or written, and the digest of its text.
     seen: Option<(Stamp, String)>,
+    /// The digest of a text that was invalid at this revision, and why. Its warnings are logged once.
+    rejected: Option<(String, Revision, String)>,
     /// Excludes other processes.
     _lock: File,
 }
@@ -96,6 +98,7 @@ impl EmbeddedStore {
             revision: Revision::NONE,
             revisions: BTreeMap::new(),
             seen: None,
+            rejected: None,
             _lock: lock,
         };
         inner.convert()?;
@@ -405,9 +408,17 @@ impl Inner {
             *stamp = read.stamp;
             return Ok(());
         }
+        if let Some((rejected, revision, error)) = &self.rejected
+            && (rejected, *revision) == (&digest, self.revision)
+        {
+            return Err(error.clone());
+        }
         let before = self.seen.is_some().then_some(&self.data.contents);
         let path = self.files.flags();
-        let contents = Contents::parse_after(before, read.json(), &self.data.state, path)?;
+        let contents = Contents::parse_after(before, read.json(), &self.data.state, path)
+            .inspect_err(|error| {
+                self.rejected = Some((digest.clone(), self.revision, error.clone()));
+            })?;
         self.record_edit(&contents)?;
         let changed = self.changed_by(&contents);
         self.data.contents = contents;
