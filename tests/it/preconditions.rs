@@ -51,3 +51,28 @@ async fn a_malformed_tag_is_rejected_and_changes_nothing() {
         assert_eq!(gone.status, 400, "{gone:?}");
     }
 }
+
+#[tokio::test]
+async fn schedules_do_not_change_the_tag_of_the_environment() {
+    let export = "/api/admin/environments/production/export";
+    for api in Api::of_both_kinds().await {
+        let tag = async || {
+            let answer = api.read(export).await;
+            answer.header("etag").expect("an ETag").to_owned()
+        };
+        let before = tag().await;
+        let url = format!("{CHECKOUT}/schedule");
+        let plan = json!({"scheduledAt": "2099-01-01T00:00Z", "updates": {"rolloutPercentage": 7}});
+        let scheduled = api.admin("POST", &url, &plan).await;
+        assert_eq!(scheduled.status, 201, "{scheduled:?} on {}", api.on);
+        let id = scheduled.json()["id"].as_str().expect("an id").to_owned();
+        let url = format!("{url}/{id}");
+        let cancelled = api.admin("DELETE", &url, &Value::Null).await;
+        assert_eq!(cancelled.status, 200, "{cancelled:?} on {}", api.on);
+        assert_eq!(tag().await, before, "on {}", api.on);
+        let purge = "/api/admin/environments/production/purge";
+        let purged = api.admin("POST", purge, &Value::Null).await;
+        assert_eq!(purged.status, 200, "{purged:?} on {}", api.on);
+        assert_ne!(tag().await, before, "on {}", api.on);
+    }
+}

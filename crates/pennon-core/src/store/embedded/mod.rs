@@ -487,7 +487,7 @@ impl Inner {
             Data { contents, state },
             records,
             &disk::digest(read.text.as_bytes()),
-            Environment::production().as_str(),
+            Some(Environment::production().as_str()),
         )?;
         // The contents are read again like those of any file at a start.
         self.seen = None;
@@ -499,14 +499,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes a change of an environment to both files, or to neither. `flags.json` is written only if its contents
-    /// change.
+    /// Writes a change to both files, or to neither. `flags.json` is written only if its contents change. Raises the
+    /// revision of `raised`, and those of environments whose contents change.
     fn commit(
         &mut self,
         data: Data,
         records: Vec<Record>,
         replaces: &str,
-        environment: &str,
+        raised: Option<&str>,
     ) -> Result<(), String> {
         if data.contents == self.data.contents {
             if !records.is_empty() {
@@ -524,7 +524,7 @@ impl Inner {
             self.seen = self.files.stamp().map(|stamp| (stamp, digest));
         }
         let mut changed = self.changed_by(&data.contents);
-        changed.insert(environment.to_owned());
+        changed.extend(raised.map(str::to_owned));
         self.data = data;
         for record in records {
             self.history.apply(record);

@@ -83,6 +83,26 @@ pub(super) enum Record {
     KeyUses { days: BTreeMap<String, String> },
 }
 
+impl Record {
+    /// Whether it raises the revision of its environment, as the change of such a row in PostgreSQL does.
+    pub(super) fn raises_revision(&self) -> bool {
+        match self {
+            Self::Flag { .. }
+            | Self::Archived { .. }
+            | Self::Deleted { .. }
+            | Self::Override { .. }
+            | Self::Key { .. } => true,
+            Self::Audit(_)
+            | Self::Environment { .. }
+            | Self::Schedule { .. }
+            | Self::Ramp { .. }
+            | Self::Counts { .. }
+            | Self::LastEvaluated { .. }
+            | Self::KeyUses { .. } => false,
+        }
+    }
+}
+
 /// Data of a flag, in use or archived, that `flags.json` does not contain.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

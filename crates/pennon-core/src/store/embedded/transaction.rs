@@ -36,6 +36,8 @@ pub struct Transaction {
     based_on: Revision,
     /// The revision of the environment at the beginning.
     revision: Revision,
+    /// Whether the commit raises the revision of the environment even if nothing of it changes.
+    raises_revision: bool,
     _writing: OwnedMutexGuard<()>,
 }
 
@@ -53,6 +55,7 @@ impl EmbeddedStore {
             next_audit_id: inner.history.next_id(),
             based_on: inner.revision,
             revision: inner.revision_of(environment.as_str()),
+            raises_revision: false,
             store: self.clone(),
             environment: environment.clone(),
             actor: actor.to_owned(),
@@ -63,7 +66,6 @@ impl EmbeddedStore {
 
 #[expect(
     clippy::unnecessary_wraps,
-    clippy::unused_self,
     reason = "the same signatures as for a database, where each call can fail"
 )]
 impl Transaction {
@@ -370,8 +372,8 @@ impl Transaction {
         Ok(known.then_some(self.revision))
     }
 
-    /// Does nothing: every commit raises the revision.
     pub(in crate::store) fn raise_revision(&mut self) -> Result<(), Error> {
+        self.raises_revision = true;
         Ok(())
     }
 
@@ -421,8 +423,10 @@ impl Transaction {
         self.exempt_violating_flags(&inner.data);
         let seen = inner.seen.as_ref();
         let digest = seen.map(|(_, digest)| digest.clone()).unwrap_or_default();
+        let raises = self.raises_revision || self.records.iter().any(Record::raises_revision);
+        let raised = raises.then_some(self.environment.as_str());
         inner
-            .commit(self.data, self.records, &digest, self.environment.as_str())
+            .commit(self.data, self.records, &digest, raised)
             .map_err(Error::StoreFile)
     }
 
