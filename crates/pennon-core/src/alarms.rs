@@ -250,7 +250,8 @@ fn time_of(seconds: &Value) -> Option<SystemTime> {
 }
 
 /// The names in the rule of a composite alarm, such as `ALARM("errors") AND NOT OK(latency)`. Other words of the rule
-/// may be among them, which matters only if an alarm has that name: its evaluation interval then counts too.
+/// may be among them, which matters only if an alarm has that name: its evaluation interval then counts too. Words with
+/// a line break are not: no alarm has such a name, and CloudWatch may reject a whole call because of it.
 fn names_in(rule: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut piece = String::new();
@@ -262,7 +263,9 @@ fn names_in(rule: &str) -> BTreeSet<String> {
             '(' if !is_quoted => piece.clear(),
             ')' | ',' if !is_quoted => {
                 let name = alarm_name(piece.trim());
-                if (1..=MAX_NAME).contains(&name.chars().count()) {
+                if (1..=MAX_NAME).contains(&name.chars().count())
+                    && !name.contains(char::is_control)
+                {
                     names.insert(name.to_owned());
                 }
                 piece.clear();
@@ -362,6 +365,7 @@ mod tests {
                 "AT_LEAST(2, ALARM, (one, \"two\"))",
                 &["2", "ALARM", "one", "two"],
             ),
+            ("(ALARM(errors) AND\n FALSE)", &["errors"]),
             ("ALARM()", &[]),
         ] {
             let found = names_in(rule);
