@@ -118,6 +118,7 @@ impl FlagService {
             flags: mut records,
             settings: SettingsRecord { settings, .. },
         } = transaction.read_environment().await?;
+        transaction.rollback().await;
         require_known(copy.from, revision)?;
         let place = format!("in '{}'", copy.from);
         let mut missing = Vec::new();

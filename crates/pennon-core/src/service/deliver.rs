@@ -107,6 +107,7 @@ impl FlagService {
             // Leases a webhook of any environment, whatever environment the transaction has.
             let mut transaction = self.begin(&Environment::production(), ACTOR).await?;
             let Some(leased) = transaction.lease_webhook(LEASE).await? else {
+                transaction.rollback().await;
                 break;
             };
             let events = transaction

@@ -126,7 +126,7 @@ impl FlagService {
     ) -> Result<Vec<MovedUsers>, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let (_, settings) = check_change(&mut transaction, environment, settings, expected).await?;
-        drop(transaction);
+        transaction.rollback().await;
         // Read with overrides, because settings do not move a user who has one.
         let snapshot = self.complete_snapshot(environment).await?;
         users_moved_by(&snapshot, &settings, users)

@@ -127,7 +127,7 @@ impl FlagService {
         let (transaction, before, after) = self
             .begin_update(environment, key, change, expected, actor)
             .await?;
-        drop(transaction);
+        transaction.rollback().await;
         let before = before.flag;
         if before.definition.is_some() || after.definition.is_some() {
             let error = "Counts users of simple flags only; this flag has a definition";
