@@ -108,6 +108,8 @@ fn for_engines(
         },
         Some(definition) => definition.clone(),
     };
+    // An empty name counts as absent, but not every engine may know that.
+    definition.default_variant.take_if(|name| name.is_empty());
     if definition.unreadable.is_some() || !has_its_variants(&definition) {
         return None;
     }
@@ -503,6 +505,24 @@ mod tests {
         // Nobody evaluates the rule of a disabled flag.
         assert_eq!(keys, ["all", "no-operator", "off"]);
         assert_eq!(written.get("pennon.unreadable"), None);
+    }
+
+    #[test]
+    fn an_empty_name_of_a_default_variant_is_left_out_because_it_counts_as_absent() {
+        let mut flag = typed_flag(json!({"if": [{"var": "x"}, "x"]}));
+        if let Some(definition) = &mut flag.definition {
+            definition.default_variant = Some(String::new());
+        }
+        for enabled in [true, false] {
+            let flag = Flag {
+                enabled,
+                ..flag.clone()
+            };
+            let written = document(flag, Bucketing::Sha256);
+            assert_eq!(written["metadata"].get("pennon.remoteOnly"), None);
+            assert!(written["flags"]["a,b%"]["variants"].is_object());
+            assert_eq!(written["flags"]["a,b%"].get("defaultVariant"), None);
+        }
     }
 
     #[test]
