@@ -87,13 +87,14 @@ pub(super) fn read_flag(
             );
         }
     } else {
-        if !fields.contains_key("variants") && !fields.contains_key(ROLLOUT) {
+        if fields.contains_key("variants") {
+            for (name, _) in simple_only.into_iter().filter(|(_, is_set)| *is_set) {
+                let why = "has no effect on a flag with variants, only with rolloutPercentage";
+                problems.add_at(&format!("/{name}"), why);
+            }
+        } else if !fields.contains_key(ROLLOUT) {
             let why = "is required, or rolloutPercentage for a simple flag";
             problems.add_at("/variants", why);
-        }
-        for (name, _) in simple_only.into_iter().filter(|(_, is_set)| *is_set) {
-            let why = "has no effect on a flag with variants, only with rolloutPercentage";
-            problems.add_at(&format!("/{name}"), why);
         }
         flag.definition = Some(definition);
     }

@@ -448,3 +448,27 @@ fn a_rule_that_cannot_work_is_a_warning() {
         ]
     );
 }
+
+#[test]
+fn a_salt_beside_an_invalid_rollout_is_not_called_ineffective() {
+    for (flag, expected) in [
+        (
+            json!({"rolloutPercentage": 101, "salt": "s"}),
+            vec!["/flags/a/rolloutPercentage must be an integer from 0 to 100 (got 101)"],
+        ),
+        (
+            json!({"salt": "s", "bucketing": "sha256"}),
+            vec!["/flags/a/variants is required, or rolloutPercentage for a simple flag"],
+        ),
+        (
+            json!({"variants": {"a": 1}, "salt": "s"}),
+            vec![
+                "/flags/a/salt has no effect on a flag with variants, only with rolloutPercentage",
+            ],
+        ),
+    ] {
+        let mut flag = flag;
+        flag["state"] = json!("ENABLED");
+        assert_eq!(violations(&json!({"flags": {"a": flag}})), expected);
+    }
+}
