@@ -15,6 +15,7 @@ use super::path::Input;
 use super::rule::{Choice, Rule};
 use super::run::Run;
 use super::value::Val;
+use crate::trace::cut;
 use crate::violation::Violations;
 use crate::{Context, FractionalVersion};
 
@@ -126,9 +127,10 @@ impl<'s> Lint<'_, 's> {
 
     fn add(&mut self, why: &str) {
         match &self.evaluator {
-            Some(name) => self
-                .problems
-                .add(format!("the evaluator '{name}' has a result that {why}")),
+            Some(name) => self.problems.add(format!(
+                "the evaluator '{}' has a result that {why}",
+                cut(name)
+            )),
             None => self.problems.add(why),
         }
     }
@@ -169,6 +171,7 @@ impl<'s> Lint<'_, 's> {
                     weights(evaluator, self.evaluators, &mut inner);
                     for found in inner.into_result(()).err().into_iter().flatten() {
                         let why = found.message;
+                        let name = cut(name);
                         self.problems.add(format!("the evaluator '{name}': {why}"));
                     }
                 }
@@ -469,6 +472,23 @@ mod tests {
             found[0].message,
             "the evaluator 'choice' has a result that names no variant: there is no 'ghost'"
         );
+    }
+
+    #[test]
+    fn messages_show_only_the_beginning_of_a_long_name_of_an_evaluator() {
+        let name = "e".repeat(2_000);
+        for rule in [json!("ghost"), json!({"fractional": [["on", 0]]})] {
+            let settings = Settings {
+                evaluators: [(name.clone(), rule)].into_iter().collect(),
+                ..Settings::default()
+            };
+            let definition = json!({"variants": {"on": 1}, "targeting": {"$ref": name}});
+            let definition = Definition::validate(&definition, &settings).expect("a definition");
+            let found = definition.lint(&settings);
+            assert_eq!(found.len(), 1);
+            let shown = format!("the evaluator '{}…'", "e".repeat(100));
+            assert!(found[0].message.starts_with(&shown), "{found:?}");
+        }
     }
 
     #[test]
