@@ -126,7 +126,10 @@ impl Settings {
             });
         }
         problems.inside("evaluators", |problems| {
-            evaluators(&Evaluators::of(&settings), problems);
+            let evaluators = Evaluators::of(&settings);
+            for name in settings.evaluators.keys() {
+                evaluator(name, &evaluators, problems);
+            }
         });
         problems.into_result(settings)
     }
@@ -183,16 +186,17 @@ pub(crate) fn set_metadata(value: &Value, problems: &mut Violations) -> Map<Stri
     metadata
 }
 
-/// Checks that every evaluator is a rule.
-pub(crate) fn evaluators(evaluators: &Evaluators<'_>, problems: &mut Violations) {
-    for (name, evaluator) in &evaluators.settings.evaluators {
-        problems.inside(name, |problems| {
-            if name.is_empty() {
-                problems.add("the name must not be empty");
-            }
-            rule(evaluator, evaluators, problems);
-        });
-    }
+/// Checks that an evaluator has a name and is a rule.
+pub(crate) fn evaluator(name: &str, evaluators: &Evaluators<'_>, problems: &mut Violations) {
+    let Some(evaluator) = evaluators.settings.evaluators.get(name) else {
+        return;
+    };
+    problems.inside(name, |problems| {
+        if name.is_empty() {
+            problems.add("the name must not be empty");
+        }
+        rule(evaluator, evaluators, problems);
+    });
 }
 
 fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {

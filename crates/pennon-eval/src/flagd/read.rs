@@ -39,8 +39,21 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
         let file_evaluators = reader.settings(fields, &mut read.settings, mode);
         let settings = read.settings.clone();
         let evaluators = Evaluators::of(&settings);
+        // Those that the file lacks are checked only if they were valid: it may have broken one, by another to which it
+        // refers.
+        let before = Evaluators::of(current);
+        let was_valid = |name: &str| {
+            let mut problems = Violations::default();
+            validate::evaluator(name, &before, &mut problems);
+            problems.is_empty()
+        };
+        let is_in_file = |name: &str| file_evaluators.is_some_and(|own| own.contains_key(name));
         reader.problems.inside("$evaluators", |problems| {
-            validate::evaluators(&evaluators, problems);
+            for name in settings.evaluators.keys() {
+                if is_in_file(name) || was_valid(name) {
+                    validate::evaluator(name, &evaluators, problems);
+                }
+            }
         });
         match fields.get("flags") {
             Some(flags) => reader.flags(flags, &evaluators, &mut read),

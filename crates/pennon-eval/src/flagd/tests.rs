@@ -472,3 +472,41 @@ fn a_salt_beside_an_invalid_rollout_is_not_called_ineffective() {
         assert_eq!(violations(&json!({"flags": {"a": flag}})), expected);
     }
 }
+
+#[test]
+fn an_evaluator_that_only_the_environment_has_is_rejected_only_if_the_file_breaks_it() {
+    let nested =
+        |levels: usize, rule: Value| (0..levels).fold(rule, |rule, _| json!({"!!": [rule]}));
+    let evaluators = json!({
+        // An earlier version accepted this.
+        "old": {"?:": [{"var": "a"}, true, false]},
+        "good": nested(40, json!({"$ref": "both"})),
+        "both": {"==": [1, 1]},
+    });
+    let current = Settings {
+        evaluators: evaluators.as_object().cloned().expect("an object"),
+        ..Settings::default()
+    };
+    let flags = json!({"x": {"state": "ENABLED", "rolloutPercentage": 5}});
+    for mode in [Mode::Replace, Mode::Merge] {
+        let file = json!({ "flags": flags });
+        let read = read(&file, &current, mode).expect("a flagd file");
+        assert_eq!(read.settings, current);
+    }
+    let with = |both: Value| {
+        let file = json!({"flags": flags, "$evaluators": {"both": both}});
+        read(&file, &current, Mode::Merge)
+    };
+    assert!(with(json!({"==": [2, 2]})).is_ok());
+    let found = with(nested(40, json!({"var": "a"}))).expect_err("violations");
+    let place = format!(
+        "/$evaluators/good{}/$ref nested deeper than 64 levels",
+        "/!!/0".repeat(40)
+    );
+    assert_eq!(texts(&found), [place]);
+    let found = with(json!({"?:": [{"var": "a"}, true, false]})).expect_err("violations");
+    assert_eq!(
+        texts(&found),
+        ["/$evaluators/both/?: there is no operator '?:'"]
+    );
+}
