@@ -1,5 +1,7 @@
 //! Violations in JSON from outside, with JSON pointers.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::json::quote;
@@ -117,13 +119,14 @@ impl Violations {
 
 /// Truncates the text of an error, which may quote the request.
 #[must_use]
-pub fn truncate_text(mut text: String) -> String {
+pub fn truncate_text<'a>(text: impl Into<Cow<'a, str>>) -> String {
+    let text = text.into();
     if text.len() > MAX_TEXT_LENGTH {
-        text.truncate(text.floor_char_boundary(MAX_TEXT_LENGTH));
-        text.push('…');
-        text.shrink_to_fit();
+        let begin = &text[..text.floor_char_boundary(MAX_TEXT_LENGTH)];
+        format!("{begin}…")
+    } else {
+        text.into_owned()
     }
-    text
 }
 
 /// A name or an index as one step of a JSON pointer (RFC 6901, section 3).

@@ -54,6 +54,20 @@ fn violations_take_little_memory_however_long_a_name_is_and_however_many_there_a
     let flags =
         json!({"flags": flags, "$evaluators": {"a": {"$ref": long}, long: wrong_results(50)}});
     let unreadable = json!({"flags": {}, "pennon.unreadable": {"flags": vec!["a"; 200_000]}});
+    let flag = json!({"state": "ENABLED", "variants": variants, "targeting": wrong_results(50)});
+    let below_key = json!({"flags": {name.clone(): flag}});
+    let kept: BTreeMap<String, Value> = (0..100)
+        .map(|number| (format!("field-{number}"), json!(1)))
+        .chain(
+            [
+                ("state", json!("ENABLED")),
+                ("variants", variants.clone()),
+                ("targeting", wrong_results(1)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        )
+        .collect();
+    let kept = json!({"flags": {name.clone(): kept}});
     let read = |file: &Value| {
         let read = flagd::read(file, &Settings::default(), Mode::Replace).expect("valid");
         assert!(!read.warnings.is_empty());
@@ -73,6 +87,14 @@ fn violations_take_little_memory_however_long_a_name_is_and_however_many_there_a
             measured(|| assert!(!definition.lint(&results).is_empty())),
         ),
         ("warnings about many flags", measured(|| read(&flags))),
+        (
+            "warnings about a flag with a long key",
+            measured(|| read(&below_key)),
+        ),
+        (
+            "unknown fields of a flag with a long key",
+            measured(|| read(&kept)),
+        ),
         (
             "warnings about many unreadable flags",
             measured(|| read(&unreadable)),

@@ -10,7 +10,7 @@ use super::read_flag::read_flag;
 use super::read_settings::{put, read_file_metadata};
 use super::warnings;
 use crate::logic::evaluators::Evaluators;
-use crate::violation::{Violation, Violations, pointer_step};
+use crate::violation::{Violation, Violations, pointer_step, truncate_text};
 use crate::{FlagKey, Settings, validate};
 
 /// Limit on listed fields, which bounds the response to a hostile file.
@@ -233,7 +233,8 @@ impl Reader {
 
 fn keep(pointer: &str, kept: &mut Vec<String>, more_kept: &mut usize) {
     if kept.len() < MAX_KEPT_FIELDS {
-        kept.push(pointer.to_owned());
+        // The key of the flag may have megabytes.
+        kept.push(truncate_text(pointer));
     } else {
         *more_kept += 1;
     }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::file::File;
 use crate::logic::evaluators::Evaluators;
-use crate::{Settings, Violation};
+use crate::{Settings, Violation, truncate_text};
 
 /// Limit on the warnings after which no other flag is checked. One evaluator may cause dozens in each of thousands of
 /// flags.
@@ -18,7 +18,7 @@ pub(super) fn of(
     evaluators: &Evaluators<'_>,
 ) -> Vec<Violation> {
     let below = |parent: String, found: Violation| Violation {
-        pointer: format!("{parent}{}", found.pointer),
+        pointer: truncate_text(parent + &found.pointer),
         ..found
     };
     let own = Settings {
