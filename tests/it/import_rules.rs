@@ -146,6 +146,132 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
     }
 }
 
+/// Whether a list of warnings has 50 entries and then, without a place, this one.
+fn ends_with(warnings: &[Value], last: &str) -> bool {
+    let (listed, end) = warnings.split_at(50);
+    listed.iter().all(|it| it["pointer"] != "") && end == [json!({"pointer": "", "message": last})]
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_off_ends_with_how_many_are_missing() {
+    const SETTINGS: &str = "/api/admin/environments/production/settings";
+    const TEN: &str = "10 more are not listed";
+    let choice = |other: &str| json!({"choice": {"if": [{"var": "x"}, "on", other]}});
+    let flags: serde_json::Map<String, Value> = (0..60)
+        .map(|number| {
+            let salt = if number > 0 { "pennon.salt" } else { "salt" };
+            let flag = json!({
+                "state": "ENABLED", "variants": {"on": 1}, "targeting": {"$ref": "choice"},
+                "metadata": {salt: "s"},
+            });
+            (format!("f{number}"), flag)
+        })
+        .collect();
+    for api in Api::of_both_kinds().await {
+        // Warnings of the file itself, and of the comparison with the environment.
+        let imported = json!({"flags": flags, "$evaluators": choice("ghost")});
+        for answer in both_ways(&api, &imported).await {
+            let warnings = answer.json()["warnings"].as_array().cloned();
+            let warnings = warnings.expect("warnings");
+            assert_eq!(warnings.len(), 102, "on {}", api.on);
+            let (of_file, others) = warnings.split_at(51);
+            assert!(ends_with(of_file, TEN), "{of_file:?} on {}", api.on);
+            let nine = "9 more are not listed";
+            assert!(ends_with(others, nine), "{others:?} on {}", api.on);
+        }
+
+        // Mistakes in one flag.
+        let bad = (0..60).map(|number| (format!("\n{number}"), json!(number)));
+        let bad: serde_json::Map<String, Value> = bad.collect();
+        let wrong = json!({"flags": {"wrong": {"state": "ENABLED", "variants": bad}}});
+        for refused in both_ways(&api, &wrong).await {
+            let details = refused.json()["details"].clone();
+            assert_eq!(details["formErrors"], json!([TEN]), "on {}", api.on);
+            let fields = details["fieldErrors"].as_object().map(serde_json::Map::len);
+            assert_eq!(fields, Some(50), "on {}", api.on);
+        }
+
+        // Flags that other settings break.
+        let good = json!({"evaluators": choice("on")});
+        let set = api.admin_if("*", "PUT", SETTINGS, &good).await;
+        assert_eq!(set.status, 200, "{set:?}");
+        let bad = json!({"evaluators": choice("ghost")});
+        let refused = api.admin_if("*", "PUT", SETTINGS, &bad).await;
+        assert_eq!(refused.status, 400, "on {}", api.on);
+        let details = refused.json()["details"].clone();
+        assert_eq!(details["formErrors"], json!([TEN]), "on {}", api.on);
+        let fields = details["fieldErrors"].as_object().map(serde_json::Map::len);
+        assert_eq!(fields, Some(50), "on {}", api.on);
+        let file = json!({"flags": {}, "$evaluators": choice("ghost")});
+        let path = format!("{IMPORT}?mode=merge&dryRun=true");
+        let answer = api.admin("POST", &path, &file).await;
+        let warnings = answer.json()["warnings"].as_array().cloned();
+        assert!(ends_with(&warnings.expect("warnings"), TEN), "{answer:?}");
+
+        // Flags that select other users in another environment.
+        let made = json!({"environment": "staging"});
+        let environments = "/api/admin/environments";
+        let made = api.admin("POST", environments, &made).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let simple: serde_json::Map<String, Value> = (0..60)
+            .map(|number| {
+                let flag = json!({"state": "ENABLED", "rolloutPercentage": 50});
+                (format!("s{number}"), flag)
+            })
+            .collect();
+        for (environment, bucketing) in [("staging", "sha256"), ("production", "fractional")] {
+            let path = format!("{environments}/{environment}/import?mode=merge");
+            let file = json!({"flags": {}, "metadata": {"pennon.bucketing": bucketing}});
+            assert_eq!(api.admin_if("*", "POST", &path, &file).await.status, 200);
+        }
+        let path = format!("{environments}/staging/import");
+        let file = json!({ "flags": simple });
+        assert_eq!(api.admin_if("*", "POST", &path, &file).await.status, 200);
+        let copied = simple
+            .keys()
+            .map(|key| json!({"flagKey": key, "ifMatch": "*"}));
+        let body = json!({"from": "staging", "flags": copied.collect::<Vec<_>>()});
+        let path = format!("{environments}/production/copy");
+        let answer = api.admin("POST", &path, &body).await;
+        let warnings = answer.json()["warnings"].as_array().cloned();
+        assert!(ends_with(&warnings.expect("warnings"), TEN), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_about_a_conflict_counts_the_overrides_and_schedules_that_it_does_not_name() {
+    for api in Api::of_both_kinds().await {
+        let names = (0..12).map(|number| (format!("v{number}"), json!(number)));
+        let variants: serde_json::Map<String, Value> = names.collect();
+        let new = json!({"key": "typed", "definition": {"variants": variants}});
+        assert_eq!(api.admin("POST", FLAGS, &new).await.status, 201);
+        let overrides = variants
+            .keys()
+            .map(|name| json!({"userId": name, "overrideType": "include", "variant": name}));
+        let overrides = json!({"overrides": overrides.collect::<Vec<_>>()});
+        let path = format!("{FLAGS}/typed/users");
+        let set = api.admin_if("*", "PUT", &path, &overrides).await;
+        assert_eq!(set.status, 200, "{set:?}");
+        let path = format!("{FLAGS}/typed");
+        let one = json!({"definition": {"variants": {"v": 1}}});
+        let removed = api.admin_if("*", "PATCH", &path, &one).await;
+        for _ in 0..12 {
+            let later =
+                json!({"scheduledAt": "2099-01-01T00:00:00Z", "updates": {"rolloutPercentage": 5}});
+            let path = format!("{FLAGS}/checkout/schedule");
+            let made = api.admin("POST", &path, &later).await;
+            assert_eq!(made.status, 201, "{made:?}");
+        }
+        let typed = api
+            .admin_if("*", "PATCH", &format!("{FLAGS}/checkout"), &one)
+            .await;
+        for refused in [removed, typed] {
+            assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
+            assert!(refused.body.contains("; and 2 more"), "{refused:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn thousands_of_flags_are_imported_at_once_and_too_many_are_rejected() {
     let many = |count: usize| -> Value {

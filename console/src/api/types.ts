@@ -1483,9 +1483,9 @@ export interface components {
             } | null;
             /** @description JSON pointers to unknown fields, which are stored and exported; at most 1,000 */
             kept: string[];
-            /** @description Parts that cannot work or may work differently than expected, and unreadable parts of an export; at most 50 */
+            /** @description Parts that cannot work or may work differently than expected, and unreadable parts of an export; at most 50 about the request itself, and 50 from its comparison with the environment. An entry without a pointer has the number of the others */
             warnings: {
-                /** @description A JSON pointer into the request; for a flag that the request lacks, where the flag would be */
+                /** @description A JSON pointer into the request; for a flag that the request lacks, where the flag would be. Empty if the warning is about the whole request */
                 pointer: string;
                 message: string;
             }[];

@@ -36,7 +36,8 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     }
 }
 
-/// Parses JSON with the last of equal keys, and returns a violation for each duplicate key.
+/// Parses JSON with the last of equal keys, and returns a violation for each duplicate key, at most 50. If there are
+/// more, a violation without a pointer has their number.
 ///
 /// # Errors
 /// If the text is not JSON.
@@ -45,7 +46,7 @@ pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Node(&mut duplicates).deserialize(&mut reader)?;
     reader.end()?;
-    Ok((value, duplicates.into_result(()).err().unwrap_or_default()))
+    Ok((value, duplicates.into_list()))
 }
 
 /// The longest value that an error message quotes, in bytes.

@@ -58,7 +58,7 @@ impl Definition {
                 lint::results(rule, &self.variants, evaluators, problems);
             });
         }
-        problems.into_result(()).err().unwrap_or_default()
+        problems.into_list()
     }
 
     /// Parses the fields of a definition. `other` receives all other fields.
@@ -167,7 +167,7 @@ impl Settings {
                 });
             }
         }
-        problems.into_result(()).err().unwrap_or_default()
+        problems.into_list()
     }
 }
 
@@ -204,16 +204,13 @@ fn rule(value: &Value, evaluators: &Evaluators<'_>, problems: &mut Violations) {
         problems.add(format!("nested deeper than {RULE_JSON_DEPTH} levels"));
         return;
     }
-    let mut shape = Violations::default();
-    check(value, &mut shape);
+    let before = problems.count();
+    check(value, problems);
     // The shape covers neither references nor operators inside lists.
-    if shape.is_empty()
+    if problems.count() == before
         && let Err(error) = compile(value, evaluators)
     {
-        shape.add_at(&error.pointer, error.message);
-    }
-    for found in shape.into_result(()).err().into_iter().flatten() {
-        problems.add_at(&found.pointer, found.message);
+        problems.add_at(&error.pointer, error.message);
     }
 }
 

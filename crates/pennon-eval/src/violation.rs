@@ -15,11 +15,13 @@ pub struct Violation {
     pub message: String,
 }
 
-/// The violations found so far, and the pointer to the value that is being checked.
+/// The violations found so far, and the pointer to the value that is being checked. Those above the limit are only
+/// counted.
 #[derive(Debug, Default)]
-pub(crate) struct Violations {
+pub struct Violations {
     pointer: String,
     found: Vec<Violation>,
+    more: usize,
 }
 
 /// Limit on violations: a hostile definition may have one in every value.
@@ -34,13 +36,21 @@ impl Violations {
 
     /// Adds a violation below the current value. Pointer and message are truncated: a name may have megabytes, and
     /// every violation below it would hold a copy.
-    pub(crate) fn add_at(&mut self, below: &str, message: impl Into<String>) {
+    pub fn add_at(&mut self, below: &str, message: impl Into<String>) {
         if self.found.len() < MAX_VIOLATIONS {
             self.found.push(Violation {
                 pointer: truncate_text(format!("{}{below}", self.pointer)),
                 message: truncate_text(message.into()),
             });
+        } else {
+            self.more += 1;
         }
+    }
+
+    /// Adds all violations of another list.
+    pub fn append(&mut self, other: Self) {
+        self.extend(other.found);
+        self.more += other.more;
     }
 
     /// Adds a violation with the expected value and the actual one.
@@ -63,7 +73,7 @@ impl Violations {
     }
 
     /// Checks the value at this JSON pointer below the current value.
-    pub(crate) fn at<T>(&mut self, below: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn at<T>(&mut self, below: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.pointer.len();
         self.pointer.push_str(below);
         let result = work(self);
@@ -80,12 +90,33 @@ impl Violations {
         self.found.is_empty()
     }
 
-    /// The result, or the violations if there are any.
-    pub(crate) fn into_result<T>(self, result: T) -> Result<T, Vec<Violation>> {
+    /// The number of violations, including those that are not listed.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len() + self.more
+    }
+
+    /// The violations, at most 50. If there are more, the list ends with their number.
+    #[must_use]
+    pub fn into_list(mut self) -> Vec<Violation> {
+        if self.more > 0 {
+            let are = if self.more == 1 { "is" } else { "are" };
+            self.found.push(Violation {
+                pointer: String::new(),
+                message: format!("{} more {are} not listed", self.more),
+            });
+        }
+        self.found
+    }
+
+    /// The result, or the list of violations if there are any.
+    ///
+    /// # Errors
+    /// The list of violations.
+    pub fn into_result<T>(self, result: T) -> Result<T, Vec<Violation>> {
         if self.found.is_empty() {
             Ok(result)
         } else {
-            Err(self.found)
+            Err(self.into_list())
         }
     }
 
@@ -114,6 +145,14 @@ impl Violations {
             }
         }
         fields.clone()
+    }
+}
+
+impl Extend<Violation> for Violations {
+    fn extend<I: IntoIterator<Item = Violation>>(&mut self, found: I) {
+        for Violation { pointer, message } in found {
+            self.add_at(&pointer, message);
+        }
     }
 }
 

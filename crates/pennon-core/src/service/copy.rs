@@ -6,20 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pennon_eval::{Bucketing, Definition, EvaluationDefaults, Evaluators, Flag, FlagKey};
-use pennon_eval::{Settings, Violation};
+use pennon_eval::{Settings, Violation, Violations};
 use serde_json::{Value, json};
 
 use super::FlagService;
 use super::change::{Changed, Expected, evaluators_in, state_as, to_json};
-use super::import::{Difference, MAX_ERRORS, difference_of_flags, is_unchanged, write_flags};
+use super::import::{Difference, difference_of_flags, is_unchanged, write_flags};
 use super::ramps::{require_acknowledged, supersede_ramps};
 use super::validate::{
-    MAX_CONFLICTS, check_limits_of_environment, in_use, reject_ineffective_schedules,
+    check_limits_of_environment, in_use, listed, reject_ineffective_schedules,
     reject_removal_of_used_variants, require_known,
 };
 use crate::auth::Actor;
 use crate::environment::Environment;
-use crate::error::{Error, FieldErrors};
+use crate::error::Error;
 use crate::limits::check_flag;
 use crate::request_context::RequestContext;
 use crate::server_only;
@@ -217,15 +217,8 @@ async fn compare(
         (others.chain(source.flags.iter()), &settings),
     )?;
     let mut difference = difference_of_flags(&current, &source.flags)?;
-    let warnings = warnings(&changed, &current, copy.from, source, target);
-    difference.warnings = warnings
-        .into_iter()
-        .take(MAX_ERRORS)
-        .map(|(key, found)| Violation {
-            pointer: format!("/{}{}", pointers[key], found.pointer),
-            message: format!("'{key}': {}", found.message),
-        })
-        .collect();
+    let warnings = warnings(&changed, &current, &pointers, copy.from, source, target);
+    difference.warnings = warnings.into_list();
     Ok(Compared {
         current,
         difference,
@@ -331,44 +324,39 @@ fn check_limits(
     current: &FlagRecords,
     pointers: &BTreeMap<&FlagKey, String>,
 ) -> Result<(), Error> {
-    let mut errors = FieldErrors::default();
+    let mut errors = Violations::default();
     for (key, flag) in changed {
-        if errors.fields.len() >= MAX_ERRORS {
-            break;
-        }
         let before = current.get(*key).map(|record| &record.flag);
         for found in check_flag(key, flag, before) {
             let pointer = format!("{}{}", pointers[key], found.pointer);
-            errors.add(&pointer, format!("'{key}': {}", found.message));
+            errors.add_at(&pointer, format!("'{key}': {}", found.message));
         }
     }
-    errors.into_result()
+    errors.into_result(()).map_err(Error::from_violations)
 }
 
 /// Warnings about changed flags: that they behave differently than in the source, that their rollout moves to other
-/// users of the target, or that parts of their rule have no effect. Pointers are relative to the flag.
-fn warnings<'a>(
-    changed: &[(&'a FlagKey, &'a Flag)],
+/// users of the target, or that parts of their rule have no effect.
+fn warnings(
+    changed: &[(&FlagKey, &Flag)],
     current: &FlagRecords,
+    pointers: &BTreeMap<&FlagKey, String>,
     from: &Environment,
     source: &SourceFlags,
     target: Target<'_>,
-) -> Vec<(&'a FlagKey, Violation)> {
+) -> Violations {
     let Target {
         environment,
         settings,
     } = target;
     let evaluators = Evaluators::of(settings);
     let has_other_fractional = source.settings.fractional != settings.fractional;
-    let mut warnings = Vec::new();
+    let mut warnings = Violations::default();
     for (key, flag) in changed {
-        if warnings.len() >= MAX_ERRORS {
-            break;
-        }
         let bucketings = [&source.settings, settings].map(|it| flag.bucketing(it, source.defaults));
         let mut add = |pointer: &str, message: String| {
-            let pointer = pointer.to_owned();
-            warnings.push((*key, Violation { pointer, message }));
+            let pointer = format!("/{}{pointer}", pointers[key]);
+            warnings.add_at(&pointer, format!("'{key}': {message}"));
         };
         let selects_other_users = match &flag.definition {
             Some(definition) => has_other_fractional && uses_fractional(definition, settings),
@@ -455,14 +443,4 @@ fn uses_fractional(definition: &Definition, settings: &Settings) -> bool {
         .into_iter()
         .filter_map(|name| settings.evaluators.get(name));
     definition.targeting.iter().chain(evaluators).any(contains)
-}
-
-/// The first conflicts, as one text.
-fn listed(mut conflicts: Vec<String>) -> String {
-    let more = conflicts.len().saturating_sub(MAX_CONFLICTS);
-    conflicts.truncate(MAX_CONFLICTS);
-    if more > 0 {
-        conflicts.push(format!("and {more} more"));
-    }
-    conflicts.join("; ")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pennon_eval::flagd::{self, File, Form, Mode};
-use pennon_eval::{Flag, FlagKey, Settings, Violation, pointer_step};
+use pennon_eval::{Flag, FlagKey, Settings, Violation, Violations, pointer_step};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -20,7 +20,7 @@ use super::validate::{
 };
 use crate::auth::Actor;
 use crate::environment::Environment;
-use crate::error::{Error, FieldErrors};
+use crate::error::Error;
 use crate::limits::{check_flag, check_metadata};
 use crate::request_context::RequestContext;
 use crate::snapshot::Revision;
@@ -32,9 +32,6 @@ use crate::store::{
 /// Limit on the flags of a file or a copy. They are written in one transaction, within the function's timeout of ten
 /// seconds. Few services have more than 500 flags.
 pub const MAX_FLAGS: usize = 5_000;
-
-/// Limit on reported errors, which bounds the response to a hostile file.
-pub(super) const MAX_ERRORS: usize = 50;
 
 /// The differences that an import or a copy makes.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +49,7 @@ pub struct Difference {
     /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
     /// Parts that have no effect, fail, or work differently than expected. Each has a JSON pointer into the request;
-    /// for a flag that the request lacks, where the flag would be.
+    /// for a flag that the request lacks, where the flag would be. One without a pointer says what is not listed.
     pub warnings: Vec<Violation>,
 }
 
@@ -196,22 +193,21 @@ fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
 /// Parses a file without the checks that depend on the current state of the environment.
 fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = flagd::read(import.file, current, import.mode).map_err(Error::from_violations)?;
-    let mut errors = FieldErrors::default();
+    let mut errors = Violations::default();
+    let count = file.flags.len();
+    if count > MAX_FLAGS {
+        let message = format!("Must have at most {MAX_FLAGS} flags (got {count})");
+        errors.add_at("/flags", message);
+    }
     for (key, flag) in &file.flags {
         if !flag.overrides.is_empty() {
-            errors.add(
+            errors.add_at(
                 &format!("{}/overrides", file.pointer_to(key)),
                 "An import cannot set overrides; use PUT /api/admin/flags/{flagKey}/users",
             );
         }
     }
-    let count = file.flags.len();
-    if count > MAX_FLAGS {
-        let message = format!("Must have at most {MAX_FLAGS} flags (got {count})");
-        errors.add("/flags", message);
-    }
-    errors.into_result()?;
-    Ok(file)
+    errors.into_result(file).map_err(Error::from_violations)
 }
 
 /// A comparison of an environment and a file.
@@ -234,7 +230,7 @@ async fn compare(
     } = transaction.lock_environment().await?;
     let mut file = parse_file(import, &settings)?;
     keep_rollout_percentages(&current, &mut file);
-    check_file_limits(&current, &mut file, import.file)?;
+    let mut warnings = check_file_limits(&current, &file, import.file)?;
     // Errors of the file take precedence over a missing environment.
     require_known(environment, revision)?;
     if let Some(unreadable) = &settings.unreadable
@@ -267,12 +263,13 @@ async fn compare(
             .filter(|(key, _)| !file.flags.contains_key(*key))
             .collect(),
     };
-    let broken = broken_by(remaining.iter().copied(), &settings, &file.settings)?;
-    if !broken.errors.is_empty() {
-        return Err(Error::from_violations(
-            broken.errors.into_iter().map(not_in_file).collect(),
-        ));
-    }
+    let remaining_flags = remaining.iter().copied();
+    let broken = broken_by(remaining_flags, &settings, &file.settings, not_in_file)?;
+    broken
+        .errors
+        .into_result(())
+        .map_err(Error::from_violations)?;
+    warnings.append(broken.warnings);
     check_limits_of_environment(
         ("/flags", "/flags"),
         environment,
@@ -285,9 +282,7 @@ async fn compare(
     let mut difference = difference(&settings, &current, &file, import.mode)?;
     difference.kept.clone_from(&file.kept);
     difference.warnings.clone_from(&file.warnings);
-    let warnings = broken.warnings.into_iter().map(not_in_file);
-    difference.warnings.extend(warnings);
-    difference.warnings.truncate(MAX_ERRORS);
+    difference.warnings.append(&mut warnings.into_list());
     Ok(Compared {
         current,
         file,
@@ -297,12 +292,12 @@ async fn compare(
 }
 
 /// A violation in a flag that is not in the file: the settings in the file break it.
-fn not_in_file((key, found): (FlagKey, Violation)) -> Violation {
+fn not_in_file(key: &FlagKey, found: Violation) -> Violation {
+    let Violation { pointer, message } = found;
     Violation {
-        pointer: format!("/flags/{}{}", pointer_step(key.as_str()), found.pointer),
+        pointer: format!("/flags/{}{pointer}", pointer_step(key.as_str())),
         message: format!(
-            "{} (the file does not contain this flag, but the file's settings change what the flag refers to)",
-            found.message
+            "{message} (the file does not contain this flag, but the file's settings change what the flag refers to)"
         ),
     }
 }
@@ -397,48 +392,47 @@ pub(super) fn difference_of_flags(
 
 /// Applies the limits of the flag routes to new flags and to changed descriptions, salts and definitions. Unchanged
 /// values may exceed them. A salt or bucketing without an effect is a warning.
-fn check_file_limits(current: &FlagRecords, file: &mut File, source: &Value) -> Result<(), Error> {
-    let mut errors = FieldErrors::default();
-    let mut warnings = Vec::new();
+fn check_file_limits(
+    current: &FlagRecords,
+    file: &File,
+    source: &Value,
+) -> Result<Violations, Error> {
+    let mut errors = Violations::default();
+    let mut warnings = Violations::default();
     for (key, flag) in &file.flags {
-        if errors.fields.len() >= MAX_ERRORS {
-            break;
-        }
         let place = file.pointer_to(key);
+        let fields = source.pointer(&place);
         // `name` can be a field of the flag in the file, or `pennon.<name>` in the flag's metadata.
         let place_of = |name: &str| {
-            let field = format!("{place}/{name}");
-            if source.pointer(&field).is_some() {
-                field
+            if fields.is_some_and(|fields| fields.get(name).is_some()) {
+                format!("/{name}")
             } else {
-                format!("{place}/metadata/pennon.{name}")
+                format!("/metadata/pennon.{name}")
             }
         };
         let before = current.get(key).map(|record| &record.flag);
-        for found in check_flag(key, flag, before) {
-            let pointer = match found.pointer.as_str() {
-                "/description" => place_of("description"),
-                "/salt" => place_of("salt"),
-                pointer => format!("{place}{pointer}"),
-            };
-            errors.add(&pointer, found.message);
-        }
+        errors.at(&place, |errors| {
+            for found in check_flag(key, flag, before) {
+                let pointer = match found.pointer.as_str() {
+                    "/description" => place_of("description"),
+                    "/salt" => place_of("salt"),
+                    _ => found.pointer,
+                };
+                errors.add_at(&pointer, found.message);
+            }
+        });
         let has_new_salt =
             flag.salt.is_some() && before.is_none_or(|before| before.salt != flag.salt);
         let has_new_bucketing = flag.bucketing.is_some()
             && before.is_none_or(|before| before.bucketing != flag.bucketing);
         for (name, is_new) in [("salt", has_new_salt), ("bucketing", has_new_bucketing)] {
             if flag.definition.is_some() && is_new {
-                warnings.push(Violation {
-                    pointer: place_of(name),
-                    message: "has no effect on a flag with variants".to_owned(),
-                });
+                let pointer = format!("{place}{}", place_of(name));
+                warnings.add_at(&pointer, "has no effect on a flag with variants");
             }
         }
     }
-    errors.into_result()?;
-    file.warnings.append(&mut warnings);
-    Ok(())
+    errors.into_result(warnings).map_err(Error::from_violations)
 }
 
 /// Writes the differences and their audit entries.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pennon_eval::{Flag, FlagKey, Override};
+use pennon_eval::{Flag, FlagKey, Override, Violations};
 use serde_json::{Value, json};
 
 use super::FlagService;
@@ -12,7 +12,7 @@ use super::ramps::require_acknowledged;
 use super::update::require_in_use;
 use crate::auth::Actor;
 use crate::environment::Environment;
-use crate::error::{Error, FieldErrors};
+use crate::error::Error;
 use crate::request_context::RequestContext;
 use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
@@ -25,8 +25,6 @@ const WINDOW: Duration = Duration::from_secs(3600);
 
 /// The error for an unknown variant.
 const NO_SUCH_VARIANT: &str = "The flag has no such variant";
-/// Limit on reported errors.
-const MAX_ERRORS: usize = 50;
 
 /// The override that an editor sets for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -335,14 +333,14 @@ pub(super) async fn revert_overrides(
 
 /// Rejects overrides that name an unknown variant.
 fn check_variants(flag: &Flag, wanted: &[NewOverride]) -> Result<(), Error> {
-    let mut errors = FieldErrors::default();
+    let mut errors = Violations::default();
     for (number, one) in wanted.iter().enumerate() {
-        if !accepts_override(flag, &one.kind) && errors.fields.len() < MAX_ERRORS {
+        if !accepts_override(flag, &one.kind) {
             let field = format!("{OVERRIDES}/{number}/variant");
-            errors.add(&field, NO_SUCH_VARIANT);
+            errors.add_at(&field, NO_SUCH_VARIANT);
         }
     }
-    errors.into_result()
+    errors.into_result(()).map_err(Error::from_violations)
 }
 
 /// The JSON of an override for clients and the audit. `variant` is omitted unless the override names one.

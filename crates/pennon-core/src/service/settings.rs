@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pennon_eval::flagd::RESERVED_SETTINGS_METADATA;
-use pennon_eval::{Context, Flag, FlagKey, FractionalVersion, Ruleset, Settings, UserId};
+use pennon_eval::{
+    Context, Flag, FlagKey, FractionalVersion, Ruleset, Settings, UserId, Violation, Violations,
+};
 use serde_json::json;
 
 use super::FlagService;
@@ -15,7 +17,7 @@ use super::validate::{
 };
 use crate::auth::Actor;
 use crate::environment::Environment;
-use crate::error::{Error, FieldErrors};
+use crate::error::Error;
 use crate::limits::check_metadata;
 use crate::request_context::RequestContext;
 use crate::snapshot::Snapshot;
@@ -291,18 +293,20 @@ fn reject_breaking_settings(
     before: &Settings,
     after: &Settings,
 ) -> Result<(), Error> {
-    let mut errors = FieldErrors::default();
+    let mut problems = Violations::default();
     let known = before.lint();
-    for found in after.lint() {
-        if !known.contains(&found) {
-            errors.add(&format!("/evaluators{}", found.pointer), found.message);
-        }
-    }
-    let broken = broken_by(in_use(flags), before, after)?;
-    for (key, found) in broken.errors.into_iter().chain(broken.warnings) {
-        errors.add(&format!("flags/{key}{}", found.pointer), found.message);
-    }
-    errors.into_result()
+    let new = after.lint().into_iter().filter(|it| !known.contains(it));
+    problems.extend(new.map(|found| Violation {
+        pointer: format!("/evaluators{}", found.pointer),
+        ..found
+    }));
+    let broken = broken_by(in_use(flags), before, after, |key, found| Violation {
+        pointer: format!("flags/{key}{}", found.pointer),
+        ..found
+    })?;
+    problems.append(broken.errors);
+    problems.append(broken.warnings);
+    problems.into_result(()).map_err(Error::from_violations)
 }
 
 #[cfg(test)]

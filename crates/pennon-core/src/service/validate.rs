@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Definition, Evaluators, Flag, FlagKey, Settings, Violation};
+use pennon_eval::{Definition, Evaluators, Flag, FlagKey, Settings, Violation, Violations};
 
 use super::change::to_json;
 use crate::environment::Environment;
@@ -11,8 +11,8 @@ use crate::limits::{FlagMeter, Measure, first_exceeded};
 use crate::snapshot::Revision;
 use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 
-/// How many conflicts an error names. The next attempt reports the others.
-pub(super) const MAX_CONFLICTS: usize = 10;
+/// How many conflicts an error names.
+const MAX_CONFLICTS: usize = 10;
 
 /// One flag before and after a change.
 pub(super) type FlagChange<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
@@ -78,10 +78,9 @@ pub(super) async fn reject_removal_of_used_variants(
     if conflicts.is_empty() {
         return Ok(());
     }
-    conflicts.truncate(MAX_CONFLICTS);
     Err(Error::Conflict(format!(
         "{}; change or remove those overrides before you remove the variant",
-        conflicts.join(", ")
+        listed(conflicts)
     )))
 }
 
@@ -125,11 +124,10 @@ pub(super) async fn reject_ineffective_schedules(
     if schedules.is_empty() {
         return Ok(());
     }
-    schedules.truncate(MAX_CONFLICTS);
     Err(Error::Conflict(format!(
         "A rollout percentage has no effect on a flag with a definition, and a schedule sets one: {}; cancel \
          it before you add the definition",
-        schedules.join(", ")
+        listed(schedules)
     )))
 }
 
@@ -223,23 +221,32 @@ pub(super) fn check_limits_of_environment<'a>(
     }
 }
 
-/// Limit on errors, and on warnings, in all flags. One evaluator may cause dozens in each of thousands of flags.
-const MAX_BROKEN: usize = 500;
+/// The first conflicts and the number of the others, as one text.
+pub(super) fn listed(mut conflicts: Vec<String>) -> String {
+    let more = conflicts.len().saturating_sub(MAX_CONFLICTS);
+    conflicts.truncate(MAX_CONFLICTS);
+    if more > 0 {
+        conflicts.push(format!("and {more} more"));
+    }
+    conflicts.join("; ")
+}
 
-/// Flags that new settings break, with JSON pointers into each flag.
+/// Flags that new settings break.
 #[derive(Debug, Default)]
 pub(super) struct Broken {
     /// Definitions that become invalid.
-    pub(super) errors: Vec<(FlagKey, Violation)>,
+    pub(super) errors: Violations,
     /// Rules that stop working.
-    pub(super) warnings: Vec<(FlagKey, Violation)>,
+    pub(super) warnings: Violations,
 }
 
-/// Finds flags that a change of the settings breaks. Flags that were broken before are left out.
+/// Finds flags that a change of the settings breaks. Flags that were broken before are left out. `in_request` turns the
+/// JSON pointer into a flag into one into the request.
 pub(super) fn broken_by<'a>(
     flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
     before: &Settings,
     after: &Settings,
+    in_request: impl Fn(&FlagKey, Violation) -> Violation,
 ) -> Result<Broken, Error> {
     let mut broken = Broken::default();
     if before.evaluators == after.evaluators && before.fractional == after.fractional {
@@ -248,9 +255,6 @@ pub(super) fn broken_by<'a>(
     let before = &Evaluators::of(before);
     let after = &Evaluators::of(after);
     for (key, flag) in flags {
-        if broken.errors.len() >= MAX_BROKEN {
-            break;
-        }
         let Some(definition) = &flag.definition else {
             continue;
         };
@@ -260,11 +264,9 @@ pub(super) fn broken_by<'a>(
                 .err()
                 .unwrap_or_default();
             let new = problems.into_iter().filter(|found| !known.contains(found));
-            broken.errors.extend(new.map(|found| (key.clone(), found)));
-            continue;
-        }
-        // Flags after these can still have errors.
-        if broken.warnings.len() >= MAX_BROKEN {
+            broken
+                .errors
+                .extend(new.map(|found| in_request(key, found)));
             continue;
         }
         let warnings = definition.lint_with(after);
@@ -273,7 +275,7 @@ pub(super) fn broken_by<'a>(
             let new = warnings.into_iter().filter(|found| !known.contains(found));
             broken
                 .warnings
-                .extend(new.map(|found| (key.clone(), found)));
+                .extend(new.map(|found| in_request(key, found)));
         }
     }
     Ok(broken)

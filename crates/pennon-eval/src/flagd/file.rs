@@ -26,7 +26,8 @@ pub struct File {
     /// has the number of the others.
     pub kept: Vec<String>,
     /// Parts that cannot work, such as a rule that selects a variant which does not exist, or a `fractional` that
-    /// selects none; unreadable parts that the file lacks; and what is not listed or was not checked.
+    /// selects none, and unreadable parts that the file lacks: at most 50. Then, without a pointer, what is not listed
+    /// or was not checked.
     pub warnings: Vec<Violation>,
     /// Flags that the file lacks because they were unreadable when it was exported.
     pub unreadable: BTreeSet<FlagKey>,

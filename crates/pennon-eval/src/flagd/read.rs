@@ -63,9 +63,7 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Vi
             reader.unreadable(listed, &mut read, &mut missing);
         }
         if reader.problems.is_empty() {
-            read.warnings = missing.into_result(()).err().unwrap_or_default();
-            read.warnings
-                .append(&mut warnings::of(&read, file_evaluators, &evaluators));
+            read.warnings = warnings::with_lint(missing, &read, file_evaluators, &evaluators);
         }
     }
     if reader.more_kept > 0 {

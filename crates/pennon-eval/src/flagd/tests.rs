@@ -450,27 +450,48 @@ fn a_rule_that_cannot_work_is_a_warning() {
 }
 
 #[test]
-fn a_salt_beside_an_invalid_rollout_is_not_called_ineffective() {
-    for (flag, expected) in [
-        (
-            json!({"rolloutPercentage": 101, "salt": "s"}),
-            vec!["/flags/a/rolloutPercentage must be an integer from 0 to 100 (got 101)"],
-        ),
-        (
-            json!({"salt": "s", "bucketing": "sha256"}),
-            vec!["/flags/a/variants is required, or rolloutPercentage for a simple flag"],
-        ),
-        (
-            json!({"variants": {"a": 1}, "salt": "s"}),
-            vec![
-                "/flags/a/salt has no effect on a flag with variants, only with rolloutPercentage",
-            ],
-        ),
-    ] {
-        let mut flag = flag;
-        flag["state"] = json!("ENABLED");
-        assert_eq!(violations(&json!({"flags": {"a": flag}})), expected);
-    }
+fn a_list_of_warnings_ends_with_how_many_are_missing() {
+    let wrong = json!({"state": "ENABLED", "variants": {"a": 1}, "targeting": {"if": [{"var": "x"}, "ghost"]}});
+    let flags: Map<String, Value> = (0..60)
+        .map(|number| (format!("f{number}"), wrong.clone()))
+        .collect();
+    let mut file = json!({ "flags": flags });
+    let places = |read: &File| {
+        read.warnings
+            .iter()
+            .filter(|it| !it.pointer.is_empty())
+            .count()
+    };
+    let notices = |read: &File| {
+        let all = read.warnings.iter().filter(|it| it.pointer.is_empty());
+        all.map(|it| it.message.clone()).collect::<Vec<_>>()
+    };
+    let read = read_new(&file).expect("a flagd file");
+    assert_eq!(places(&read), 50);
+    assert_eq!(notices(&read), ["10 more are not listed"]);
+
+    file["pennon.unreadable"] =
+        json!({"flags": (0..51).map(|number| format!("lost{number}")).collect::<Vec<_>>()});
+    let unknown = (0..1_001).map(|number| (format!("field{number}"), json!(number)));
+    file["flags"]["f0"]
+        .as_object_mut()
+        .expect("a flag")
+        .extend(unknown);
+    let read = read_new(&file).expect("a flagd file");
+    assert_eq!(places(&read), 50);
+    assert_eq!(
+        notices(&read),
+        [
+            "61 more are not listed",
+            "1 more fields were kept but are not listed"
+        ]
+    );
+    assert_eq!(read.unreadable.len(), 51);
+
+    file["flags"] = json!((0..51).map(|_| json!(1)).collect::<Vec<_>>());
+    let errors = read_new(&file).expect_err("violations");
+    assert_eq!(errors.len(), 51);
+    assert_eq!(texts(&errors[50..]), [" 1 more is not listed"]);
 }
 
 #[test]
@@ -509,4 +530,28 @@ fn an_evaluator_that_only_the_environment_has_is_rejected_only_if_the_file_break
         texts(&found),
         ["/$evaluators/both/?: there is no operator '?:'"]
     );
+}
+
+#[test]
+fn a_salt_beside_an_invalid_rollout_is_not_called_ineffective() {
+    for (flag, expected) in [
+        (
+            json!({"rolloutPercentage": 101, "salt": "s"}),
+            vec!["/flags/a/rolloutPercentage must be an integer from 0 to 100 (got 101)"],
+        ),
+        (
+            json!({"salt": "s", "bucketing": "sha256"}),
+            vec!["/flags/a/variants is required, or rolloutPercentage for a simple flag"],
+        ),
+        (
+            json!({"variants": {"a": 1}, "salt": "s"}),
+            vec![
+                "/flags/a/salt has no effect on a flag with variants, only with rolloutPercentage",
+            ],
+        ),
+    ] {
+        let mut flag = flag;
+        flag["state"] = json!("ENABLED");
+        assert_eq!(violations(&json!({"flags": {"a": flag}})), expected);
+    }
 }

@@ -4,47 +4,30 @@ use serde_json::{Map, Value};
 
 use super::file::File;
 use crate::logic::evaluators::Evaluators;
-use crate::{Settings, Violation, truncate_text};
+use crate::violation::Violations;
+use crate::{Settings, Violation};
 
-/// Limit on the warnings after which no other flag is checked. One evaluator may cause dozens in each of thousands of
-/// flags.
-const MAX_WARNINGS: usize = 500;
-
-/// Returns parts that cannot work, with JSON pointers into the file. `own` are the evaluators of the file itself; those
-/// that only the environment has are not linted.
-pub(super) fn of(
+/// Adds parts that cannot work to the warnings, with JSON pointers into the file. `own` are the evaluators of the file
+/// itself; those that only the environment has are not linted.
+pub(super) fn with_lint(
+    mut warnings: Violations,
     read: &File,
     own: Option<&Map<String, Value>>,
     evaluators: &Evaluators<'_>,
 ) -> Vec<Violation> {
-    let below = |parent: String, found: Violation| Violation {
-        pointer: truncate_text(parent + &found.pointer),
-        ..found
-    };
     let own = Settings {
         evaluators: own.cloned().unwrap_or_default(),
         ..read.settings.clone()
     };
-    let mut warnings: Vec<Violation> = own
-        .lint()
-        .into_iter()
-        .map(|found| below("/$evaluators".to_owned(), found))
-        .collect();
+    warnings.at("/$evaluators", |warnings| warnings.extend(own.lint()));
     for (key, flag) in &read.flags {
-        if warnings.len() >= MAX_WARNINGS {
-            warnings.push(Violation {
-                pointer: "/flags".to_owned(),
-                message:
-                    "the remaining flags were not checked, because there are too many warnings"
-                        .to_owned(),
-            });
-            break;
-        }
         if let Some(definition) = &flag.definition {
-            let found = definition.lint_with(evaluators).into_iter();
-            warnings.extend(found.map(|found| below(read.pointer_to(key), found)));
+            warnings.at(&read.pointer_to(key), |warnings| {
+                warnings.extend(definition.lint_with(evaluators));
+            });
         }
     }
+    let mut warnings = warnings.into_list();
     if !evaluators.all_linted() {
         warnings.push(Violation {
             pointer: String::new(),

@@ -169,7 +169,7 @@ impl<'s> Lint<'_, 's> {
                 if outer.is_none() {
                     let mut inner = Violations::default();
                     weights(evaluator, self.evaluators, &mut inner);
-                    for found in inner.into_result(()).err().into_iter().flatten() {
+                    for found in inner.into_list() {
                         let why = found.message;
                         let name = cut(name);
                         self.problems.add(format!("the evaluator '{name}': {why}"));

@@ -276,10 +276,8 @@ mod tests {
             let mut problems = Violations::default();
             check(&rule, &mut problems);
             let found: Vec<String> = problems
-                .into_result(())
-                .err()
+                .into_list()
                 .into_iter()
-                .flatten()
                 .map(|found| format!("{} {}", found.pointer, found.message))
                 .collect();
             assert_eq!(found, Vec::from_iter(expected), "{rule}");
