@@ -17,7 +17,7 @@ pub enum JsonError {
     #[error(transparent)]
     Syntax(#[from] serde_json::Error),
     /// Objects contain duplicate keys. Each violation has the JSON pointer to one.
-    #[error("{} duplicate keys", .0.len())]
+    #[error("duplicate keys")]
     Duplicates(Vec<Violation>),
 }
 

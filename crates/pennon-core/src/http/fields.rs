@@ -18,8 +18,10 @@ pub fn not_json(error: &serde_json::Error) -> Error {
 fn duplicate_keys<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
     let mut errors = FieldErrors::default();
     for found in duplicates {
-        let field = found.pointer.strip_prefix('/').unwrap_or(&found.pointer);
-        errors.add(field, found.message.as_str());
+        match found.pointer.strip_prefix('/') {
+            Some(field) => errors.add(field, found.message.as_str()),
+            None => errors.form.push(found.message.clone()),
+        }
     }
     Error::Invalid(errors)
 }
@@ -78,7 +80,8 @@ impl Fields {
     }
 
     /// Parses a body on a route of the existing service. The last of duplicate keys counts, because clients of that
-    /// service may rely on it. Duplicates are rejected only in `newer` fields, which these clients do not use.
+    /// service may rely on it. Duplicates are rejected only in `newer` fields, which these clients do not use, or if
+    /// there are more than 50.
     ///
     /// # Errors
     /// As for [`Self::parse`].
@@ -92,9 +95,9 @@ impl Fields {
         let rejected: Vec<&Violation> = duplicates
             .iter()
             .filter(|found| {
-                newer
-                    .iter()
-                    .any(|name| is_in(&found.pointer, &pointer_step(name)))
+                // Duplicates that are not listed may be in any field.
+                let is_newer = |name: &&str| is_in(&found.pointer, &pointer_step(name));
+                found.pointer.is_empty() || newer.iter().any(is_newer)
             })
             .collect();
         if rejected.is_empty() {
@@ -235,6 +238,21 @@ mod tests {
             let rejected = Fields::parse_for_existing_clients(body, &[newer]);
             assert!(matches!(rejected, Err(Error::Invalid(_))), "{newer}");
         }
+    }
+
+    #[test]
+    fn more_duplicate_keys_than_are_listed_are_rejected_whatever_they_are() {
+        let body = |count: usize| {
+            let duplicates = r#""enabled":true,"#.repeat(count + 1);
+            format!("{{{duplicates}\"b\":1}}").into_bytes()
+        };
+        assert!(Fields::parse_for_existing_clients(&body(50), &["b"]).is_ok());
+        let rejected = Fields::parse_for_existing_clients(&body(51), &["b"]);
+        let Err(Error::Invalid(errors)) = rejected else {
+            panic!("errors");
+        };
+        assert_eq!(errors.form, ["1 more is not listed"]);
+        assert!(errors.fields.is_empty());
     }
 
     #[test]
