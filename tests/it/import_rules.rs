@@ -173,11 +173,11 @@ async fn a_list_that_is_cut_off_ends_with_how_many_are_missing() {
         for answer in both_ways(&api, &imported).await {
             let warnings = answer.json()["warnings"].as_array().cloned();
             let warnings = warnings.expect("warnings");
-            assert_eq!(warnings.len(), 102, "on {}", api.on);
+            assert_eq!(warnings.len(), 102, "on {}", api.store);
             let (of_file, others) = warnings.split_at(51);
-            assert!(ends_with(of_file, TEN), "{of_file:?} on {}", api.on);
+            assert!(ends_with(of_file, TEN), "{of_file:?} on {}", api.store);
             let nine = "9 more are not listed";
-            assert!(ends_with(others, nine), "{others:?} on {}", api.on);
+            assert!(ends_with(others, nine), "{others:?} on {}", api.store);
         }
 
         // Mistakes in one flag.
@@ -186,9 +186,9 @@ async fn a_list_that_is_cut_off_ends_with_how_many_are_missing() {
         let wrong = json!({"flags": {"wrong": {"state": "ENABLED", "variants": bad}}});
         for refused in both_ways(&api, &wrong).await {
             let details = refused.json()["details"].clone();
-            assert_eq!(details["formErrors"], json!([TEN]), "on {}", api.on);
+            assert_eq!(details["formErrors"], json!([TEN]), "on {}", api.store);
             let fields = details["fieldErrors"].as_object().map(serde_json::Map::len);
-            assert_eq!(fields, Some(50), "on {}", api.on);
+            assert_eq!(fields, Some(50), "on {}", api.store);
         }
 
         // Flags that other settings break.
@@ -197,11 +197,11 @@ async fn a_list_that_is_cut_off_ends_with_how_many_are_missing() {
         assert_eq!(set.status, 200, "{set:?}");
         let bad = json!({"evaluators": choice("ghost")});
         let refused = api.admin_if("*", "PUT", SETTINGS, &bad).await;
-        assert_eq!(refused.status, 400, "on {}", api.on);
+        assert_eq!(refused.status, 400, "on {}", api.store);
         let details = refused.json()["details"].clone();
-        assert_eq!(details["formErrors"], json!([TEN]), "on {}", api.on);
+        assert_eq!(details["formErrors"], json!([TEN]), "on {}", api.store);
         let fields = details["fieldErrors"].as_object().map(serde_json::Map::len);
-        assert_eq!(fields, Some(50), "on {}", api.on);
+        assert_eq!(fields, Some(50), "on {}", api.store);
         let file = json!({"flags": {}, "$evaluators": choice("ghost")});
         let path = format!("{IMPORT}?mode=merge&dryRun=true");
         let answer = api.admin("POST", &path, &file).await;
@@ -266,7 +266,7 @@ async fn an_error_about_a_conflict_counts_the_overrides_and_schedules_that_it_do
             .admin_if("*", "PATCH", &format!("{FLAGS}/checkout"), &one)
             .await;
         for refused in [removed, typed] {
-            assert_eq!(refused.status, 409, "{refused:?} on {}", api.on);
+            assert_eq!(refused.status, 409, "{refused:?} on {}", api.store);
             assert!(refused.body.contains("; and 2 more"), "{refused:?}");
         }
     }

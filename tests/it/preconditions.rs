@@ -64,15 +64,15 @@ async fn schedules_do_not_change_the_tag_of_the_environment() {
         let url = format!("{CHECKOUT}/schedule");
         let plan = json!({"scheduledAt": "2099-01-01T00:00Z", "updates": {"rolloutPercentage": 7}});
         let scheduled = api.admin("POST", &url, &plan).await;
-        assert_eq!(scheduled.status, 201, "{scheduled:?} on {}", api.on);
+        assert_eq!(scheduled.status, 201, "{scheduled:?} on {}", api.store);
         let id = scheduled.json()["id"].as_str().expect("an id").to_owned();
         let url = format!("{url}/{id}");
         let cancelled = api.admin("DELETE", &url, &Value::Null).await;
-        assert_eq!(cancelled.status, 200, "{cancelled:?} on {}", api.on);
-        assert_eq!(tag().await, before, "on {}", api.on);
+        assert_eq!(cancelled.status, 200, "{cancelled:?} on {}", api.store);
+        assert_eq!(tag().await, before, "on {}", api.store);
         let purge = "/api/admin/environments/production/purge";
         let purged = api.admin("POST", purge, &Value::Null).await;
-        assert_eq!(purged.status, 200, "{purged:?} on {}", api.on);
-        assert_ne!(tag().await, before, "on {}", api.on);
+        assert_eq!(purged.status, 200, "{purged:?} on {}", api.store);
+        assert_ne!(tag().await, before, "on {}", api.store);
     }
 }
