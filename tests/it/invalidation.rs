@@ -659,6 +659,19 @@ async fn thousands_of_barriers_are_kept_until_they_expire(on: Topology) {
 }
 
 #[tokio::test]
+async fn reconciling_fills_a_missing_entry_whatever_age_of_a_snapshot_is_allowed() {
+    let stack = Stack::start().await;
+    let settings = [("SNAPSHOT_MAX_AGE_MS", "3600000")];
+    let reconcile = stack.function_with("reconcile", &settings).await;
+    for _ in 0..2 {
+        let done = reconcile.invoke(&json!({})).await.expect("reconciles");
+        assert_eq!(done["warmed"], 1, "{done}");
+        assert!(stack.redis.has_entry());
+        stack.redis.command(&["DEL", KEY]);
+    }
+}
+
+#[tokio::test]
 async fn reconciling_counts_only_filled_entries_as_warmed() {
     let stack = Stack::start().await;
     let writer = Instance::of(&stack.redis).await;

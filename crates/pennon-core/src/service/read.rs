@@ -66,6 +66,16 @@ impl FlagService {
         environment: &Environment,
         context: &RequestContext,
     ) -> Result<Reading, Error> {
+        self.read_within(self.max_age, environment, context).await
+    }
+
+    /// Like [`Self::read`]. A snapshot in memory is returned without asking Redis if it is younger than `max_age`.
+    pub(super) async fn read_within(
+        &self,
+        max_age: Duration,
+        environment: &Environment,
+        context: &RequestContext,
+    ) -> Result<Reading, Error> {
         let Some(slot) = self.slot(environment, context).await? else {
             context.trace.unknown_environment();
             return Ok(Reading {
@@ -74,7 +84,7 @@ impl FlagService {
                 cache: CacheOutcome::Miss,
             });
         };
-        let reading = self.read_slot(&slot, environment, context).await?;
+        let reading = self.read_slot(&slot, max_age, environment, context).await?;
         context.trace.cache(reading.cache);
         context
             .trace
@@ -95,13 +105,14 @@ impl FlagService {
     async fn read_slot(
         &self,
         slot: &SnapshotSlot,
+        max_age: Duration,
         environment: &Environment,
         context: &RequestContext,
     ) -> Result<Reading, Error> {
         let held = slot.held();
         if let Some(held) = &held
-            && !self.max_age.is_zero()
-            && held.is_younger_than(self.max_age)
+            && !max_age.is_zero()
+            && held.is_younger_than(max_age)
         {
             return Ok(held.reading());
         }

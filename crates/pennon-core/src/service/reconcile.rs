@@ -124,7 +124,9 @@ impl FlagService {
                 return Ok(());
             }
         }
-        self.read(environment, &context).await?;
+        // From memory, nothing would be filled.
+        self.read_within(Duration::ZERO, environment, &context)
+            .await?;
         // A concurrent change forbids the fill.
         let filled = cache.revision_at_primary(environment, &context).await;
         if matches!(filled, Lookup::Hit(_)) {
