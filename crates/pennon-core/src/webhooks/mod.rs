@@ -24,6 +24,9 @@ pub const MAX_OUTAGE: Duration = Duration::from_secs(24 * 3600);
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// If an attempt that fails was later than planned by more than this, its failure begins a new outage. Pennon itself
+/// could not send before, for example because the database was down.
+const MAX_DELAY: Duration = MAX_PAUSE;
 
 /// A webhook as the admin API returns it: without its secret and without the path of its URL, which often is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,10 +146,12 @@ impl Webhook {
     /// Records a failed request: plans the next attempt, or disables the webhook. `jitter` shortens the pause by up to
     /// a quarter, so that the webhooks of a receiver that was down are not all retried at the same time.
     pub fn fail(&mut self, failure: &Failure, now: SystemTime, jitter: u8) {
-        let (since, before) = match &self.outage {
-            Some(outage) => (outage.since, outage.attempts),
-            None => (now, 0),
-        };
+        // Between the planned attempt and a late one, nobody knows whether the receiver worked.
+        let ongoing = self
+            .outage
+            .as_ref()
+            .filter(|outage| now <= outage.next_attempt_at + MAX_DELAY);
+        let (since, before) = ongoing.map_or((now, 0), |outage| (outage.since, outage.attempts));
         let lasted = now.duration_since(since).unwrap_or_default();
         if !failure.retryable || lasted >= MAX_OUTAGE {
             self.revision += 1;
@@ -224,19 +229,32 @@ mod tests {
     fn a_day_of_failures_disables_and_enabling_starts_over() {
         let mut webhook = webhook();
         let start = SystemTime::UNIX_EPOCH;
-        webhook.fail(&failure(true), start, 0);
-        webhook.fail(
-            &failure(true),
-            start + MAX_OUTAGE - Duration::from_secs(1),
-            0,
-        );
-        assert_eq!(webhook.disabled, None);
-        webhook.fail(&failure(true), start + MAX_OUTAGE, 0);
+        let mut now = start;
+        while now < start + MAX_OUTAGE {
+            webhook.fail(&failure(true), now, 0);
+            assert_eq!(webhook.disabled, None);
+            // As late as an attempt of the same outage can be.
+            now = webhook.due_at(now) + MAX_DELAY;
+        }
+        webhook.fail(&failure(true), now, 0);
         assert!(webhook.disabled.is_some() && webhook.revision == 2);
         webhook.enable();
         assert_eq!((webhook.due_at(start), webhook.revision), (start, 3));
         webhook.fail(&failure(true), start + MAX_OUTAGE * 2, 0);
         assert_eq!(webhook.disabled, None);
+    }
+
+    #[test]
+    fn a_failure_long_after_the_planned_attempt_begins_a_new_outage() {
+        let mut webhook = webhook();
+        let start = SystemTime::UNIX_EPOCH;
+        webhook.fail(&failure(true), start, 0);
+        let later = start + MAX_OUTAGE * 2;
+        webhook.fail(&failure(true), later, 0);
+        assert_eq!(webhook.disabled, None);
+        let outage = webhook.outage.as_ref().expect("an outage");
+        assert_eq!((outage.since, outage.attempts), (later, 1));
+        assert_eq!(webhook.due_at(later), later + FIRST_PAUSE);
     }
 
     #[test]
