@@ -195,6 +195,38 @@ async fn a_rejected_entry_delays_later_events_of_its_flag_only() {
 }
 
 #[tokio::test]
+async fn flags_whose_events_are_always_rejected_do_not_keep_other_events_waiting() {
+    let stack = Stack::start().await;
+    let bus = FailingBus::start().await;
+    let update = stack.function_with("update-flag", &UNREACHABLE).await;
+    let invalid = json!({ "description": INVALID });
+    let sql = stack.database.sql();
+    for number in 0..10 {
+        let key = format!("rejected-{number}");
+        stack.database.add_flag(&key, true, 50).await;
+        let answer = update.call(&Event::update(&key, &invalid)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    set_percentage(&update, "search", 1).await;
+    // As after a rejection: they are due again, later than the other event.
+    end_postponement(&stack).await;
+    let first = "update pennon_outbox set retry_at = created_at where flag_key = 'search'";
+    sql.batch_execute(first).await.expect("an update");
+    let worker = stack.function_with("reconcile", &bus.environment()).await;
+    eventually("the other event is delivered", async || {
+        // The rejected events are due again in every run.
+        reconcile(&worker).await.expect("a young backlog");
+        let accepted = numbers(&bus.accepted()).contains_key("search");
+        let again =
+            "update pennon_outbox set retry_at = clock_timestamp() where flag_key <> 'search'";
+        sql.batch_execute(again).await.expect("an update");
+        accepted
+    })
+    .await;
+    assert_eq!(waiting(&stack).await, 10);
+}
+
+#[tokio::test]
 async fn an_invalid_entry_delays_later_events_of_its_flag_only() {
     let stack = Stack::start().await;
     let bus = FailingBus::start().await;

@@ -89,6 +89,9 @@ impl Transaction {
     /// Only the first undelivered event of a flag can be claimed. While a transaction holds it, others skip the
     /// flag. So no event overtakes an earlier one of its flag, however many transactions deliver.
     ///
+    /// Those that have been due for longest are claimed first. In the order of their positions, ten flags whose events
+    /// are always rejected would fill every call.
+    ///
     /// The first events are found in one pass over the outbox. A search for an earlier event per row exceeds the time
     /// limit of a statement once an outage has left 100,000 rows.
     pub(in crate::store) async fn claim_events(
@@ -103,7 +106,7 @@ impl Transaction {
             {EVENTS}
             join first on first.position = outbox.position
             where outbox.destination = $2 and outbox.retry_at <= now()
-            order by outbox.position limit $3
+            order by outbox.retry_at, outbox.position limit $3
             for update of outbox skip locked"
         );
         self.read_events(&statement, BUS, limit).await
