@@ -162,8 +162,9 @@ async fn the_replica_reads_setting_has_no_effect_on_a_single_node() {
     assert_eq!(get.last_request()["active_connections"], 1);
 }
 
-#[tokio::test]
-async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_sees_it_at_once() {
+/// A deployment with a lagging replica and a server on it, after a change; and the number of reads that did not see it
+/// immediately.
+async fn change_during_a_lag_spike() -> (Deployment, Local, usize) {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let local = Local::start(&[
         ("REDIS_URL", &deployment.cluster.url()),
@@ -209,7 +210,23 @@ async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_see
             stale += usize::from(!is_new);
         }
     }
-    assert!(stale > 0, "the lagging replica was read for a while");
+    (deployment, local, stale)
+}
+
+#[tokio::test]
+async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_sees_it_at_once() {
+    // After a pause on a busy machine, instances may read the primary or another replica than planned, and see the
+    // change at once. This does not show how long it can be delayed, so it is repeated.
+    let mut rounds = 0;
+    let (_deployment, local) = loop {
+        let (deployment, local, stale) = change_during_a_lag_spike().await;
+        if stale > 0 {
+            break (deployment, local);
+        }
+        rounds += 1;
+        assert!(rounds < 5, "no read reached the lagging replica");
+    };
+    let path = "/api/config/flags/checkout";
     // The writer sees its change immediately. On a busy machine, the other replica may confirm some changes too late.
     let mut confirmed = 0;
     for percent in 10..30 {

@@ -1,5 +1,7 @@
 //! Every route of Pennon in one process, on a database with a cache, or on a file.
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::{Value, json};
 
 use crate::local::{ADMIN_TOKEN, HttpClient, Local};
@@ -101,6 +103,24 @@ impl Api {
     /// Returns a client with its own connections, for another task.
     pub fn client(&self) -> Admin {
         Admin(self.local.clone_client())
+    }
+
+    /// Schedules a change of a flag for a few seconds from now, and returns the id of the schedule.
+    pub async fn schedule_soon(&self, key: &str, updates: &Value) -> String {
+        let path = format!("/api/admin/flags/{key}/schedule");
+        let mut wait = Duration::from_secs(2);
+        loop {
+            let soon = pennon_core::http::timestamp(SystemTime::now() + wait);
+            let body = json!({ "scheduledAt": soon, "updates": updates });
+            let made = self.admin("POST", &path, &body).await;
+            wait *= 2;
+            // On a busy machine the time can be over before the request arrives.
+            if made.status == 400 && wait < crate::TIME_LIMIT {
+                continue;
+            }
+            assert_eq!(made.status, 201, "{made:?} on {}", self.store);
+            return made.json()["id"].as_str().expect("an id").to_owned();
+        }
     }
 
     /// Sends a `GET` as an anonymous caller.

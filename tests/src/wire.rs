@@ -360,7 +360,7 @@ fn replace_texts(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut changed = bytes.to_vec();
     for (from, to) in pairs {
         assert_eq!(from.len(), to.len(), "the protocol counts bytes");
-        let places: Vec<usize> = (0..changed.len().saturating_sub(from.len()))
+        let places: Vec<usize> = (0..=changed.len().saturating_sub(from.len()))
             .filter(|at| changed[*at..].starts_with(from.as_bytes()))
             .collect();
         for at in places {

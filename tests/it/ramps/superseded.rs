@@ -1,6 +1,6 @@
 //! A change of the flag by anyone else ends its ramp, which never writes again.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use pennon_tests::api::Api;
 use pennon_tests::cloudwatch::GUARD_FUNCTION_ARN;
@@ -120,7 +120,7 @@ async fn a_write_without_a_difference_keeps_the_ramp_and_its_guard() {
             let path = format!("{FLAG}/revert");
             let reverted = api.admin_if("*", "POST", &path, &revert).await;
             assert_eq!(reverted.status, 200, "{reverted:?} on {}", api.store);
-            let id = schedule(&api, "checkout", &same).await;
+            let id = api.schedule_soon("checkout", &same).await;
             let settled = settled_schedule(&api, "checkout", &id).await;
             assert_eq!(settled["status"], "applied", "on {}", api.store);
             assert_eq!(ramp(&api).await["state"], state, "on {}", api.store);
@@ -137,17 +137,6 @@ async fn a_write_without_a_difference_keeps_the_ramp_and_its_guard() {
         );
         assert_eq!(ramp(&api).await["state"], "rolledBack", "on {}", api.store);
     }
-}
-
-/// Schedules a change of the flag within seconds and returns its id.
-async fn schedule(api: &Api, key: &str, updates: &Value) -> String {
-    let soon = SystemTime::now() + Duration::from_secs(2);
-    let soon = pennon_core::http::timestamp(soon);
-    let body = json!({"scheduledAt": soon, "updates": updates});
-    let path = format!("/api/admin/flags/{key}/schedule");
-    let made = api.admin("POST", &path, &body).await;
-    assert_eq!(made.status, 201, "{made:?} on {}", api.store);
-    made.json()["id"].as_str().expect("an id").to_owned()
 }
 
 /// The schedule with this id, once it is not pending any more.
@@ -168,7 +157,9 @@ async fn settled_schedule(api: &Api, key: &str, id: &str) -> Value {
 async fn a_due_schedule_supersedes_the_ramp_which_names_the_schedule() {
     for api in Api::of_both_kinds().await {
         start_ramp(&api, &plan(&[60, 70])).await;
-        let id = schedule(&api, "checkout", &json!({"rolloutPercentage": 52})).await;
+        let id = api
+            .schedule_soon("checkout", &json!({"rolloutPercentage": 52}))
+            .await;
         assert_eq!(
             settled_schedule(&api, "checkout", &id).await["status"],
             "applied"
@@ -187,8 +178,12 @@ async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
         set_alarm(&api, "errors", "OK").await;
         start_ramp(&api, &guarded(&[60], "errors")).await;
         assert_eq!(set_alarm(&api, "errors", "ALARM").await["rolledBack"], 1);
-        let refused = schedule(&api, "checkout", &json!({"rolloutPercentage": 90})).await;
-        let other = schedule(&api, "search", &json!({"rolloutPercentage": 9})).await;
+        let refused = api
+            .schedule_soon("checkout", &json!({"rolloutPercentage": 90}))
+            .await;
+        let other = api
+            .schedule_soon("search", &json!({"rolloutPercentage": 9}))
+            .await;
         let found = settled_schedule(&api, "checkout", &refused).await;
         assert_eq!(found["status"], "failed", "{found} on {}", api.store);
         let why = found["errorMessage"].as_str().expect("a reason");
@@ -210,7 +205,9 @@ async fn a_due_schedule_of_a_rolled_back_flag_fails_with_the_reason() {
             "applied"
         );
 
-        let off = schedule(&api, "checkout", &json!({"enabled": false})).await;
+        let off = api
+            .schedule_soon("checkout", &json!({"enabled": false}))
+            .await;
         assert_eq!(
             settled_schedule(&api, "checkout", &off).await["status"],
             "applied"
