@@ -1,14 +1,17 @@
 //! Functions log in to PostgreSQL with the role that they need, and `migrate` creates these roles.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use pennon_tests::TIME_LIMIT;
 use pennon_tests::event::{EXAMPLE_KEY, Event, REQUEST_FILES, SYNC_KEY};
 use pennon_tests::eventually;
 use pennon_tests::join_all;
 use pennon_tests::lambda::Function;
 use pennon_tests::pooler::Pooler;
-use pennon_tests::postgres::{Database, Server, connect};
+use pennon_tests::postgres::{Database, Server, connect, program};
+use pennon_tests::process::{new_folder, output_within};
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::percentage;
 use serde_json::{Value, json};
@@ -218,7 +221,7 @@ async fn concurrent_runs_of_migrate_agree_on_the_secrets() {
 }
 
 /// Statements, and the roles that may run them.
-const RIGHTS: [(&str, &[&str]); 38] = [
+const RIGHTS: [(&str, &[&str]); 39] = [
     ("select from feature_flags", &["read", "write"]),
     (
         "select from feature_flag_user_overrides",
@@ -283,13 +286,11 @@ const RIGHTS: [(&str, &[&str]); 38] = [
         "insert into pennon_counted_batches (id) values ('x')",
         &["count"],
     ),
+    ("select pennon_raise_revisions('{production}')", &[]),
     ("create role more", &[]),
 ];
 
-#[tokio::test]
-async fn each_role_may_do_what_its_functions_do_and_no_more() {
-    let installation = Installation::start("createrole").await;
-    installation.migrate().await;
+async fn assert_rights(installation: &Installation) {
     let mut wrong = Vec::new();
     for role in ROLES {
         let user = installation.connect_as(role).await;
@@ -309,8 +310,15 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The next `migrate` undoes changes of rights by SQL.
+}
+
+#[tokio::test]
+async fn each_role_may_do_what_its_functions_do_and_no_more() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    assert_rights(&installation).await;
     let sql = installation.sql().await;
+    // The next `migrate` undoes changes of rights by SQL.
     sql.batch_execute(
         "grant delete on pennon_audit to pennon_flags_write;
          revoke select on feature_flags from pennon_flags_read",
@@ -324,17 +332,72 @@ async fn each_role_may_do_what_its_functions_do_and_no_more() {
     assert_eq!((row.get(0), row.get(1)), (false, true));
 }
 
+/// Owner, rights and settings of each function and table.
+const PRIVILEGES: &str = "
+    select oid::regprocedure::text as name, proowner::regrole::text as owner, proconfig::text as settings,
+           array(select unnest(coalesce(proacl, acldefault('f', proowner)))::text order by 1) as rights
+    from pg_proc where pronamespace = 'public'::regnamespace
+    union all
+    select oid::regclass::text, relowner::regrole::text, null,
+           array(select unnest(coalesce(relacl, acldefault('r', relowner)))::text order by 1)
+    from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
+    order by name";
+
+#[tokio::test]
+async fn after_a_restore_without_privileges_migrate_restores_them() {
+    let installation = Installation::start("createrole").await;
+    installation.migrate().await;
+    let sql = installation.sql().await;
+    let privileges = async || {
+        let rows = sql.query(PRIVILEGES, &[]).await.expect("privileges");
+        let text = |row: &tokio_postgres::Row| {
+            let settings: Option<String> = row.get("settings");
+            let rights: Vec<String> = row.get("rights");
+            let [name, owner] = ["name", "owner"].map(|name| row.get::<_, String>(name));
+            format!("{name}: {owner} {settings:?} {rights:?}")
+        };
+        rows.iter().map(text).collect::<Vec<String>>()
+    };
+    let before = privileges().await;
+    let folder = new_folder("dump");
+    let file = folder.join("pennon.dump");
+    let url = url_of(&installation.server, &format!("owner:{OWNER_PASSWORD}"));
+    // As in docs/infrastructure/backup-and-restore.md.
+    let mut dump = Command::new(program("pg_dump"));
+    dump.args(["-Fc", &url, "-f"]).arg(&file);
+    let mut restore = Command::new(program("pg_restore"));
+    restore
+        .args(["--clean", "--if-exists", "--no-owner", "--no-privileges"])
+        .args(["--single-transaction", "-d", &url])
+        .arg(&file);
+    for command in [&mut dump, &mut restore] {
+        let output = output_within(command, TIME_LIMIT);
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_ne!(privileges().await, before);
+    installation.migrate().await;
+    assert_eq!(privileges().await, before);
+    assert_rights(&installation).await;
+    // The triggers still raise revisions.
+    let change = "insert into feature_flags (flag_key, environment) values ('new', 'restored')";
+    let user = installation.connect_as("write").await;
+    user.batch_execute(change).await.expect("a flag");
+    let revision = "select revision from pennon_environments where environment = 'restored'";
+    let row = sql.query_one(revision, &[]).await.expect("a revision");
+    assert!(row.get::<_, i64>(0) > 0);
+}
+
 /// The role of the function must be able to read which migrations have run.
 #[tokio::test]
 async fn a_function_with_a_role_that_is_deployed_before_a_migration_keeps_answering() {
     let installation = Installation::start("createrole").await;
     installation.migrate().await;
-    let before_last_step = "
+    let before_bucketing = "
         insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50);
         alter table feature_flags drop column bucketing;
         delete from pennon_migrations where step >= 12";
     let sql = installation.sql().await;
-    sql.batch_execute(before_last_step).await.expect("undone");
+    sql.batch_execute(before_bucketing).await.expect("undone");
     let get = installation.function("get-flag", &[]).await;
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!(answer.status, 200, "{answer:?}; {}", get.log());

@@ -394,7 +394,8 @@ fn url(port: u16, database: &str) -> String {
     format!("postgres://pennon@127.0.0.1:{port}/{database}?sslmode=disable")
 }
 
-fn program(name: &str) -> PathBuf {
+/// A program of PostgreSQL, such as `pg_dump`.
+pub fn program(name: &str) -> PathBuf {
     let mut folders = vec![
         "/opt/homebrew/bin".to_owned(),
         "/usr/local/bin".to_owned(),

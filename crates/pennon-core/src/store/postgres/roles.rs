@@ -160,6 +160,7 @@ pub(super) async fn ensure(
     rotate: bool,
 ) -> Result<RolesState, Error> {
     protect_audit(client).await?;
+    protect_functions(client).await?;
     warn_if_schema_is_open(client).await?;
     let managed: Vec<(Role, &str)> = Role::ALL
         .into_iter()
@@ -217,19 +218,53 @@ async fn protect_audit(client: &Client) -> Result<(), Error> {
         where relname = 'pennon_audit' and relnamespace = quote_ident(current_schema())::regnamespace
           and acl.grantee <> relowner and acl.privilege_type not in ('SELECT', 'INSERT')
         order by 1";
+    let revoked = revoke(client, query).await?;
+    if !revoked.is_empty() {
+        tracing::warn!(
+            domain = "config",
+            rights = revoked.join(", "),
+            "rights on pennon_audit were revoked: only its owner may change or delete entries"
+        );
+    }
+    Ok(())
+}
+
+/// Revokes the right to execute Pennon's functions, most of which run with the rights of their owner, from everybody
+/// else. Only triggers call them, which needs no right. Migrations revoke it too, but a restore without privileges
+/// creates the functions again, and everybody may execute a new function.
+async fn protect_functions(client: &Client) -> Result<(), Error> {
+    // The schema pg_catalog is named because of functions of other roles; see `warn_if_schema_is_open`.
+    let query = "
+        select known.oid::regprocedure::text || ' from ' || grantee.name as right,
+               pg_catalog.format('revoke execute on function %s from %s cascade;', known.oid::regprocedure, grantee.name)
+                 as statement
+        from pg_proc as known
+          cross join lateral pg_catalog.aclexplode(coalesce(proacl, pg_catalog.acldefault('f', proowner))) as acl
+          cross join lateral (
+            select case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as name
+          ) as grantee
+        where proname like 'pennon\\_%' and pronamespace = current_schema()::regnamespace
+          and acl.grantee <> proowner
+        order by 1";
+    let revoked = revoke(client, query).await?;
+    if !revoked.is_empty() {
+        tracing::info!(
+            domain = "config",
+            functions = revoked.join(", "),
+            "the right to execute functions of the triggers was revoked, for example after a restore without privileges"
+        );
+    }
+    Ok(())
+}
+
+/// Runs each `statement` of a query in its transaction, and returns each `right`.
+async fn revoke(client: &Client, query: &str) -> Result<Vec<String>, Error> {
     begin(client).await.map_err(refused)?;
     let rows = client.query_typed(query, &[]).await.map_err(refused)?;
     let column = |name: &str| -> Vec<String> { rows.iter().map(|row| row.get(name)).collect() };
     let statements = column("statement").join("\n") + "\ncommit";
     client.batch_execute(&statements).await.map_err(refused)?;
-    if !rows.is_empty() {
-        tracing::warn!(
-            domain = "config",
-            rights = column("right").join(", "),
-            "rights on pennon_audit were revoked: only its owner may change or delete entries"
-        );
-    }
-    Ok(())
+    Ok(column("right"))
 }
 
 /// Logs a warning if every role may create objects in the schema of the tables, the default before PostgreSQL 15. A role
