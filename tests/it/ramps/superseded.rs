@@ -1,4 +1,4 @@
-//! A change of the flag by anyone else ends its ramp, which never writes again.
+//! A change of a flag by anyone but its ramp supersedes the ramp, which then never writes again.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
+async fn a_change_by_an_admin_supersedes_the_ramp_and_the_reason_names_the_admin() {
     for api in Api::of_both_kinds().await {
         let audit = api.read(&format!("{FLAG}/audit")).await.json();
         assert_eq!(audit["entries"], json!([]));
@@ -60,7 +60,11 @@ async fn a_change_by_an_admin_supersedes_the_ramp_which_names_the_admin() {
                 let set = api.admin("POST", &format!("{FLAG}/users"), &include).await;
                 assert!([200, 201].contains(&set.status), "{set:?}");
                 let state = if pause { "paused" } else { "baking" };
-                assert_eq!(ramp(&api).await["state"], state, "not by an override");
+                assert_eq!(
+                    ramp(&api).await["state"],
+                    state,
+                    "an override must not supersede the ramp"
+                );
                 let answer = api.admin_if("*", method, path, &body).await;
                 assert!(
                     answer.status < 300,
@@ -154,7 +158,7 @@ async fn settled_schedule(api: &Api, key: &str, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_due_schedule_supersedes_the_ramp_which_names_the_schedule() {
+async fn a_due_schedule_supersedes_the_ramp_and_the_reason_names_the_schedule() {
     for api in Api::of_both_kinds().await {
         start_ramp(&api, &plan(&[60, 70])).await;
         let id = api
@@ -257,7 +261,7 @@ async fn reconcile_does_not_fail_on_a_schedule_of_a_rolled_back_flag() {
 }
 
 #[tokio::test]
-async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
+async fn a_change_without_the_api_supersedes_the_ramp_and_the_reason_names_no_admin() {
     for api in Api::of_both_kinds().await {
         for pause in [false, true] {
             patch(&api, &json!({"rolloutPercentage": 50})).await;
@@ -265,7 +269,7 @@ async fn a_change_without_the_api_supersedes_the_ramp_which_names_no_admin() {
             if pause {
                 assert_eq!(act(&api, "pause").await.status, 200);
             }
-            // Changes nothing, so it is not the change that the ramp names.
+            // Changes nothing, so it is not the change that the reason names.
             assert_eq!(patch(&api, &json!({})).await.status, 200);
             if let Some(stack) = &api.stack {
                 let change = "update feature_flags set rollout_percentage = 33
@@ -312,7 +316,7 @@ enum Start {
 /// No ramp writes after a newer change by an admin: between the creation of a ramp and each change that it
 /// makes, the audit of the flag has no change by anyone else.
 ///
-/// The verdict depends on the audit alone, so no round fails because a machine is slow. Rounds with a fixed
+/// The audit alone decides whether a ramp has overwritten a change, so timing does not matter. Rounds with a fixed
 /// order guarantee that ramps do write: on a slow machine, admins might otherwise win every race.
 #[tokio::test]
 async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
@@ -424,8 +428,8 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
     assert_eq!(count(4), 0, "all changes lock rows in the same order");
 }
 
-/// Invokes a function until it succeeds, as its next invocation on Lambda does: it fails while too many
-/// changes wait for the same rows.
+/// Invokes a function again until it succeeds: a run fails while too many changes wait for the same rows. On Lambda,
+/// the next invocation is the retry.
 async fn until_done(function: &Function, event: Value) {
     let mut failure = Value::Null;
     for _ in 0..20 {
