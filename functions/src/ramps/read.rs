@@ -5,7 +5,7 @@ use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::error::Error;
 use pennon_core::http::{self, ETag, Request, Response};
-use pennon_core::service::shown_alarms;
+use pennon_core::service::fetch_alarm_states;
 use serde_json::{Value, json};
 
 use super::view;
@@ -18,9 +18,9 @@ pub(crate) async fn handle(app: &App, request: &Request) -> Result<Response, Err
         return Err(Error::NotFound(format!("A ramp of '{key}'")));
     };
     let mut body = view::ramp(&key, newest);
-    let states = shown_alarms(&newest.plan.guards, app.alarms()).await;
-    for (guard, state) in states.into_iter().enumerate() {
-        body["guards"][guard]["state"] = json!(state);
+    let states = fetch_alarm_states(&newest.plan.guards, app.alarms()).await;
+    for (index, state) in states.into_iter().enumerate() {
+        body["guards"][index]["state"] = json!(state);
     }
     body["earlier"] = Value::Array(earlier.iter().map(view::outline).collect());
     let response = http::json(StatusCode::OK, &body);

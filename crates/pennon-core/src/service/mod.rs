@@ -39,7 +39,7 @@ pub use import::{Difference, FlagDifference, Import, MAX_FLAGS, SettingsDifferen
 pub use keys::NewKey;
 pub use overrides::{NewOverride, OverridesPut, PutMode, override_state};
 pub use publish::Published;
-pub use ramps::{AlarmEvent, RampAction, RampsRun, ShownAlarm, shown_alarms};
+pub use ramps::{AlarmEvent, GuardAlarmState, RampAction, RampsRun, fetch_alarm_states};
 pub use reconcile::Reconciled;
 pub use schedules::SchedulesRun;
 pub use settings::MovedUsers;

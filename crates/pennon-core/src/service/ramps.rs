@@ -20,7 +20,7 @@ use self::flags::{changed_by, is_changed_by_others};
 pub(super) use self::flags::{
     follow_unchanged_flag, require_acknowledged, supersede_ramps, supersede_ramps_of_archived,
 };
-pub use self::guards::{ShownAlarm, shown_alarms};
+pub use self::guards::{GuardAlarmState, fetch_alarm_states};
 pub use self::run::{AlarmEvent, RampsRun};
 use super::FlagService;
 use crate::environment::Environment;

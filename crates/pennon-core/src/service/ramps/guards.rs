@@ -16,7 +16,7 @@ const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
 /// The state of a guard's alarm in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum ShownAlarm {
+pub enum GuardAlarmState {
     /// `OK`
     Ok,
     /// `ALARM`
@@ -31,7 +31,7 @@ pub enum ShownAlarm {
 
 /// The states of the alarms of these guards, in their order. Never fails, because a ramp must stay readable while
 /// CloudWatch is unavailable.
-pub async fn shown_alarms(guards: &[Guard], alarms: &Alarms) -> Vec<ShownAlarm> {
+pub async fn fetch_alarm_states(guards: &[Guard], alarms: &Alarms) -> Vec<GuardAlarmState> {
     if guards.is_empty() {
         return Vec::new();
     }
@@ -45,12 +45,12 @@ pub async fn shown_alarms(guards: &[Guard], alarms: &Alarms) -> Vec<ShownAlarm> 
         warn!(domain = "config", error = %why, "the alarms of a ramp cannot be shown");
     }
     let shown = guards.iter().map(|guard| match alarm_of(guard, &found) {
-        None if found.failure.is_some() => ShownAlarm::Unknown,
-        None => ShownAlarm::Missing,
+        None if found.failure.is_some() => GuardAlarmState::Unknown,
+        None => GuardAlarmState::Missing,
         Some(alarm) => match alarm.state {
-            AlarmState::Ok => ShownAlarm::Ok,
-            AlarmState::Alarm => ShownAlarm::Alarm,
-            AlarmState::InsufficientData => ShownAlarm::InsufficientData,
+            AlarmState::Ok => GuardAlarmState::Ok,
+            AlarmState::Alarm => GuardAlarmState::Alarm,
+            AlarmState::InsufficientData => GuardAlarmState::InsufficientData,
         },
     });
     shown.collect()
