@@ -48,7 +48,7 @@ pub(crate) enum EvalError {
     /// The evaluation used [`STEPS`].
     #[error("the targeting takes more steps than one evaluation may")]
     TooManySteps,
-    /// The evaluations of the request together used [`REQUEST_STEPS`].
+    /// The evaluations of the request together used the [`REQUEST_STEPS`] that it may take because of its context.
     #[error(
         "this context takes more steps than one request may; send a smaller context, or evaluate single flags"
     )]

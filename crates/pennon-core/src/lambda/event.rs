@@ -3,7 +3,7 @@
 //!
 //! `lambda_http` cannot be used for this, because it parses the path as a URI. HTTP APIs decode the path, so a `#` or
 //! `?` in it would end the URI, and other characters would cause a panic. A panic or a rejected event counts as an
-//! error of the function, and three errors roll back a release. Therefore a malformed event becomes a request that is
+//! error of the function, and a few errors roll back a canary. Therefore a malformed event becomes a request that is
 //! marked as [`malformed`](Incoming::malformed), and the response is 400.
 
 use std::borrow::Cow;
@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 use crate::auth::{Claims, Verifier};
 use crate::http::{Incoming, Query};
 
-/// The request of an event, without the id that [`Event::into_request`] adds. The parts of the event are parsed one by
-/// one, so that the path, which determines the format of an error, is known even if another part is malformed.
+/// The request of an event. [`Event::into_request`] adds an id if the event has none. The parts of the event are parsed
+/// one by one, so that the path, which determines the format of an error, is known even if another part is malformed.
 pub(super) struct Event {
     incoming: Incoming,
     /// Whether the event has payload format 2.0.

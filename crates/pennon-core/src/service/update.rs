@@ -38,8 +38,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether a request with this change must send `If-Match`: it changes fields that an existing service lacks. The
-    /// clients of that service do not send it.
+    /// Whether a request with this change must send `If-Match`: only if it changes fields that the existing service
+    /// (docs/migration.md) lacks. Clients of that service send neither these fields nor `If-Match`.
     #[must_use]
     pub fn needs_if_match(&self) -> bool {
         self.salt.is_some() || self.bucketing.is_some() || self.definition.is_some()
@@ -87,7 +87,8 @@ impl FlagService {
     /// # Errors
     /// [`Error::Invalid`] for an invalid or too large definition; [`Error::FlagNotFound`];
     /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if an override names a removed variant, a schedule would lose
-    /// its effect, or a ramp has rolled the flag back; [`Error::Unavailable`] if the store does not answer.
+    /// its effect, or a rollback of the flag is not acknowledged and the change does more than switch the flag off;
+    /// [`Error::Unavailable`] if the store does not answer.
     pub async fn update(
         &self,
         environment: &Environment,

@@ -26,8 +26,8 @@ pub enum Metric {
     /// Unreadable settings, flags and API keys of the environment, flags with unreadable overrides, and unreadable
     /// evaluation defaults of the installation. Only written if there are any, so that the metric costs nothing otherwise.
     UnreadableRows,
-    /// Cache entries that are not authentic. Only written if there are any, and by installation instead of by function:
-    /// one alarm then covers every function.
+    /// Cache entries that are not authentic. Only written if there are any, and per installation instead of per
+    /// function: one alarm then covers every function.
     ForgedEntries,
     /// The time from the arrival of a request to its response.
     ResponseLatency,
@@ -54,8 +54,8 @@ impl Metric {
         Self::ServerErrors,
     ];
 
-    /// The metrics of canary alarms. They are also written by version, which costs a second metric each;
-    /// the latency only by requests that read flags.
+    /// The metrics of canary alarms. They are also written with the dimension `Version`, which costs a second metric
+    /// each. The latency has this dimension only in the lines of requests that read flags.
     pub const BY_VERSION: [Self; 3] = [
         Self::CacheHitRate,
         Self::ResponseLatency,
