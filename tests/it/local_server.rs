@@ -147,9 +147,9 @@ async fn every_route_answers_with_and_without_its_prefix() {
         (deleted.status, deleted.header("allow")),
         (405, Some("GET, HEAD, OPTIONS"))
     );
-    let lost = local.get("/x/config/flags").await;
+    let unknown = local.get("/x/config/flags").await;
     assert_eq!(
-        (lost.status, lost.json()),
+        (unknown.status, unknown.json()),
         (404, json!({"error": "Not found"}))
     );
 }
@@ -326,7 +326,7 @@ fn read_from_root(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).expect("text")
 }
 
-/// Every command in the `console` blocks of a document that starts with `curl`, and what it prints.
+/// Every `curl` command in the `console` blocks of a document, and what the document says that it prints.
 fn console_commands(document: &str) -> Vec<(String, String)> {
     let text = read_from_root(document);
     let blocks = text.split("```console\n").skip(1);
@@ -408,7 +408,7 @@ fn run_client(local: &Local, program: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Node, if need be the one that `scripts/tools` has installed.
+/// Node: the one that `scripts/tools` has installed, if there is one, otherwise the one in PATH.
 fn node() -> Command {
     let bin = root().join(".tools/bin");
     let folders = [bin.to_str().expect("text")];

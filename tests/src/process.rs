@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program. The folder `trash` is removed after it has ended.
+    /// Starts a program. The folder `trash` is removed when the `Process` is killed or dropped, or when the tests end.
     pub fn start(command: &Command, log: &Path, trash: Option<&Path>) -> Self {
         let mut watchdog = Command::new("sh");
         watchdog
@@ -196,7 +196,7 @@ pub fn free_port() -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 8_000;
-    // Concurrent test processes begin at different ports.
+    // Concurrent test processes usually begin at different ports.
     let begin = std::process::id() % 1_000 * 997;
     loop {
         let given = GIVEN.fetch_add(1, Ordering::Relaxed);
