@@ -22,8 +22,8 @@ done
 
 /// Records its arguments, and prints what a test sets in variables:
 /// - `$ANSWER`: the result of `migrate`
-/// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`: the deployed parameters `CacheMode`, `CacheAccess`,
-///   `DatabaseRoles`, `Rollout` and `ConsoleUrl`
+/// - `$MODE`, `$ACCESS`, `$ROLES`, `$ROLLOUT`, `$CONSOLE`, `$ARCHITECTURE`: the deployed parameters `CacheMode`,
+///   `CacheAccess`, `DatabaseRoles`, `Rollout`, `ConsoleUrl` and `Architecture`
 /// - `$CACHES`: the caches of the stack, such as `node cluster`
 /// - `$WITH_USERS`: the cache that was given users, `node` or `cluster`
 /// - `$STATUS`: the status of the stack
@@ -47,6 +47,7 @@ case $* in
   *DatabaseRoles*) [ "${INSTANCES:-}" != "no stack" ] && printf '%s' "${ROLES-separate}" ;;
   *"'Rollout'"*) printf '%s' "${ROLLOUT-canary}" ;;
   *"'ConsoleUrl'"*) printf '%s' "${CONSOLE:-}" ;;
+  *"'Architecture'"*) printf '%s' "${ARCHITECTURE:-}" ;;
   *get-account-settings*) printf '%s\n' "${INSTANCES:-1000}" ;;
   *describe-stacks*StackStatus*)
     [ "${INSTANCES:-}" != "no stack" ] || fail ValidationError "Stack with id pennon-production does not exist"
@@ -167,21 +168,24 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = sandbox.calls();
     let lines: Vec<&str> = calls.lines().collect();
-    assert_eq!(lines.len(), 13, "{calls}");
-    assert_eq!(lines[6], "sam build");
-    assert!(lines[7].starts_with("sam deploy --config-file "), "{calls}");
+    assert_eq!(lines.len(), 14, "{calls}");
+    assert_eq!(
+        lines[7],
+        "sam build --parameter-overrides Architecture=arm64"
+    );
+    assert!(lines[8].starts_with("sam deploy --config-file "), "{calls}");
     let options = "--config-env production --no-confirm-changeset";
-    assert!(lines[7].ends_with(options), "{calls}");
+    assert!(lines[8].ends_with(options), "{calls}");
     let migrate =
         "aws lambda invoke --region us-east-1 --function-name pennon-production-migrate:live";
-    assert!(lines[8].starts_with(migrate), "{calls}");
+    assert!(lines[9].starts_with(migrate), "{calls}");
     assert!(
-        lines[9].starts_with("aws cloudformation describe-stacks"),
+        lines[10].starts_with("aws cloudformation describe-stacks"),
         "{calls}"
     );
     let prunes =
         "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
-    assert!(lines[12].starts_with(prunes), "{calls}");
+    assert!(lines[13].starts_with(prunes), "{calls}");
 
     // The same settings except for the revision: ten digits, as the template allows.
     let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
@@ -731,6 +735,24 @@ async fn guard_alarm_adds_the_guard_function_as_an_action_and_keeps_all_other_pr
         text(&unknown.stderr).contains("There is no alarm nothing"),
         "{unknown:?}"
     );
+}
+
+#[test]
+fn functions_are_built_for_the_processors_on_which_they_will_run() {
+    let stage = r#"Stage = "production""#;
+    let configured = [stage, r#"Architecture = "x86_64""#].map(str::to_owned);
+    for (lines, deployed, wanted) in [
+        (&configured[..], "arm64", "x86_64"),
+        (&configured[..1], "x86_64", "x86_64"),
+        (&configured[..1], "arm64", "arm64"),
+    ] {
+        let sandbox = Sandbox::complete();
+        sandbox.replace_line(stage, lines);
+        let (begins, errors) = sandbox.deploy(&[("ARCHITECTURE", deployed)]);
+        assert!(begins, "{errors}");
+        let build = format!("sam build --parameter-overrides Architecture={wanted}\n");
+        assert!(sandbox.calls().contains(&build), "{}", sandbox.calls());
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ import type { TabProps } from './tabs.tsx';
 const fieldsOf = ({ definition }: Flag) => definition && draftOf(definition as Definition);
 
 export function RulesTab({ env, flag: latest, etag: latestEtag }: TabProps) {
-  const { base, etag, draft, changed: edited, stale, edit: editFields, discard: end } = useDraft(`rules/${env} ${latest.key}`, latest, latestEtag, fieldsOf);
+  const { base, etag, draft, changed: edited, stale, edit: editFields, discard: end } = useDraft(`ruleset/${env} ${latest.key}`, latest, latestEtag, fieldsOf);
   const saving = useSaving(env, end);
   const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
   const { key } = latest;
