@@ -243,7 +243,7 @@ async fn protect_functions(client: &Client) -> Result<(), Error> {
           cross join lateral (
             select case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as name
           ) as grantee
-        where proname like 'pennon\\_%' and pronamespace = current_schema()::regnamespace
+        where proname like 'pennon\\_%' and pronamespace = quote_ident(current_schema())::regnamespace
           and acl.grantee <> proowner
         order by 1";
     let revoked = revoke(client, query).await?;
