@@ -106,6 +106,8 @@ export function useLoader<T>(url: string, read: Read<T>, every?: number): Resour
   const entry = useMemo(() => entryOf(url, read), [url]);
   useEffect(() => {
     entry.users += 1;
+    // `reloadAll` forgets it if it runs between the rendering and this effect.
+    cache.set(url, entry as Entry<unknown>);
     entry.refresh();
     const timer = every === undefined ? undefined : setInterval(() => {
       if (!document.hidden) entry.refresh();
