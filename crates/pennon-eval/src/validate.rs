@@ -43,12 +43,12 @@ impl Definition {
     /// whose weights select no variant. Empty for a rule that does not compile.
     #[must_use]
     pub fn lint(&self, settings: &Settings) -> Vec<Violation> {
-        self.lint_with(&Evaluators::of(settings))
+        self.lint_with(&Evaluators::of(settings)).into_list()
     }
 
     /// Lints one of several definitions, which share compiled evaluators.
     #[must_use]
-    pub fn lint_with(&self, evaluators: &Evaluators<'_>) -> Vec<Violation> {
+    pub fn lint_with(&self, evaluators: &Evaluators<'_>) -> Violations {
         let mut problems = Violations::default();
         if let Some(rule) = self.rule()
             && compile(rule, evaluators).is_ok()
@@ -58,7 +58,7 @@ impl Definition {
                 lint::results(rule, &self.variants, evaluators, problems);
             });
         }
-        problems.into_list()
+        problems
     }
 
     /// Parses the fields of a definition. `other` receives all other fields.
@@ -157,7 +157,7 @@ impl Settings {
     /// Returns every `fractional` whose weights select no variant, with a JSON pointer into `evaluators`.
     /// Evaluators that do not compile are left out.
     #[must_use]
-    pub fn lint(&self) -> Vec<Violation> {
+    pub fn lint(&self) -> Violations {
         let mut problems = Violations::default();
         let evaluators = Evaluators::of(self);
         for (name, evaluator) in &self.evaluators {
@@ -167,7 +167,7 @@ impl Settings {
                 });
             }
         }
-        problems.into_list()
+        problems
     }
 }
 

@@ -47,10 +47,26 @@ impl Violations {
         }
     }
 
-    /// Adds all violations of another list.
+    /// Adds all violations of another list, below the current value, and the number of those that it does not list.
     pub fn append(&mut self, other: Self) {
         self.extend(other.found);
         self.more += other.more;
+    }
+
+    /// Changes each violation that is listed.
+    #[must_use]
+    pub fn map(mut self, change: impl FnMut(Violation) -> Violation) -> Self {
+        self.found = self.found.into_iter().map(change).collect();
+        self
+    }
+
+    /// The violations that `known` does not have. Those that are not listed cannot be compared: as many as are in excess
+    /// of those in `known` count as new.
+    #[must_use]
+    pub fn without(mut self, known: &Self) -> Self {
+        self.found.retain(|found| !known.found.contains(found));
+        self.more = self.more.saturating_sub(known.more);
+        self
     }
 
     /// Adds a violation with the expected value and the actual one.
@@ -86,8 +102,10 @@ impl Violations {
         &self.pointer
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.found.is_empty()
+    /// Whether no violation was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
     }
 
     /// The number of violations, including those that are not listed.
@@ -113,7 +131,7 @@ impl Violations {
     /// # Errors
     /// The list of violations.
     pub fn into_result<T>(self, result: T) -> Result<T, Vec<Violation>> {
-        if self.found.is_empty() {
+        if self.is_empty() {
             Ok(result)
         } else {
             Err(self.into_list())
@@ -172,4 +190,28 @@ pub fn truncate_text<'a>(text: impl Into<Cow<'a, str>>) -> String {
 #[must_use]
 pub fn pointer_step(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(numbers: std::ops::Range<usize>) -> Violations {
+        let mut list = Violations::default();
+        for number in numbers {
+            list.add_at(&format!("/{number}"), "is wrong");
+        }
+        list
+    }
+
+    #[test]
+    fn only_an_excess_of_unlisted_violations_counts_as_new() {
+        let known = numbered(0..60);
+        assert!(numbered(0..55).without(&known).into_list().is_empty());
+        let new = numbered(0..63).without(&known);
+        let new = new.into_result(()).expect_err("new violations");
+        assert_eq!(new.len(), 1);
+        assert_eq!(new[0].message, "3 more are not listed");
+        assert_eq!(numbered(60..70).without(&known).into_list().len(), 10);
+    }
 }

@@ -395,9 +395,13 @@ fn warnings(
             add("", message);
         }
         if let Some(definition) = &flag.definition {
-            for found in definition.lint_with(&evaluators) {
-                add(&format!("/definition{}", found.pointer), found.message);
-            }
+            let found = definition.lint_with(&evaluators);
+            warnings.at(&format!("/{}/definition", pointers[key]), |warnings| {
+                warnings.append(found.map(|found| Violation {
+                    message: format!("'{key}': {}", found.message),
+                    ..found
+                }));
+            });
         }
     }
     warnings

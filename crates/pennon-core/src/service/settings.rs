@@ -294,12 +294,8 @@ fn reject_breaking_settings(
     after: &Settings,
 ) -> Result<(), Error> {
     let mut problems = Violations::default();
-    let known = before.lint();
-    let new = after.lint().into_iter().filter(|it| !known.contains(it));
-    problems.extend(new.map(|found| Violation {
-        pointer: format!("/evaluators{}", found.pointer),
-        ..found
-    }));
+    let new = after.lint().without(&before.lint());
+    problems.at("/evaluators", |problems| problems.append(new));
     let broken = broken_by(in_use(flags), before, after, |key, found| Violation {
         pointer: format!("flags/{key}{}", found.pointer),
         ..found

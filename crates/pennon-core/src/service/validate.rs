@@ -271,11 +271,10 @@ pub(super) fn broken_by<'a>(
         }
         let warnings = definition.lint_with(after);
         if !warnings.is_empty() {
-            let known = definition.lint_with(before);
-            let new = warnings.into_iter().filter(|found| !known.contains(found));
+            let new = warnings.without(&definition.lint_with(before));
             broken
                 .warnings
-                .extend(new.map(|found| in_request(key, found)));
+                .append(new.map(|found| in_request(key, found)));
         }
     }
     Ok(broken)

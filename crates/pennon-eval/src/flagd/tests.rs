@@ -488,6 +488,20 @@ fn a_list_of_warnings_ends_with_how_many_are_missing() {
     );
     assert_eq!(read.unreadable.len(), 51);
 
+    // More than a list holds in an evaluator, in a flag that refers to it, and in another flag.
+    let many = |result: Value| {
+        let branches = (0..60).flat_map(|_| [json!({"var": "x"}), result.clone()]);
+        json!({"if": branches.collect::<Vec<_>>()})
+    };
+    let flag = |rule: Value| json!({"state": "ENABLED", "variants": {"a": 1}, "targeting": rule});
+    let nested = json!({
+        "$evaluators": {"none": many(json!({"fractional": [["a", 0]]}))},
+        "flags": {"f": flag(json!({"$ref": "none"})), "g": flag(many(json!("ghost")))}
+    });
+    let read = read_new(&nested).expect("a flagd file");
+    assert_eq!(places(&read), 50);
+    assert_eq!(notices(&read), ["130 more are not listed"]);
+
     file["flags"] = json!((0..51).map(|_| json!(1)).collect::<Vec<_>>());
     let errors = read_new(&file).expect_err("violations");
     assert_eq!(errors.len(), 51);

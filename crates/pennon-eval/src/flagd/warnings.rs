@@ -19,11 +19,11 @@ pub(super) fn with_lint(
         evaluators: own.cloned().unwrap_or_default(),
         ..read.settings.clone()
     };
-    warnings.at("/$evaluators", |warnings| warnings.extend(own.lint()));
+    warnings.at("/$evaluators", |warnings| warnings.append(own.lint()));
     for (key, flag) in &read.flags {
         if let Some(definition) = &flag.definition {
             warnings.at(&read.pointer_to(key), |warnings| {
-                warnings.extend(definition.lint_with(evaluators));
+                warnings.append(definition.lint_with(evaluators));
             });
         }
     }

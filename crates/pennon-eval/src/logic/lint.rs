@@ -16,7 +16,7 @@ use super::rule::{Choice, Rule};
 use super::run::Run;
 use super::value::Val;
 use crate::trace::cut;
-use crate::violation::Violations;
+use crate::violation::{Violation, Violations};
 use crate::{Context, FractionalVersion};
 
 /// Checks the results of a rule that compiles.
@@ -169,11 +169,11 @@ impl<'s> Lint<'_, 's> {
                 if outer.is_none() {
                     let mut inner = Violations::default();
                     weights(evaluator, self.evaluators, &mut inner);
-                    for found in inner.into_list() {
-                        let why = found.message;
-                        let name = cut(name);
-                        self.problems.add(format!("the evaluator '{name}': {why}"));
-                    }
+                    let name = cut(name);
+                    self.problems.append(inner.map(|found| Violation {
+                        pointer: String::new(),
+                        message: format!("the evaluator '{name}': {}", found.message),
+                    }));
                 }
                 self.result(evaluator, wanted);
                 self.evaluator = outer;
@@ -608,6 +608,7 @@ mod tests {
         let settings = settings(FractionalVersion::V3);
         let places: Vec<String> = settings
             .lint()
+            .into_list()
             .into_iter()
             .map(|found| found.pointer)
             .collect();
