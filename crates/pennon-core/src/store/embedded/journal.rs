@@ -528,6 +528,11 @@ mod tests {
             change.commit().expect("commits");
             assert!(is_compacted(), "adds a flag: {adds_flag}");
         }
+        store.lock_last_valid().journal.superseded = MAX_SUPERSEDED;
+        let edited = r#"{"flags": {"edited": {"state": "ENABLED", "variants": {"on": 1}}}}"#;
+        std::fs::write(files.flags(), edited).expect("writes");
+        drop(store.lock_current().expect("a valid file"));
+        assert!(is_compacted(), "an edit");
         drop(store);
         let (_journal, state, _history) = Journal::open(&files).expect("opens");
         let state = state.of("production").expect("an environment");

@@ -441,6 +441,8 @@ impl Inner {
         for record in &records {
             self.data.state.apply(record);
         }
+        self.journal
+            .compact_if_needed(&self.data.state, &self.history);
         if cancelled > 0 {
             tracing::warn!(
                 file = %self.files.flags().display(),
