@@ -4,11 +4,17 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pennon_core::config::Secret;
 use pennon_core::hex::hex;
 use pennon_core::id::unique_id;
 use ring::hmac;
+
+/// The extension of a temporary file starts with this.
+const TEMPORARY: &str = "new-";
+/// No write takes longer.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// A file with the last document and its tag.
 ///
@@ -50,8 +56,11 @@ impl StoredDocument {
     pub(crate) fn write(&self, etag: &str, document: &[u8]) {
         let mut content = format!("{}\n{etag}\n", self.url).into_bytes();
         content.extend_from_slice(document);
+        self.remove_abandoned();
         // Several processes may write the file at the same time.
-        let new = self.path.with_extension(format!("new-{}", unique_id()));
+        let new = self
+            .path
+            .with_extension(format!("{TEMPORARY}{}", unique_id()));
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let written = options.open(&new).and_then(|mut file| {
@@ -63,6 +72,27 @@ impl StoredDocument {
             let _may_not_exist = fs::remove_file(&new);
             let path = self.path.display();
             tracing::warn!(domain = "config", "cannot write {path}: {error}");
+        }
+    }
+
+    /// Removes temporary files of processes that were killed while they wrote: each has the size of the document, and a
+    /// Lambda function shares its temporary folder with the extension. Younger ones may still be written.
+    fn remove_abandoned(&self) {
+        let name = self.path.with_extension(TEMPORARY);
+        let (Some(folder), Some(start)) = (name.parent(), name.file_name()) else {
+            return;
+        };
+        let start = start.as_encoded_bytes();
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let is_abandoned = || {
+                let age = entry.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+                Some(age > MAX_WRITE_TIME)
+            };
+            if entry.file_name().as_encoded_bytes().starts_with(start)
+                && is_abandoned() == Some(true)
+            {
+                let _may_not_exist = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -116,6 +146,28 @@ mod tests {
         assert_ne!(stored.read(), None, "removed by a process with another key");
         stored.remove();
         assert_eq!(stored.read(), None);
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn a_write_removes_abandoned_temporary_files_of_the_same_document() {
+        let folder = std::env::temp_dir().join(format!("pennon-abandoned-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let of = |url: &str| StoredDocument::new(&folder, url, &Secret::new("k"));
+        let temporary = |url: &str, id: &str, age: u64| {
+            let path = of(url).path.with_extension(format!("{TEMPORARY}{id}"));
+            let file = fs::File::create(&path).expect("a file");
+            let written_at = std::time::SystemTime::now() - Duration::from_secs(age);
+            file.set_modified(written_at).expect("dated");
+            path
+        };
+        let abandoned = temporary("https://a", "1", 61);
+        let young = temporary("https://a", "2", 0);
+        let other = temporary("https://b", "1", 61);
+        of("https://a").write("\"1\"", b"{}");
+        let exist = [&abandoned, &young, &other].map(|path| path.exists());
+        assert_eq!(exist, [false, true, true]);
+        assert_ne!(of("https://a").read(), None);
         fs::remove_dir_all(&folder).expect("removed");
     }
 
