@@ -675,6 +675,34 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
 }
 
 #[tokio::test]
+async fn after_the_logged_statement_only_migrate_may_create_objects_in_the_schema() {
+    let installation = Installation::start("createrole").await;
+    let sql = installation.sql().await;
+    // As before PostgreSQL 15, where the owner of the database does not own the schema.
+    sql.batch_execute(
+        "alter schema public owner to pennon; grant create on schema public to public",
+    )
+    .await
+    .expect("an old schema");
+    let migrate = installation.start_migrate(&[]).await;
+    migrate.invoke(&json!({})).await.expect("migrates");
+    let lines = migrate.lines();
+    let statements: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["statement"].as_str())
+        .collect();
+    let expected =
+        "grant create on schema public to owner; revoke create on schema public from public";
+    assert_eq!(statements, [expected], "{}", migrate.log());
+    sql.batch_execute(statements[0]).await.expect("it runs");
+    let again = installation.start_migrate(&[]).await;
+    let answer = again.invoke(&json!({})).await.expect("migrates");
+    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    assert!(!again.log().contains("revoke create"), "{}", again.log());
+    assert_rights(&installation).await;
+}
+
+#[tokio::test]
 async fn statements_for_a_role_that_another_login_manages_are_returned_until_they_have_been_run() {
     let installation = Installation::start("createrole").await;
     let sql = installation.sql().await;

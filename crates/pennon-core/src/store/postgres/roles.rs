@@ -148,8 +148,9 @@ enum Outcome {
     ByHand(String),
 }
 
-/// Protects the audit, and logs whether every role may create objects beside the tables. Then creates the roles whose secrets are configured, grants their privileges, and writes the
-/// secrets that have no value yet; with `rotate`, all of them.
+/// Protects the audit, and logs whether every role may create objects beside the tables. Then creates the roles whose
+/// secrets are configured, grants their privileges, and writes the secrets that have no value yet; with `rotate`, all
+/// of them.
 ///
 /// # Errors
 /// If a statement fails, or a secret cannot be read or written. A retry continues where this call stopped.
@@ -269,10 +270,16 @@ async fn revoke(client: &Client, query: &str) -> Result<Vec<String>, Error> {
 
 /// Logs a warning if every role may create objects in the schema of the tables, the default before PostgreSQL 15. A role
 /// that may only read could then create functions and operators that statements of other roles call. The privilege is
-/// not revoked here, because an existing service may need it.
+/// not revoked here, because an existing service may need it, and because only the owner of the schema may revoke it.
+/// The statement keeps it for the login of `migrate`, which may have it only as one of all roles.
 async fn warn_if_schema_is_open(client: &Client) -> Result<(), Error> {
-    let query = "select pg_catalog.format('revoke create on schema %I from public', current_schema()) as statement
-        where has_schema_privilege('public', current_schema(), 'create')";
+    let query = "
+        select pg_catalog.format(
+                 case when pg_catalog.pg_has_role(nspowner, 'usage') then ''
+                   else 'grant create on schema %1$I to %2$I; ' end
+                 || 'revoke create on schema %1$I from public', nspname, current_user) as statement
+        from pg_namespace
+        where nspname = current_schema() and pg_catalog.has_schema_privilege('public', oid, 'create')";
     let rows = client.query_typed(query, &[]).await.map_err(refused)?;
     if let Some(row) = rows.first() {
         tracing::warn!(
