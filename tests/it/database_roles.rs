@@ -609,6 +609,12 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
     let answer = installation.migrate().await;
     assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
     let sql = installation.sql().await;
+    // Neither a superuser nor a member of the owner of the tables.
+    sql.batch_execute("create role admin login createrole password 'admin-password'")
+        .await
+        .expect("an administrator");
+    let admin = connect(&url_of(&installation.server, "admin:admin-password")).await;
+    let admin = admin.expect("connects");
     sql.batch_execute("insert into feature_flags (flag_key, enabled, rollout_percentage) values ('checkout', true, 50)")
         .await
         .expect("a flag");
@@ -634,7 +640,8 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
         assert!(!statements.contains(&password), "{statements}");
         assert!(!get.log().contains(&password));
     }
-    sql.batch_execute(&statements)
+    admin
+        .batch_execute(&statements)
         .await
         .expect("an administrator runs them");
     let answer = installation.migrate().await;
@@ -649,6 +656,7 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
             .contains("pennon_flags_read_a: LOG:")
     })
     .await;
+    assert_rights(&installation).await;
     // A rotation needs an administrator too, because migrate may not change these logins. The first one creates the
     // second login of each role, and the next one changes the first login.
     for login in ["b", "a"] {
@@ -662,7 +670,7 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
         assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
         assert_eq!(installation.passwords().await, passwords);
         let statements = answer["sql"].as_str().expect("SQL");
-        sql.batch_execute(statements).await.expect("they run");
+        admin.batch_execute(statements).await.expect("they run");
         let answer = installation.migrate().await;
         assert_eq!(answer["databaseRoles"], "ready", "{answer}");
         for role in ROLES {
@@ -672,6 +680,16 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
             assert_eq!(name, format!("pennon_flags_{role}_{login}"));
         }
     }
+}
+
+#[tokio::test]
+async fn if_a_superuser_runs_the_statements_the_roles_have_their_rights_at_once() {
+    let installation = Installation::start("").await;
+    let answer = installation.migrate().await;
+    let statements = answer["sql"].as_str().expect("SQL");
+    let sql = installation.sql().await;
+    sql.batch_execute(statements).await.expect("they run");
+    assert_rights(&installation).await;
 }
 
 #[tokio::test]

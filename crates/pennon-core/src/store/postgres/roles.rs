@@ -386,15 +386,23 @@ impl Run<'_> {
         self.client.batch_execute(sql).await.map_err(refused)
     }
 
-    fn grants(&self, role: Role) -> Vec<String> {
+    /// Grants the privileges of a role if the current user may. Otherwise `ensure_rights` does so as the owner of the
+    /// tables: an administrator with `CREATEROLE` alone may create the roles, but not grant these privileges.
+    fn grants(&self, role: Role) -> String {
         let group = quoted(&self.facts.group(role));
         let schema = quoted(&self.facts.schema);
-        let mut statements = vec![format!("grant usage on schema {schema} to {group};\n")];
-        statements.extend(role.grants().iter().map(|(table, rights)| {
+        let grants = role.grants().iter().map(|(table, rights)| {
             let rights = rights.join(", ");
             format!("grant {rights} on {schema}.{} to {group};\n", quoted(table))
-        }));
-        statements
+        });
+        let grants: String = grants.collect();
+        format!(
+            "do $grants$ begin\ngrant usage on schema {schema} to {group};\n{grants}\
+             exception when insufficient_privilege then\n\
+             raise warning 'run migrate again: it grants the privileges of % as the owner of the tables', '{}';\n\
+             end $grants$;\n",
+            self.facts.group(role).replace('\'', "''")
+        )
     }
 }
 

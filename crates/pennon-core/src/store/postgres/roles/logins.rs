@@ -16,8 +16,10 @@ use crate::error::Error;
 use crate::hex::hex;
 use crate::id::random_bytes;
 
-/// When the secret of a role was last written, and the digest of its value; in `by_hand` too until its login has been
-/// created or changed. The digest of a document with a password of 256 random bits reveals nothing.
+/// When the secret of a role was last written, and the digest of its value; in `by_hand` too if an administrator has to
+/// change its login. The statements end with a comment on the login that is this digest: an administrator who may only
+/// change roles can set it, and the owner of this table can read it. The digest of a document with a password of 256
+/// random bits reveals nothing.
 const TABLE: &str = "
     create table if not exists pennon_role_secrets (
       role text primary key,
@@ -59,7 +61,7 @@ impl Run<'_> {
             // The lock excludes other runs between the check and the change.
             begin(self.client).await.map_err(refused)?;
             self.execute(TABLE).await?;
-            let last_write = self.last_write(role).await?;
+            let last_write = self.last_write(role, named.as_deref()).await?;
             // The database may have moved to another host, or a proxy may stand before it.
             let is_current = match (&stored, &named) {
                 (Some(stored), Some(login)) => self.has_current_address(stored, login)?,
@@ -116,13 +118,18 @@ impl Run<'_> {
         let password = Secret::new(hex(&bytes));
         let document = self.document(&login, &password)?;
         let digest = digest_of(&document);
-        let record = "insert into pennon_role_secrets (role, digest, by_hand) values ($1, $2, $2)
+        let by_hand = self.set_login(role, &login, &document).await?;
+        let record = "insert into pennon_role_secrets (role, digest, by_hand)
+            values ($1, $2, case when $3 then $2 end)
             on conflict (role) do update
             set digest = excluded.digest, written_at = now(), by_hand = excluded.by_hand";
-        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&digest, Type::TEXT)];
+        let parameters: [Parameter<'_>; 3] = [
+            (&role.name(), Type::TEXT),
+            (&digest, Type::TEXT),
+            (&by_hand.is_some(), Type::BOOL),
+        ];
         let recorded = self.client.query_typed(record, &parameters).await;
         recorded.map_err(refused)?;
-        let by_hand = self.set_login(role, &login, &document).await?;
         self.execute("commit").await?;
         let written = self.secrets.put(arn, &document).await;
         written.map_err(Error::Unavailable)?;
@@ -138,16 +145,11 @@ impl Run<'_> {
         document: &Secret,
     ) -> Result<Option<String>, Error> {
         let password = self.password_of(document)?;
-        let done = format!(
-            "update {}.pennon_role_secrets set by_hand = null where role = '{}' and by_hand = '{}';\n",
-            quoted(&self.facts.schema),
-            role.name(),
-            digest_of(document)
-        );
         let mut statements = self.missing_roles(role, login).await?;
         statements.extend(self.settings(login, &password));
-        statements.extend(self.grants(role));
-        statements.push(done);
+        statements.push(self.grants(role));
+        let (login, digest) = (quoted(login), digest_of(document));
+        statements.push(format!("comment on role {login} is '{digest}';\n"));
         let statements = statements.concat();
         if self.facts.may_create {
             self.execute("savepoint roles").await?;
@@ -201,13 +203,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn last_write(&self, role: Role) -> Result<Option<LastWrite>, Error> {
+    /// The last write of the secret, which names this login.
+    async fn last_write(
+        &self,
+        role: Role,
+        login: Option<&str>,
+    ) -> Result<Option<LastWrite>, Error> {
         let query =
             "select digest, written_at > clock_timestamp() - $2 * interval '1 second' as is_recent,
-                   coalesce(by_hand = digest, false) as is_by_hand
+                   coalesce(by_hand = digest, false) and digest is distinct from (
+                     select pg_catalog.shobj_description(oid, 'pg_authid') from pg_roles where rolname = $3
+                   ) as is_by_hand
             from pennon_role_secrets where role = $1";
         let within = WRITE_LIMIT.as_secs_f64();
-        let parameters: [Parameter<'_>; 2] = [(&role.name(), Type::TEXT), (&within, Type::FLOAT8)];
+        let parameters: [Parameter<'_>; 3] = [
+            (&role.name(), Type::TEXT),
+            (&within, Type::FLOAT8),
+            (&login, Type::TEXT),
+        ];
         let rows = self.client.query_typed(query, &parameters).await;
         let rows = rows.map_err(refused)?;
         Ok(rows.first().map(|row| LastWrite {
