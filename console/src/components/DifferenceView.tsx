@@ -22,7 +22,7 @@ export function DifferenceView({ difference }: { difference: Schemas['Difference
       )}
       <p>{t.unchanged(difference.unchanged)} {omitted !== undefined && t.omitted(omitted)}</p>
       {unknownFields.length > 0 && <p>{t.unknownFields}: {unknownFields.join(', ')}</p>}
-      {difference.warnings.map(({ pointer, message }, index) => <Banner key={index} tone="warn">{pointer}: {message}</Banner>)}
+      {difference.warnings.map(({ pointer, message }, index) => <Banner key={index} tone="warn">{pointer && `${pointer}: `}{message}</Banner>)}
     </div>
   );
 }

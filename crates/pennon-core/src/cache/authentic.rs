@@ -22,7 +22,8 @@ const EXPIRY_TOLERANCE: Duration = Duration::from_secs(10);
 pub struct EntryInfo {
     /// The revision of the flags in it.
     pub revision: Revision,
-    /// How long ago it was filled from the database, computed from its expiry.
+    /// How long ago it was filled from the database, computed from its expiry and the TTL of this instance;
+    /// [`Duration::MAX`] if more than that TTL is left.
     pub age: Duration,
     /// The time until it expires.
     pub ttl: Duration,

@@ -25,8 +25,8 @@ use crate::config::CacheConfig;
 use crate::request_context::RequestContext;
 use crate::telemetry::Trace;
 
-/// The time for a probe of a command whose attempts take less; also a limit on the time that a request spends on a
-/// refresh of the slot map.
+/// The time for a probe of a command whose attempts take less, with a refresh of the slot map; also a limit on the time
+/// that other requests spend on such a refresh.
 const PROBE_BUDGET: Duration = Duration::from_millis(150);
 /// Limit on the redirections that one command follows. A failover takes one, a migrating slot two; more than a
 /// few mean that nodes disagree.
@@ -147,7 +147,8 @@ impl Executor {
         let known = self.owner(slot);
         let owner = known.as_ref().unwrap_or(&self.seed);
         let breaker = breaker_of(owner, command);
-        // A shorter probe than one attempt would never succeed with a Redis that answers slowly, but in time.
+        // A shorter probe than one attempt would never succeed with a Redis that answers slowly, but in time. The margin
+        // of an invalidation that waits for a replica is not added.
         let probe_limit = self.time_for(command).max(PROBE_BUDGET);
         let probe_deadline = started + remaining.min(probe_limit);
         let attempts = match breaker.permit(started) {

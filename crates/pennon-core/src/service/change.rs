@@ -157,9 +157,9 @@ impl FlagService {
         let committed = transaction.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
-            // After an error it is unknown whether the change was committed. A confirmed barrier stays: it
-            // expires only when the commit can no longer happen. Without a confirmed barrier the entry is
-            // removed, because it may be out of date.
+            // After an error it is unknown whether the change was committed. A confirmed barrier stays until it
+            // expires: a later commit is possible only if PostgreSQL has delayed it. Without a confirmed barrier
+            // the entry is removed, because it may be out of date.
             if committed.is_ok() || !barrier.is_set() {
                 confirmed &= cache.end_write(entry, barrier, context).await;
             }

@@ -1,4 +1,4 @@
-//! The known environments. A request for an unknown name must not cause a query.
+//! The known environments. A request for an unknown name causes a query only if Redis has no usable list.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
