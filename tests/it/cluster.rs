@@ -91,7 +91,7 @@ async fn replicas_serve_reads_if_configured() {
         let before = deployment.cluster.calls("hmget");
         let seen = get.requests().len();
         let mut all_from_memory = true;
-        for _ in 0..1_000 {
+        for _ in 0..200 {
             let answer = get.call(&Event::get("checkout")).await;
             assert_eq!(percentage(&answer), 50);
             all_from_memory &= answer.source() == "memory";
@@ -109,15 +109,15 @@ async fn replicas_serve_reads_if_configured() {
             break reads.collect::<Vec<u64>>();
         }
         rounds += 1;
-        assert!(rounds < 5, "a replica was late in every round");
+        assert!(rounds < 20, "a replica was late in every round");
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
     let primary = deployment.cluster.primary();
     let on_replicas = reads.iter().sum::<u64>() - reads[primary];
-    assert!(on_replicas >= 500, "{reads:?}, the primary is {primary}");
+    assert!(on_replicas >= 100, "{reads:?}, the primary is {primary}");
     for (node, reads) in reads.iter().enumerate() {
         assert!(
-            node == primary || *reads >= 200,
+            node == primary || *reads >= 40,
             "replica {node} had {reads}"
         );
     }
