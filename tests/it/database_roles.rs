@@ -148,6 +148,17 @@ impl Installation {
         let pass = "update pennon_role_secrets set written_at = written_at - interval '1 minute'";
         self.sql().await.batch_execute(pass).await.expect("later");
     }
+
+    /// Runs the statements in a response of `migrate` as a superuser. Then the role `read` works, and `migrate` has
+    /// nothing left to do.
+    async fn becomes_ready_by_the_statements_of(&self, answer: &Value) {
+        let statements = answer["sql"].as_str().expect("SQL");
+        let ran = self.sql().await.batch_execute(statements).await;
+        ran.expect("they run");
+        self.connect_as("read").await;
+        let answer = self.migrate().await;
+        assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    }
 }
 
 fn url_of(server: &Server, login: &str) -> String {
@@ -736,11 +747,9 @@ async fn statements_for_a_role_that_another_login_manages_are_returned_until_the
     let passwords = installation.passwords().await;
     let answer = installation.migrate().await;
     assert_eq!(installation.passwords().await, passwords);
-    let statements = answer["sql"].as_str().expect("SQL");
-    sql.batch_execute(statements).await.expect("they run");
-    installation.connect_as("read").await;
-    let answer = installation.migrate().await;
-    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    installation
+        .becomes_ready_by_the_statements_of(&answer)
+        .await;
 }
 
 #[tokio::test]
@@ -759,11 +768,9 @@ async fn statements_of_an_earlier_run_do_not_complete_a_later_one() {
     assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
     let later = later["sql"].as_str().expect("SQL");
     assert!(later.contains("pennon_flags_read_a"), "{later}");
-    let statements = answer["sql"].as_str().expect("SQL");
-    sql.batch_execute(statements).await.expect("they run");
-    installation.connect_as("read").await;
-    let answer = installation.migrate().await;
-    assert_eq!(answer["databaseRoles"], "ready", "{answer}");
+    installation
+        .becomes_ready_by_the_statements_of(&answer)
+        .await;
 }
 
 #[tokio::test]
