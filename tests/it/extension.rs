@@ -602,6 +602,24 @@ async fn a_sidecar_checks_without_requests_and_sends_counts_when_it_ends() {
 }
 
 #[tokio::test]
+async fn a_sidecar_that_rarely_checks_repeats_a_failed_check_soon() {
+    let source = FlagSource::start(Behaviour::Answer(503, Vec::new(), Vec::new())).await;
+    let settings = [("PENNON_MAX_AGE_SECONDS", "86400")];
+    let folder = new_folder("extension");
+    let sidecar = Extension::start_sidecar(&source.url(), &folder, &settings).await;
+    eventually("the first check fails", async || {
+        source.requests().len() == 1
+    })
+    .await;
+    source.set(serve(1));
+    eventually("the check is repeated", async || {
+        source.requests().len() == 2
+    })
+    .await;
+    assert_eq!(sidecar.value_and_staleness("size").await, (json!(1), false));
+}
+
+#[tokio::test]
 async fn a_sidecar_that_rarely_checks_still_sends_counts_in_their_own_interval() {
     let folder = new_folder("extension");
     let source = FlagSource::start(serve(1)).await;

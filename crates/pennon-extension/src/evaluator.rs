@@ -21,6 +21,9 @@ use crate::stored::StoredDocument;
 /// Limit on the pause after a failed check, in which evaluations do not wait for the service. The pause is the maximum
 /// age, if that is shorter.
 const MAX_COOL_DOWN: Duration = Duration::from_secs(5);
+/// The pause after the first of several failed posts of counts. Each further one doubles it, up to the interval: the
+/// service rejects counts from before yesterday, so a batch cannot wait for a long interval.
+const FIRST_POST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Evaluates flags, and keeps them current.
 pub(crate) struct Evaluator {
@@ -58,6 +61,22 @@ struct Check {
 struct Batch {
     pending: Option<(String, Counts)>,
     sent: Moment,
+    /// Posts since the last one that the service answered for good.
+    failures: u32,
+}
+
+impl Batch {
+    fn is_due(&self, interval: Duration) -> bool {
+        self.sent.age() >= self.pause(interval)
+    }
+
+    /// The time from the last post to the next one.
+    fn pause(&self, interval: Duration) -> Duration {
+        match self.failures {
+            0 => interval,
+            failures => interval.min(FIRST_POST_PAUSE * 2_u32.saturating_pow(failures - 1)),
+        }
+    }
 }
 
 /// Why no flag can be evaluated.
@@ -91,6 +110,7 @@ impl Evaluator {
             batch: tokio::sync::Mutex::new(Batch {
                 pending: None,
                 sent: Moment::now(),
+                failures: 0,
             }),
         }
     }
@@ -229,10 +249,10 @@ impl Evaluator {
         }
     }
 
-    /// Sends counts if the interval has passed.
+    /// Sends counts if the interval has passed, or the pause after a failed post.
     pub(crate) async fn post_due(&self) {
         let mut batch = self.batch.lock().await;
-        if batch.sent.age() >= self.count_interval {
+        if batch.is_due(self.count_interval) {
             self.post(&mut batch).await;
         }
     }
@@ -270,9 +290,11 @@ impl Evaluator {
                 }
                 Posted::Unknown(why) => {
                     tracing::warn!(domain = "counts", "counts will be sent again: {why}");
+                    batch.failures = batch.failures.saturating_add(1);
                     return;
                 }
             }
+            batch.failures = 0;
             batch.pending = None;
         }
     }
@@ -356,4 +378,52 @@ impl State {
 async fn ended(mut done: watch::Receiver<()>) {
     // No value is ever sent: the sender is dropped.
     while done.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use pennon_core::config::Secret;
+    use pennon_core::environment::Environment;
+
+    use super::*;
+
+    #[test]
+    fn failed_posts_are_repeated_after_growing_pauses_up_to_the_interval() {
+        let pauses = |interval| {
+            [0, 1, 2, 3, 4, u32::MAX].map(|failures| {
+                let batch = Batch {
+                    pending: None,
+                    sent: Moment::now(),
+                    failures,
+                };
+                batch.pause(Duration::from_secs(interval)).as_secs()
+            })
+        };
+        assert_eq!(pauses(86_400), [86_400, 5, 10, 20, 40, 86_400]);
+        assert_eq!(pauses(15), [15, 5, 10, 15, 15, 15]);
+        assert_eq!(pauses(0), [0; 6]);
+    }
+
+    #[tokio::test]
+    async fn a_post_that_fails_shortens_the_pause_before_the_next_one() {
+        let folder = std::env::temp_dir().join(format!("pennon-posts-{}", std::process::id()));
+        let settings = Settings {
+            // No server listens there.
+            url: "http://127.0.0.1:1".parse().expect("a URL"),
+            key: Secret::new("k"),
+            max_age: Duration::ZERO,
+            wait: Duration::ZERO,
+            count_interval: Duration::ZERO,
+            port: 8016,
+            folder,
+        };
+        let client = Arc::new(Https::trusting(None).expect("a client"));
+        let evaluator = Evaluator::new(&settings, client);
+        for failures in [1, 2] {
+            let environment = Environment::production();
+            evaluator.tally.add(&environment, [("a", "on")]);
+            evaluator.post_due().await;
+            assert_eq!(evaluator.batch.lock().await.failures, failures);
+        }
+    }
 }

@@ -26,6 +26,9 @@ use crate::evaluator::Evaluator;
 use crate::lambda::{Event, Extension};
 use crate::settings::Settings;
 
+/// How often the timer of a sidecar compares ages with their limits, which are shorter after a failure.
+const TICK: Duration = Duration::from_secs(1);
+
 const HELP: &str = concat!(
     "pennon-extension ",
     env!("CARGO_PKG_VERSION"),
@@ -156,17 +159,17 @@ async fn listen(address: Option<String>) -> Result<(), String> {
     let settings = Settings::from_process()?;
     let client = Arc::new(Https::trusting(None)?);
     let evaluator = start(&settings, address, client).await?;
-    let interval = (settings.max_age / 2).max(Duration::from_secs(1));
+    let interval = (settings.max_age / 2).max(TICK);
     let checking = async {
         loop {
             evaluator.check_unless_younger_than(interval).await;
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(TICK).await;
         }
     };
     let posting = async {
         loop {
             evaluator.post_due().await;
-            tokio::time::sleep(settings.count_interval.max(Duration::from_secs(1))).await;
+            tokio::time::sleep(TICK).await;
         }
     };
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
