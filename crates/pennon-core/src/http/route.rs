@@ -75,13 +75,13 @@ pub enum UnknownParameters {
 
 /// Parameters of the routes of one flag: the environment, and the key for clients that cannot send it in the
 /// path.
-const FLAG: &[&str] = &["environment", "flagKey"];
-/// [`FLAG`] for changes that can be tried.
-const CHANGED_FLAG: &[&str] = &["environment", "flagKey", "dryRun"];
-/// [`FLAG`] for lists.
-const FLAG_LIST: &[&str] = &["environment", "flagKey", "page", "pageSize"];
+const FLAG_QUERY: &[&str] = &["environment", "flagKey"];
+/// [`FLAG_QUERY`] for changes that can be tried.
+const CHANGED_FLAG_QUERY: &[&str] = &["environment", "flagKey", "dryRun"];
+/// [`FLAG_QUERY`] for lists.
+const FLAG_LIST_QUERY: &[&str] = &["environment", "flagKey", "page", "pageSize"];
 /// Parameters of a public route. The settings decide whether the config routes trust `userId`; OFREP ignores it.
-const CALLER: &[&str] = &["environment", "userId"];
+const CALLER_QUERY: &[&str] = &["environment", "userId"];
 
 /// Every route of the API. docs/openapi.yaml describes them all.
 // rustfmt would put each argument on its own line.
@@ -89,60 +89,60 @@ const CALLER: &[&str] = &["environment", "userId"];
 pub const ENDPOINTS: &[Endpoint] = &[
     route("GET", "/", "not-found", Anyone, &["userId"],
         "The service's name, version and documentation"),
-    route("GET", "/api/config/flags", "list-flags", PublicConfig, CALLER,
+    route("GET", "/api/config/flags", "list-flags", PublicConfig, CALLER_QUERY,
         "The values of all boolean flags for the caller").existing(),
-    route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER,
+    route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER_QUERY,
         "The settings of one flag").existing(),
-    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG,
+    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG_QUERY,
         "Change a flag").existing(),
-    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG,
+    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG_QUERY,
         "Change a flag, as `PATCH` does").existing(),
     route("GET", "/api/admin/flags", "manage-flags", Viewer,
         &["environment", "search", "archived", "page", "pageSize"],
         "List flags with their definitions"),
     route("POST", "/api/admin/flags", "manage-flags", Editor, &["environment"], "Create a flag"),
-    route("GET", "/api/admin/flags/{flagKey}", "manage-flags", Viewer, FLAG,
+    route("GET", "/api/admin/flags/{flagKey}", "manage-flags", Viewer, FLAG_QUERY,
         "Read a flag with its definition, archived or not"),
     route("DELETE", "/api/admin/flags/{flagKey}", "manage-flags", Editor,
         &["environment", "flagKey", "permanently"],
         "Archive a flag, or permanently delete an archived flag"),
-    route("POST", "/api/admin/flags/{flagKey}/explain", "manage-flags", Viewer, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/explain", "manage-flags", Viewer, FLAG_QUERY,
         "Evaluate a flag for a context and show the steps that decided"),
-    route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/restore", "manage-flags", Editor, FLAG_QUERY,
         "Restore an archived flag, disabled"),
-    route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/revert", "manage-flags", Editor, FLAG_QUERY,
         "Revert a flag to its state before or after an earlier change"),
-    route("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", Viewer, FLAG_LIST,
+    route("GET", "/api/admin/flags/{flagKey}/audit", "manage-flags", Viewer, FLAG_LIST_QUERY,
         "List the changes of a flag, newest first"),
-    route("GET", "/api/admin/flags/{flagKey}/users", "overrides", Viewer, FLAG_LIST,
+    route("GET", "/api/admin/flags/{flagKey}/users", "overrides", Viewer, FLAG_LIST_QUERY,
         "List the overrides of a flag, newest first").existing(),
-    route("POST", "/api/admin/flags/{flagKey}/users", "overrides", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/users", "overrides", Editor, FLAG_QUERY,
         "Set the override of one user").existing(),
     route("PUT", "/api/admin/flags/{flagKey}/users", "overrides", Editor,
         &["environment", "flagKey", "mode"], "Set the overrides of a flag, many at once"),
     route("DELETE", "/api/admin/flags/{flagKey}/users/{userId}", "overrides", Editor,
         &["environment", "flagKey", "userId"], "Remove the override of one user").existing(),
-    route("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", Viewer, FLAG,
+    route("GET", "/api/admin/flags/{flagKey}/schedule", "schedules", Viewer, FLAG_QUERY,
         "List scheduled changes and their results, by time").existing(),
-    route("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/schedule", "schedules", Editor, FLAG_QUERY,
         "Schedule a change").existing(),
-    route("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", Editor, FLAG,
+    route("DELETE", "/api/admin/flags/{flagKey}/schedule/{id}", "schedules", Editor, FLAG_QUERY,
         "Cancel a scheduled change").existing(),
-    route("POST", "/api/admin/flags/{flagKey}/ramp", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp", "ramps", Editor, FLAG_QUERY,
         "Start a ramp: raise the rollout step by step"),
-    route("GET", "/api/admin/flags/{flagKey}/ramp", "ramps", Viewer, FLAG,
+    route("GET", "/api/admin/flags/{flagKey}/ramp", "ramps", Viewer, FLAG_QUERY,
         "Read the newest ramp of a flag, and the results of earlier ones"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/pause", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/pause", "ramps", Editor, FLAG_QUERY,
         "Pause a ramp"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/resume", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/resume", "ramps", Editor, FLAG_QUERY,
         "Resume a ramp; its step bakes again"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/advance", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/advance", "ramps", Editor, FLAG_QUERY,
         "Begin the next step of a ramp now, and grant its approval"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/rollback", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/rollback", "ramps", Editor, FLAG_QUERY,
         "Roll a flag back to its state before the ramp"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/acknowledge", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/acknowledge", "ramps", Editor, FLAG_QUERY,
         "Acknowledge a rollback, so that the flag can be changed again"),
-    route("POST", "/api/admin/flags/{flagKey}/ramp/cancel", "ramps", Editor, FLAG,
+    route("POST", "/api/admin/flags/{flagKey}/ramp/cancel", "ramps", Editor, FLAG_QUERY,
         "End a ramp without changing the flag"),
     route("GET", "/api/admin/me", "report-usage", Viewer, &[],
         "Read who the caller is, and what they may do"),
@@ -188,7 +188,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     route("POST", "/ofrep/v1/evaluate/flags", "evaluate-flags", ApiKey,
         &["environment", "userId", "flagConfigEtag", "flagConfigLastModified"],
         "Evaluate all flags that the caller may see"),
-    route("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag", ApiKey, CALLER,
+    route("POST", "/ofrep/v1/evaluate/flags/{flagKey}", "evaluate-flag", ApiKey, CALLER_QUERY,
         "Evaluate one flag"),
     route("GET", "/v1/flags", "sync-flags", SyncKey, &["environment"],
         "Read all flags with their rules, to evaluate them elsewhere"),
