@@ -181,7 +181,7 @@ impl Sources<'_> {
                     |number: &str| self.text("node-metric", &values.clone().with("number", number));
                 Ok([node("1")?, node("2")?, node("3")?].concat())
             }
-            "short-names" => {
+            "function-variables" => {
                 let functions = self
                     .functions
                     .select(values.require("functions")?)?
@@ -193,7 +193,9 @@ impl Sources<'_> {
                     })
                     .collect()
             }
-            "rows" | "searches" | "node-rows" => self.widget_rows(name, values),
+            "metrics-by-function" | "metrics-by-version" | "metrics-by-node" => {
+                self.widget_rows(name, values)
+            }
             name => self.text(name, values),
         }
     }
@@ -283,12 +285,11 @@ impl Sources<'_> {
         Ok(lines)
     }
 
-    /// Rows of a widget of the dashboard: a metric per function (`rows`), per version of each function (`searches`),
-    /// or per cache node (`node-rows`).
+    /// Rows of a widget of the dashboard: a metric per function, per version of each function, or per cache node.
     fn widget_rows(&self, kind: &str, values: &Values) -> Result<Vec<String>, String> {
         let metric = values.require("metric")?;
         let mut rows = Vec::new();
-        if kind == "node-rows" {
+        if kind == "metrics-by-node" {
             let nodes = [
                 "${Single}-001",
                 "${Cluster}-0001-001",
@@ -304,7 +305,7 @@ impl Sources<'_> {
         } else {
             for function in self.functions.select(values.require("functions")?)? {
                 let variable = variable(function)?;
-                rows.push(if kind == "rows" {
+                rows.push(if kind == "metrics-by-function" {
                     let label = match values.get("label") {
                         Some(label) => format!("{label}, {}", function.name),
                         None => function.name.clone(),
