@@ -71,9 +71,9 @@ pub(crate) fn template(root: &Path) -> Result<String, String> {
                 }
             }
         }
-        lines.extend(titled(&path, expanded));
+        lines.extend(titled(&path, expanded)?);
     }
-    Ok(tagged(lines).join("\n") + "\n")
+    Ok(tagged(lines)?.join("\n") + "\n")
 }
 
 /// Checks that the line above the directive of a function is the function's logical id.
@@ -86,26 +86,37 @@ fn check_heading(line: Option<&String>, function: &str) -> Result<(), String> {
     }
 }
 
-/// Adds the path of the source file, and horizontal lines, to the comment at the beginning of a part.
-fn titled(path: &str, lines: Vec<String>) -> Vec<String> {
+/// Adds the path of the source file, and horizontal lines, to the heading of a part: its first comment, if that begins
+/// with a number, as in `# 6  Cache.`. Further lines of a heading begin with `#  `.
+fn titled(path: &str, mut lines: Vec<String>) -> Result<Vec<String>, String> {
+    let is_comment = |line: &String| line.trim_start().starts_with('#');
     let is_numbered = |line: &String| {
         let text = line.trim_start().strip_prefix("# ");
         text.is_some_and(|text| text.starts_with(|first: char| first.is_ascii_digit()))
     };
-    let Some(first) = lines.iter().position(is_numbered) else {
-        return lines;
+    let Some(first) = lines.iter().position(is_comment) else {
+        return Ok(lines);
     };
-    let indent = lines[first].len() - lines[first].trim_start().len();
+    let mut later = lines[first + 1..].iter();
+    if let Some(line) = later.find(|line| is_numbered(line)) {
+        return Err(format!(
+            "{path}: {:?} begins like the heading of a part, but is not the first comment",
+            line.trim_start()
+        ));
+    }
+    let heading = &lines[first];
+    if !is_numbered(heading) {
+        return Ok(lines);
+    }
+    let indent = heading.len() - heading.trim_start().len();
     let rule = format!("{}# {}", " ".repeat(indent), "-".repeat(WIDTH - indent - 3));
-    let comments = lines[first..].iter();
-    let length =
-        comments.take_while(|line| line.trim_start().starts_with("#  ") || is_numbered(line));
-    let end = first + length.count();
-    let mut titled = lines;
-    titled.insert(end, rule.clone());
-    titled.insert(end, format!("{}#    Source: {path}", " ".repeat(indent)));
-    titled.insert(first, rule);
-    titled
+    let rest = lines[first + 1..].iter();
+    let length = rest.take_while(|line| line.trim_start().starts_with("#  "));
+    let end = first + 1 + length.count();
+    lines.insert(end, rule.clone());
+    lines.insert(end, format!("{}#    Source: {path}", " ".repeat(indent)));
+    lines.insert(first, rule);
+    Ok(lines)
 }
 
 /// The sources of the lines that replace directives.
@@ -378,37 +389,58 @@ fn wrapped(line: String) -> Vec<String> {
     lines
 }
 
-/// Adds the tags of the stack to every resource whose type has tags: after its own tags, or as the last property.
-fn tagged(lines: Vec<String>) -> Vec<String> {
+/// Adds the tags of the stack to every resource whose type has tags.
+fn tagged(lines: Vec<String>) -> Result<Vec<String>, String> {
     let mut out: Vec<String> = Vec::new();
-    let mut takes_tags = false;
-    let mut has_own = false;
+    let mut resource = 0;
     // `None` after the last line ends the last resource.
     for line in lines.into_iter().map(Some).chain([None]) {
         let ends = line
             .as_ref()
             .is_none_or(|line| !line.is_empty() && !line.starts_with("   "));
-        if ends && takes_tags {
-            let blank = out.iter().rev().take_while(|line| line.is_empty()).count();
-            let after = out.split_off(out.len() - blank);
-            if has_own {
-                out.extend(TAGS.map(|tag| format!("        - {tag}")));
-            } else {
-                out.push(format!("      Tags: [{}]", TAGS.join(", ")));
-            }
-            out.extend(after);
-        }
-        let Some(line) = line else { break };
         if ends {
-            (takes_tags, has_own) = (false, false);
+            let last = out.split_off(resource);
+            out.extend(tagged_resource(last)?);
+            resource = out.len();
         }
-        if let Some(kind) = line.strip_prefix("    Type: ") {
-            takes_tags = TAGGED.split_whitespace().any(|tagged| tagged == kind);
-        }
-        has_own |= line == "      Tags:";
-        out.push(line);
+        out.extend(line);
     }
-    out
+    Ok(out)
+}
+
+/// Adds the tags of the stack to a resource, if its type has tags: after its own tags, or as the last property. These
+/// lines are appended, so its properties must be its last section, and its own tags the last property.
+fn tagged_resource(mut lines: Vec<String>) -> Result<Vec<String>, String> {
+    let has_tags = |line: &String| {
+        let kind = line.strip_prefix("    Type: ");
+        kind.is_some_and(|kind| TAGGED.split_whitespace().any(|tagged| tagged == kind))
+    };
+    if !lines.iter().any(has_tags) {
+        return Ok(lines);
+    }
+    let names = |indent: &str| -> Vec<&str> {
+        let names = lines.iter().filter_map(|line| line.strip_prefix(indent));
+        names
+            .filter(|name| name.starts_with(|first: char| first.is_ascii_alphabetic()))
+            .collect()
+    };
+    let (sections, properties) = (names("    "), names("      "));
+    let has_own = properties.iter().any(|name| name.starts_with("Tags:"));
+    if sections.last() != Some(&"Properties:") || has_own && properties.last() != Some(&"Tags:") {
+        let id = lines[0].trim();
+        return Err(format!(
+            "{id} Properties must be the last section, and Tags, as a list with a line for each, the last property"
+        ));
+    }
+    let blank = lines.iter().rev().take_while(|line| line.is_empty());
+    let after = lines.split_off(lines.len() - blank.count());
+    if has_own {
+        lines.extend(TAGS.map(|tag| format!("        - {tag}")));
+    } else {
+        lines.push(format!("      Tags: [{}]", TAGS.join(", ")));
+    }
+    lines.extend(after);
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -461,7 +493,43 @@ mod tests {
     Properties:
       Tags: [{Key: Feature, Value: FeatureFlags}, {Key: Stage, Value: !Ref Stage}]
 ";
-        assert_eq!(tagged(lines(text)), lines(expected));
+        assert_eq!(tagged(lines(text)), Ok(lines(expected)));
+    }
+
+    #[test]
+    fn a_resource_to_which_tags_cannot_be_appended_is_an_error() {
+        for wrong in [
+            "    Type: AWS::SNS::Topic\n    Properties:\n      TopicName: a\n    DeletionPolicy: Retain",
+            "    Properties:\n      TopicName: a\n    Type: AWS::SNS::Topic",
+            "    Type: AWS::SNS::Topic",
+            "    Type: AWS::SNS::Topic\n    Properties:\n      Tags:\n        - {Key: a, Value: b}\n      TopicName: a",
+            "    Type: AWS::SNS::Topic\n    Properties:\n      Tags: [{Key: a, Value: b}]",
+        ] {
+            let text =
+                format!("Resources:\n  Topic:\n{wrong}\n  Other:\n    Type: AWS::EC2::Route");
+            let error = tagged(lines(&text)).expect_err(wrong);
+            assert!(error.starts_with("Topic: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_heading_of_a_part_gets_its_source() {
+        let text = "Resources:\n  # 2  API.\n  #    More.\n  # A note.\n  HttpApi:";
+        let titled = |text| super::titled("infra/api.yaml", lines(text));
+        let found = titled(text).expect("a heading");
+        assert!(found[1].starts_with("  # ---"), "{found:?}");
+        assert_eq!(found[4], "  #    Source: infra/api.yaml");
+        assert_eq!(found[5], found[1]);
+        assert_eq!(&found[6..], lines("  # A note.\n  HttpApi:"));
+        let without = "# A note.\nOutputs:";
+        assert_eq!(titled(without), Ok(lines(without)));
+        for wrong in [
+            "# A note.\n# 5 % of the calls",
+            "# 2  API.\n# 5 % of the calls",
+        ] {
+            let error = titled(wrong).expect_err(wrong);
+            assert!(error.contains("5 %"), "{error}");
+        }
     }
 
     #[test]
