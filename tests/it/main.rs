@@ -94,6 +94,8 @@ mod overrides;
 mod poolers;
 mod pre_traffic;
 mod preconditions;
+#[cfg(target_os = "linux")]
+mod processes;
 mod public_routes;
 mod query_options;
 mod ramps;

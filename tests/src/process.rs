@@ -1,6 +1,7 @@
 //! Servers as child processes that end with the tests.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -37,6 +38,9 @@ impl Process {
             .args(command.get_args())
             .env("PENNON_TEST_LOG", log)
             .env("PENNON_TEST_TRASH", trash.unwrap_or(Path::new("")))
+            // Ctrl-C ends all processes of the group in the foreground: the tests, but not the watchdog, which still
+            // has to remove the folder.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         for (name, value) in command.get_envs() {
