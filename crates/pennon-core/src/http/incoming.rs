@@ -232,7 +232,8 @@ impl Incoming {
             return route::find_template(method, template, &self.path_parameters);
         }
         if let Some(path) = &self.proxy_path {
-            return route::find(method, path);
+            // The gateway has decoded it; `find` decodes its segments.
+            return route::find(method, &path.replace('%', "%25"));
         }
         let found = route::find(method, &self.path);
         let after_stage = self

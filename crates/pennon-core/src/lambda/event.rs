@@ -416,6 +416,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Match;
 
     fn request(event: &str) -> Incoming {
         let event: Event = serde_json::from_str(event).expect("an event");
@@ -460,6 +461,18 @@ mod tests {
         assert_eq!(headers.len(), 3);
         assert_eq!(headers.get("b-1").expect("a header"), "4");
         assert!(headers.get_all("x-a").iter().eq(["2", "3"]));
+    }
+
+    #[test]
+    fn the_decoded_path_of_a_greedy_route_is_not_decoded_again() {
+        let incoming = request(
+            r#"{"rawPath": "/config/flags/100%25", "pathParameters": {"proxy": "flags/100%25"},
+                "requestContext": {"http": {"method": "GET"}, "routeKey": "ANY /config/{proxy+}"}}"#,
+        );
+        let Match::Found(_, parameters) = incoming.find() else {
+            panic!("no route");
+        };
+        assert_eq!(parameters, [("flagKey", "100%25".to_owned())]);
     }
 
     #[test]
