@@ -511,6 +511,32 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
 }
 
 #[tokio::test]
+async fn an_edit_waits_while_the_state_file_cannot_be_written() {
+    let (local, path) = server().await;
+    let mine = async || percentage(&local.get("/api/config/flags/mine").await);
+    assert_eq!(mine().await, 5);
+    let state = path.with_file_name("flags.json.state");
+    let kept = path.with_file_name("kept");
+    std::fs::rename(&state, &kept).expect("renames");
+    std::fs::create_dir(&state).expect("a folder");
+    let edited = good().replace("\"rolloutPercentage\":5", "\"rolloutPercentage\":60");
+    std::fs::write(&path, &edited).expect("writes");
+    let read = local.get("/api/config/flags/mine").await;
+    assert_eq!(
+        (read.status, percentage(&read), read.source()),
+        (200, 5, "stale")
+    );
+    let health = local.get("/health").await.json();
+    assert_eq!(health["status"], "degraded");
+    let why = health["message"].as_str().expect("why");
+    assert!(why.contains("flags.json.state"), "{why}");
+    std::fs::remove_dir(&state).expect("removes");
+    std::fs::rename(&kept, &state).expect("renames");
+    assert_eq!(mine().await, 60);
+    assert_eq!(local.get("/health").await.json()["status"], "healthy");
+}
+
+#[tokio::test]
 async fn evaluations_and_uses_of_keys_are_counted_while_the_file_is_invalid() {
     let (local, path) = server().await;
     let create = r#"{"kind": "client", "name": "page"}"#;
