@@ -60,6 +60,7 @@ impl FlagService {
         let source = self.read_source(copy, actor).await?;
         let mut transaction = self.begin(environment, &actor.id).await?;
         let compared = compare(&mut transaction, environment, copy, &source).await?;
+        transaction.rollback().await;
         Ok(compared.difference)
     }
 

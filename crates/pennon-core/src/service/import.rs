@@ -117,7 +117,8 @@ impl FlagService {
         import: Import<'_>,
         actor: &Actor,
     ) -> Result<(Difference, Revision), Error> {
-        let (_open, compared) = self.begin_import(environment, import, actor).await?;
+        let (transaction, compared) = self.begin_import(environment, import, actor).await?;
+        transaction.rollback().await;
         Ok((compared.difference, compared.revision))
     }
 
