@@ -329,6 +329,60 @@ async fn a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost(on
     }
 }
 
+/// A trigger that holds each commit of a change while the test holds a lock.
+const HOLD_COMMITS: &str = "
+    create function wait() returns trigger language plpgsql as
+        'begin perform pg_advisory_xact_lock(1); return null; end';
+    create constraint trigger wait after update on feature_flags
+        deferrable initially deferred for each row execute function wait()";
+
+async fn no_reader_fills_the_old_state_while_postgresql_may_still_commit_a_change(on: Topology) {
+    let stack = Stack::start_on(on).await;
+    let get = stack.function("get-flag").await;
+    let sql = stack.database.sql();
+    sql.batch_execute(HOLD_COMMITS).await.expect("a trigger");
+    // Redis confirms no barrier: it executes every command to set one, or none.
+    for arriving_percent in [100, 0] {
+        stack.redis.command(&["DEL", KEY]);
+        let before = percentage(&get.call(&Event::get("checkout")).await);
+        let after = before - 1;
+        let update = stack.function("update-flag").await;
+        let lock = "select pg_advisory_lock(1)";
+        sql.batch_execute(lock).await.expect("a lock");
+        let lost_beginning_of_a_write = Mode::Lose {
+            text: "-- Before a commit",
+            percent: 100,
+            arriving_percent,
+        };
+        stack.redis.set(lost_beginning_of_a_write).await;
+        let event = Event::update("checkout", &json!({ "rolloutPercentage": after }));
+        let interference = async {
+            eventually("the commit waits", async || {
+                let waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted
+                      and database = (select oid from pg_database where datname = current_database())";
+                let found = sql.query_opt(waiting, &[]).await;
+                found.expect("the locks").is_some()
+            })
+            .await;
+            stack.redis.set(Mode::Open).await;
+            stack.database_wire.set(Mode::Refuse).await;
+        };
+        let (answer, ()) = tokio::join!(update.call(&event), interference);
+        assert_eq!(answer.status, 503, "the outcome is unknown: {answer:?}");
+        stack.database_wire.set(Mode::Open).await;
+        let answer = get.call(&Event::get("checkout")).await;
+        assert_eq!(percentage(&answer), before, "it is not committed yet");
+        assert!(!stack.redis.has_entry(), "{arriving_percent} % arrived");
+        let unlock = "select pg_advisory_unlock(1)";
+        sql.batch_execute(unlock).await.expect("it continues");
+        eventually("the change is visible", async || {
+            let answer = get.call(&Event::get("checkout")).await;
+            percentage(&answer) == after
+        })
+        .await;
+    }
+}
+
 /// An operator deletes the barrier before the commit, and a reader fills the entry with the old state. If the
 /// invalidation after the commit is lost too, only `reconcile` ends the old state; therefore the response says `false`.
 async fn a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reconcile(
@@ -339,14 +393,7 @@ async fn a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reco
     let get = stack.function("get-flag").await;
     let reconcile = stack.function("reconcile").await;
     let sql = stack.database.sql();
-    sql.batch_execute(
-        "create function wait() returns trigger language plpgsql as
-             'begin perform pg_advisory_xact_lock(1); return null; end';
-         create constraint trigger wait after update on feature_flags
-             deferrable initially deferred for each row execute function wait()",
-    )
-    .await
-    .expect("a trigger that holds commits");
+    sql.batch_execute(HOLD_COMMITS).await.expect("a trigger");
     for (invalidation, is_confirmed) in [(Mode::Open, true), (lost_end_of_a_write(), false)] {
         let before = percentage(&get.call(&Event::get("checkout")).await);
         let after = before - 1;
@@ -706,6 +753,7 @@ on_every_redis!(
 );
 
 on_readable_redis!(
+    no_reader_fills_the_old_state_while_postgresql_may_still_commit_a_change,
     a_change_is_seen_even_when_the_invalidation_after_its_commit_is_lost,
     a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reconcile,
     a_barrier_that_arrives_after_its_write_has_ended_is_not_set,

@@ -392,7 +392,7 @@ impl Cache {
             .await
     }
 
-    /// Before a commit: removes the entry and prevents fills until [`Cache::end_write`].
+    /// Before a commit: removes the entry and prevents fills until [`Cache::end_write`], or until the barrier expires.
     pub async fn begin_write(
         &self,
         environment: &Environment,

@@ -157,11 +157,13 @@ impl FlagService {
         let committed = transaction.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
-            // After an error it is unknown whether the change was committed. A confirmed barrier stays until it
-            // expires: a later commit is possible only if PostgreSQL has delayed it. Without a confirmed barrier
-            // the entry is removed, because it may be out of date.
-            if committed.is_ok() || !barrier.is_set() {
+            if committed.is_ok() {
                 confirmed &= cache.end_write(entry, barrier, context).await;
+            } else if !barrier.is_set() {
+                // After an error the change may be committed already, or later if PostgreSQL has delayed the commit. So
+                // a confirmed barrier stays until it expires. One that not every Redis has confirmed is set again:
+                // without it, readers could fill the old state just before the commit takes effect.
+                let _until_it_expires = cache.begin_write(entry, context).await;
             }
         }
         committed?;

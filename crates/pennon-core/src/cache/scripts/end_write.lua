@@ -1,7 +1,6 @@
--- After a commit, and after a failed one if the barrier that begin_write set is not confirmed: removes the entry, all
--- leases and this writer's barrier; keeps the barriers of other writers, and the records of writers that are done. If
--- attempts to set this writer's barrier may still arrive, also records that this writer is done, so that begin_write
--- ignores them.
+-- After a commit: removes the entry, all leases and this writer's barrier; keeps the barriers of other writers, and the
+-- records of writers that are done. If attempts to set this writer's barrier may still arrive, also records that this
+-- writer is done, so that begin_write ignores them.
 -- KEYS[1]: the hash of the environment. ARGV: writer id; the TTL of that record, 0 for none (ms). Returns 1.
 local key = KEYS[1]
 local clock = redis.call('TIME')
