@@ -304,6 +304,32 @@ async fn with_a_slow_database_a_round_leases_fewer_webhooks() {
 }
 
 #[tokio::test]
+async fn webhooks_without_events_do_not_delay_those_of_others() {
+    let setup = Setup::start().await;
+    let receiver = Receiver::start().await;
+    setup.webhook("gone", &receiver.url(), Format::Json).await;
+    setup.change("checkout", 25).await;
+    setup.sql("delete from pennon_audit").await;
+    setup.webhook("kept", &receiver.url(), Format::Json).await;
+    setup.change("checkout", 26).await;
+    setup
+        .sql("delete from pennon_outbox using pennon_audit as kept where destination = 'gone' and audit_id = kept.id")
+        .await;
+    // Leasing the webhook without events takes longer than a round leases.
+    setup
+        .sql(
+            "create function pause() returns trigger language plpgsql as
+               'begin perform pg_sleep(1.6); return new; end';
+             create trigger pause before update on pennon_webhooks
+               for each row when (new.id = 'gone') execute function pause()",
+        )
+        .await;
+    setup.reconcile().await.expect("a run");
+    assert_eq!(setup.waiting("kept").await, 0);
+    assert_eq!(setup.waiting("gone").await, 1);
+}
+
+#[tokio::test]
 async fn a_day_of_failures_disables_a_webhook_and_enabling_it_delivers_the_rest() {
     let setup = Setup::start().await;
     let receiver = Receiver::start().await;

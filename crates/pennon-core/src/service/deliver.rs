@@ -63,9 +63,12 @@ impl FlagService {
         let mut run = WebhooksRun::default();
         while started.elapsed() < within {
             let round_began = Instant::now();
-            let round = self.lease_webhooks(round_began).await?;
-            if round.is_empty() {
+            let Some(round) = self.lease_webhooks(round_began).await? else {
                 break;
+            };
+            // Without an event that can be sent: other webhooks may have one.
+            if round.is_empty() {
+                continue;
             }
             let (leased, messages): (Vec<_>, Vec<_>) = round.into_iter().unzip();
             let outcomes = transport.send(messages).await.map_err(Error::Unavailable)?;
@@ -96,8 +99,11 @@ impl FlagService {
     }
 
     /// Leases due webhooks and builds their requests. A lease is committed before its request is sent, because a
-    /// request may take longer than a transaction.
-    async fn lease_webhooks(&self, round_began: Instant) -> Result<Vec<(Sent, Message)>, Error> {
+    /// request may take longer than a transaction. `None` if no webhook is due.
+    async fn lease_webhooks(
+        &self,
+        round_began: Instant,
+    ) -> Result<Option<Vec<(Sent, Message)>>, Error> {
         let mut round = Vec::new();
         let mut size = 0;
         while round.len() < REQUESTS
@@ -108,6 +114,9 @@ impl FlagService {
             let mut transaction = self.begin(&Environment::production(), ACTOR).await?;
             let Some(leased) = transaction.lease_webhook(LEASE).await? else {
                 transaction.rollback().await;
+                if round.is_empty() {
+                    return Ok(None);
+                }
                 break;
             };
             let events = transaction
@@ -130,7 +139,7 @@ impl FlagService {
                 sent.positions.push(event.position);
             }
             // The audit entries of its events are gone, so nothing can be sent. The webhook stays leased, so that this
-            // loop leases the others.
+            // loop and the next rounds lease the others.
             if bodies.is_empty() {
                 continue;
             }
@@ -143,7 +152,7 @@ impl FlagService {
             size += message.size();
             round.push((sent, message));
         }
-        Ok(round)
+        Ok(Some(round))
     }
 }
 
