@@ -206,20 +206,22 @@ pub(super) async fn ensure(
 /// `TRIGGER` is revoked too, because a trigger can change the entries that are added.
 async fn protect_audit(client: &Client) -> Result<(), Error> {
     // Grants on columns are revoked with those on the table.
-    let query = "
-        select distinct acl.privilege_type || ' from '
-                 || case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as right,
-               pg_catalog.format('revoke %s on %s from %s cascade;', acl.privilege_type, audit.oid::regclass,
-                 case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end) as statement
-        from pg_class as audit cross join lateral (
-               select (aclexplode(relacl)).*
-               union all
-               select (aclexplode(attacl)).* from pg_attribute where attrelid = audit.oid
-             ) as acl
-        where relname = 'pennon_audit' and relnamespace = quote_ident(current_schema())::regnamespace
-          and acl.grantee <> relowner and acl.privilege_type not in ('SELECT', 'INSERT')
-        order by 1";
-    let revoked = revoke(client, query).await?;
+    let query = format!(
+        "select distinct acl.privilege_type || ' from ' || grantee.name as right,
+                pg_catalog.format('revoke %s on %s from %s cascade;', acl.privilege_type, audit.oid::regclass,
+                  grantee.name) as statement
+         from pg_class as audit
+           cross join lateral (
+             select (aclexplode(relacl)).*
+             union all
+             select (aclexplode(attacl)).* from pg_attribute where attrelid = audit.oid
+           ) as acl
+           {GRANTEE}
+         where relname = 'pennon_audit' and relnamespace = quote_ident(current_schema())::regnamespace
+           and acl.grantee <> relowner and acl.privilege_type not in ('SELECT', 'INSERT')
+         order by 1"
+    );
+    let revoked = revoke(client, &query).await?;
     if !revoked.is_empty() {
         tracing::warn!(
             domain = "config",
@@ -235,19 +237,18 @@ async fn protect_audit(client: &Client) -> Result<(), Error> {
 /// creates the functions again, and everybody may execute a new function.
 async fn protect_functions(client: &Client) -> Result<(), Error> {
     // The schema pg_catalog is named because of functions of other roles; see `warn_if_schema_is_open`.
-    let query = "
-        select known.oid::regprocedure::text || ' from ' || grantee.name as right,
-               pg_catalog.format('revoke execute on function %s from %s cascade;', known.oid::regprocedure, grantee.name)
-                 as statement
-        from pg_proc as known
-          cross join lateral pg_catalog.aclexplode(coalesce(proacl, pg_catalog.acldefault('f', proowner))) as acl
-          cross join lateral (
-            select case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as name
-          ) as grantee
-        where proname like 'pennon\\_%' and pronamespace = quote_ident(current_schema())::regnamespace
-          and acl.grantee <> proowner
-        order by 1";
-    let revoked = revoke(client, query).await?;
+    let query = format!(
+        "select known.oid::regprocedure::text || ' from ' || grantee.name as right,
+                pg_catalog.format('revoke execute on function %s from %s cascade;', known.oid::regprocedure,
+                  grantee.name) as statement
+         from pg_proc as known
+           cross join lateral pg_catalog.aclexplode(coalesce(proacl, pg_catalog.acldefault('f', proowner))) as acl
+           {GRANTEE}
+         where proname like 'pennon\\_%' and pronamespace = quote_ident(current_schema())::regnamespace
+           and acl.grantee <> proowner
+         order by 1"
+    );
+    let revoked = revoke(client, &query).await?;
     if !revoked.is_empty() {
         tracing::info!(
             domain = "config",
@@ -257,6 +258,11 @@ async fn protect_functions(client: &Client) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// The name of each grantee in `acl`, as SQL writes it.
+const GRANTEE: &str = "cross join lateral (
+             select case acl.grantee when 0 then 'public' else acl.grantee::regrole::text end as name
+           ) as grantee";
 
 /// Runs each `statement` of a query in its transaction, and returns each `right`.
 async fn revoke(client: &Client, query: &str) -> Result<Vec<String>, Error> {
