@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pennon_eval::flagd::{self, Mode};
 use pennon_eval::{
     Bucketing, Context, Definition, EvaluationDefaults, EvaluationError, Flag, FlagKey,
-    FractionalVersion, Override, Reason, Rollout, Ruleset, Settings, Violation,
+    FractionalVersion, Override, Reason, Rollout, Ruleset, Settings, Violations,
 };
 use pennon_tests::flag_generator::{FlagGenerator, Subject, smaller_versions};
 use pennon_tests::reference_engine::{Engine, ReferenceEngine, Response};
@@ -293,7 +293,7 @@ fn summary(answer: &Response) -> String {
 }
 
 /// Parses the file as an import does.
-fn read(subject: Subject, file: &Value) -> Result<Ruleset, Vec<Violation>> {
+fn read(subject: Subject, file: &Value) -> Result<Ruleset, Violations> {
     let mut read = flagd::read(file, &Settings::default(), Mode::Replace)?;
     read.settings.fractional = match subject {
         Subject::FractionalV2 => FractionalVersion::V2,

@@ -230,6 +230,11 @@ async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
             ),
             (body(&many), 400, "(got 5001)"),
             (
+                json!({"from": "staging", "flags": vec![5; 60]}),
+                400,
+                "10 more are not listed",
+            ),
+            (
                 json!({"from": "a b", "flags": {}, "all": true}),
                 400,
                 "Unknown field",

@@ -239,6 +239,33 @@ async fn a_list_that_is_cut_off_ends_with_how_many_are_missing() {
 }
 
 #[tokio::test]
+async fn settings_that_repair_one_of_many_evaluators_are_accepted() {
+    const SETTINGS: &str = "/api/admin/environments/production/settings";
+    let choosing = |weight: u8| json!({"fractional": [["on", weight]]});
+    for api in Api::of_both_kinds().await {
+        let mut evaluators: serde_json::Map<String, Value> = (10..70)
+            .map(|number| (format!("choice-{number}"), choosing(0)))
+            .collect();
+        let file = json!({"flags": {}, "$evaluators": evaluators});
+        let path = format!("{IMPORT}?mode=merge");
+        let imported = api.admin_if("*", "POST", &path, &file).await;
+        assert_eq!(imported.status, 200, "{imported:?} on {}", api.store);
+        for number in [10, 69, 40] {
+            evaluators.insert(format!("choice-{number}"), choosing(1));
+            let repaired = json!({ "evaluators": evaluators });
+            let set = api.admin_if("*", "PUT", SETTINGS, &repaired).await;
+            assert_eq!(set.status, 200, "{set:?} on {}", api.store);
+        }
+        for number in [1, 2, 3, 4] {
+            evaluators.insert(format!("another-{number}"), choosing(0));
+        }
+        let broken = json!({ "evaluators": evaluators });
+        let refused = api.admin_if("*", "PUT", SETTINGS, &broken).await;
+        assert_eq!(refused.status, 400, "{refused:?} on {}", api.store);
+    }
+}
+
+#[tokio::test]
 async fn an_error_about_a_conflict_counts_the_overrides_and_schedules_that_it_does_not_name() {
     for api in Api::of_both_kinds().await {
         let names = (0..12).map(|number| (format!("v{number}"), json!(number)));

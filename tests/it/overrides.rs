@@ -615,8 +615,11 @@ async fn every_mistake_in_a_list_of_overrides_is_named_with_its_place() {
             );
         }
         let bad: Vec<Value> = (0..200).map(|_| json!(1)).collect();
-        let found = fields(&api.admin_if("*", "PUT", theme, &list(&bad)).await);
+        let refused = api.admin_if("*", "PUT", theme, &list(&bad)).await;
+        let found = fields(&refused);
         assert_eq!(found.as_object().map(serde_json::Map::len), Some(50));
+        let others = &refused.json()["details"]["formErrors"];
+        assert_eq!(*others, json!(["150 more are not listed"]));
         let mode = format!("{theme}?mode=add");
         let found = fields(&api.admin_if("*", "PUT", &mode, &list(&[])).await);
         assert!(found["mode"].is_array(), "{found}");

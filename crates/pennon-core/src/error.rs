@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Violation, truncate_text};
+use pennon_eval::{Violations, truncate_text};
 
 use crate::role::Role;
 
@@ -179,11 +179,26 @@ impl FieldErrors {
             .push(error.into());
     }
 
-    /// Adds the errors of the fields of an object at this place, such as `steps/0`.
-    pub fn add_nested(&mut self, place: &str, nested: Self) {
-        for (field, errors) in nested.fields {
+    /// Adds violations as errors of fields named by their JSON pointers. A violation of the whole document has an empty
+    /// pointer and becomes an error of the form.
+    pub fn add_violations(&mut self, violations: Violations) {
+        for found in violations.into_list() {
+            if found.pointer.is_empty() {
+                self.form.push(found.message);
+            } else {
+                self.add(&found.pointer, found.message);
+            }
+        }
+    }
+
+    /// Adds these errors, of an object at a place such as `steps/0`, to a list of violations.
+    pub fn add_to(self, place: &str, list: &mut Violations) {
+        for error in self.form {
+            list.add_at(place, error);
+        }
+        for (field, errors) in self.fields {
             for error in errors {
-                self.add(&format!("{place}/{field}"), error);
+                list.add_at(&format!("{place}/{field}"), error);
             }
         }
     }
@@ -227,18 +242,11 @@ impl Error {
         Self::Invalid(errors)
     }
 
-    /// Reports violations as field errors named by their JSON pointers. A violation of the whole document
-    /// has an empty pointer and becomes an error of the form.
+    /// Reports violations as field errors; see [`FieldErrors::add_violations`].
     #[must_use]
-    pub fn from_violations(violations: Vec<Violation>) -> Self {
+    pub fn from_violations(violations: Violations) -> Self {
         let mut errors = FieldErrors::default();
-        for found in violations {
-            if found.pointer.is_empty() {
-                errors.form.push(found.message);
-            } else {
-                errors.add(&found.pointer, found.message);
-            }
-        }
+        errors.add_violations(violations);
         Self::Invalid(errors)
     }
 

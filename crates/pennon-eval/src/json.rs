@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::violation::{Violation, Violations};
+use crate::violation::Violations;
 
 /// Why a text was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum JsonError {
     Syntax(#[from] serde_json::Error),
     /// Objects contain duplicate keys. Each violation has the JSON pointer to one.
     #[error("duplicate keys")]
-    Duplicates(Vec<Violation>),
+    Duplicates(Violations),
 }
 
 /// Parses JSON without duplicate keys. Values, their order and the form of numbers are those of `serde_json`. Lists,
@@ -36,17 +36,16 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     }
 }
 
-/// Parses JSON with the last of equal keys, and returns a violation for each duplicate key, at most 50. If there are
-/// more, a violation without a pointer has their number.
+/// Parses JSON with the last of equal keys, and returns a violation for each duplicate key.
 ///
 /// # Errors
 /// If the text is not JSON.
-pub fn read(text: &[u8]) -> Result<(Value, Vec<Violation>), serde_json::Error> {
+pub fn read(text: &[u8]) -> Result<(Value, Violations), serde_json::Error> {
     let mut duplicates = Violations::default();
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Node(&mut duplicates).deserialize(&mut reader)?;
     reader.end()?;
-    Ok((value, duplicates.into_list()))
+    Ok((value, duplicates))
 }
 
 /// The longest value that an error message quotes, in bytes.
@@ -254,6 +253,7 @@ mod tests {
         let Err(JsonError::Duplicates(found)) = parse(text.as_bytes()) else {
             panic!("duplicates");
         };
+        let found = found.into_list();
         let places: Vec<&str> = found.iter().map(|found| found.pointer.as_str()).collect();
         assert_eq!(
             places,
@@ -266,6 +266,6 @@ mod tests {
         );
         let (last, twice) = read(br#"{"a": 1, "b": {"c": 1, "c": 2}, "a": 3}"#).expect("JSON");
         assert_eq!(last.to_string(), r#"{"a":3,"b":{"c":2}}"#);
-        assert_eq!(twice.len(), 2);
+        assert_eq!(twice.count(), 2);
     }
 }

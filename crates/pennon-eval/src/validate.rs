@@ -15,17 +15,14 @@ impl Definition {
     /// # Errors
     /// The violations, at most 50.
     pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Violation>> {
-        Self::validate_with(value, &Evaluators::of(settings))
+        Self::validate_with(value, &Evaluators::of(settings)).map_err(Violations::into_list)
     }
 
     /// Parses one of several definitions, which share compiled evaluators.
     ///
     /// # Errors
-    /// The violations, at most 50.
-    pub fn validate_with(
-        value: &Value,
-        evaluators: &Evaluators<'_>,
-    ) -> Result<Self, Vec<Violation>> {
+    /// The violations.
+    pub fn validate_with(value: &Value, evaluators: &Evaluators<'_>) -> Result<Self, Violations> {
         let mut problems = Violations::default();
         let mut definition = Self::default();
         if let Some(fields) = problems.object(value) {
@@ -103,8 +100,8 @@ impl Settings {
     /// or `"fractional"`), `metadata`, and `other`, the other fields of an imported flagd file.
     ///
     /// # Errors
-    /// The violations, at most 50.
-    pub fn validate(value: &Value) -> Result<Self, Vec<Violation>> {
+    /// The violations.
+    pub fn validate(value: &Value) -> Result<Self, Violations> {
         let mut problems = Violations::default();
         let mut settings = Self::default();
         let fields = problems.object(value).into_iter().flatten();

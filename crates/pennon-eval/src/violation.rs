@@ -26,6 +26,8 @@ pub struct Violations {
 
 /// Limit on violations: a hostile definition may have one in every value.
 const MAX_VIOLATIONS: usize = 50;
+/// Limit on violations in one text.
+const MAX_IN_SUMMARY: usize = 10;
 /// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
 const MAX_TEXT_LENGTH: usize = 4_000;
 
@@ -60,12 +62,19 @@ impl Violations {
         self
     }
 
-    /// The violations that `known` does not have. Those that are not listed cannot be compared: as many as are in excess
-    /// of those in `known` count as new.
+    /// The violations that `known` does not have. Those that are not listed cannot be compared, so as few violations
+    /// count as new as possible: after a repair, a violation may be listed that was not listed in `known`.
     #[must_use]
     pub fn without(mut self, known: &Self) -> Self {
+        let excess = if self.more > 0 {
+            self.count().saturating_sub(known.count())
+        } else {
+            0
+        };
         self.found.retain(|found| !known.found.contains(found));
-        self.more = self.more.saturating_sub(known.more);
+        let new = self.found.len().saturating_sub(known.more).max(excess);
+        self.found.truncate(new);
+        self.more = new - self.found.len();
         self
     }
 
@@ -108,6 +117,18 @@ impl Violations {
         self.count() == 0
     }
 
+    /// The first violations, as a function describes them, and the number of the others, as one text.
+    #[must_use]
+    pub fn summary(&self, describe: impl FnMut(&Violation) -> String) -> String {
+        let first = self.found.iter().take(MAX_IN_SUMMARY);
+        let mut texts: Vec<String> = first.map(describe).collect();
+        let more = self.count() - texts.len();
+        if more > 0 {
+            texts.push(format!("and {more} more"));
+        }
+        texts.join("; ")
+    }
+
     /// The number of violations, including those that are not listed.
     pub(crate) fn count(&self) -> usize {
         self.found.len() + self.more
@@ -126,15 +147,15 @@ impl Violations {
         self.found
     }
 
-    /// The result, or the list of violations if there are any.
+    /// The result, or the violations if there are any.
     ///
     /// # Errors
-    /// The list of violations.
-    pub fn into_result<T>(self, result: T) -> Result<T, Vec<Violation>> {
+    /// The violations.
+    pub fn into_result<T>(self, result: T) -> Result<T, Self> {
         if self.is_empty() {
             Ok(result)
         } else {
-            Err(self.into_list())
+            Err(self)
         }
     }
 
@@ -174,6 +195,14 @@ impl Extend<Violation> for Violations {
     }
 }
 
+impl FromIterator<Violation> for Violations {
+    fn from_iter<I: IntoIterator<Item = Violation>>(found: I) -> Self {
+        let mut violations = Self::default();
+        violations.extend(found);
+        violations
+    }
+}
+
 /// Truncates the text of an error, which may quote the request.
 #[must_use]
 pub fn truncate_text<'a>(text: impl Into<Cow<'a, str>>) -> String {
@@ -205,13 +234,35 @@ mod tests {
     }
 
     #[test]
+    fn after_a_repair_violations_that_were_not_listed_do_not_count_as_new() {
+        let known = numbered(0..60);
+        for left in [1..60, 0..59, 40..60, 55..60] {
+            let new = numbered(left).without(&known);
+            assert!(new.is_empty(), "{new:?}");
+        }
+        // Ten of `known` were not listed.
+        assert_eq!(numbered(50..75).without(&known).count(), 15);
+        assert_eq!(numbered(30..100).without(&known).count(), 20);
+        assert_eq!(numbered(10..60).without(&numbered(0..50)).count(), 10);
+    }
+
+    #[test]
+    fn a_summary_counts_all_violations_that_it_does_not_contain() {
+        let text = numbered(0..60).summary(|found| found.pointer.clone());
+        assert_eq!(text, "/0; /1; /2; /3; /4; /5; /6; /7; /8; /9; and 50 more");
+        let text = numbered(0..2).summary(|found| found.message.clone());
+        assert_eq!(text, "is wrong; is wrong");
+    }
+
+    #[test]
     fn only_an_excess_of_unlisted_violations_counts_as_new() {
         let known = numbered(0..60);
         assert!(numbered(0..55).without(&known).into_list().is_empty());
         let new = numbered(0..63).without(&known);
-        let new = new.into_result(()).expect_err("new violations");
+        let new = new.into_list();
         assert_eq!(new.len(), 1);
         assert_eq!(new[0].message, "3 more are not listed");
-        assert_eq!(numbered(60..70).without(&known).into_list().len(), 10);
+        let all_listed = numbered(0..50);
+        assert_eq!(numbered(60..70).without(&all_listed).into_list().len(), 10);
     }
 }

@@ -5,17 +5,14 @@ use std::collections::HashMap;
 use pennon_core::app::App;
 use pennon_core::auth::Actor;
 use pennon_core::environment::Environment;
-use pennon_core::error::{Error, FieldErrors};
-use pennon_core::eval::FlagKey;
+use pennon_core::error::Error;
 use pennon_core::eval::json::quote;
+use pennon_core::eval::{FlagKey, Violations};
 use pennon_core::http::{self, ETag, Fields, Request, Response};
 use pennon_core::service::{Expected, FlagToCopy, FlagsToCopy, MAX_FLAGS};
 use serde_json::Value;
 
 use super::import::answer;
-
-/// Limit on reported errors, which bounds the response to a hostile body.
-const MAX_ERRORS: usize = 50;
 
 /// With `?dryRun=true` it returns only the differences.
 pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
@@ -62,23 +59,22 @@ fn parse(body: &[u8], target: &Environment) -> Result<(Environment, Vec<FlagToCo
     });
     fields.require("flags", list.as_ref());
     fields.reject_rest();
-    let mut errors = std::mem::take(&mut fields.errors);
-    let flags = take_flags(list.unwrap_or_default(), &mut errors);
+    let mut errors = fields.errors;
+    let (flags, found) = take_flags(list.unwrap_or_default());
+    errors.add_violations(found);
     errors.into_result()?;
     let from = from.ok_or_else(|| Error::Internal("from was not checked".to_owned()))?;
     Ok((from, flags))
 }
 
-fn take_flags(list: Vec<Value>, errors: &mut FieldErrors) -> Vec<FlagToCopy> {
+fn take_flags(list: Vec<Value>) -> (Vec<FlagToCopy>, Violations) {
+    let mut errors = Violations::default();
     let mut seen: HashMap<FlagKey, usize> = HashMap::new();
     let mut flags = Vec::new();
     for (number, entry) in list.into_iter().enumerate() {
-        if errors.fields.len() >= MAX_ERRORS {
-            break;
-        }
         let pointer = format!("flags/{number}");
         let Value::Object(entry) = entry else {
-            errors.add(&pointer, "Expected an object");
+            errors.add_at(&pointer, "Expected an object");
             continue;
         };
         let mut fields = Fields::of_object(entry);
@@ -106,15 +102,15 @@ fn take_flags(list: Vec<Value>, errors: &mut FieldErrors) -> Vec<FlagToCopy> {
         });
         fields.require("ifMatch", replaces.as_ref());
         fields.reject_rest();
-        errors.add_nested(&pointer, fields.errors);
+        fields.errors.add_to(&pointer, &mut errors);
         let (Some(key), Some(replaces)) = (key, replaces) else {
             continue;
         };
         if let Some(first) = seen.insert(key.clone(), number) {
             let error = format!("The flag has another entry, flags/{first}");
-            errors.add(&format!("{pointer}/flagKey"), error);
+            errors.add_at(&format!("{pointer}/flagKey"), error);
         }
         flags.push(FlagToCopy { key, replaces });
     }
-    flags
+    (flags, errors)
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::auth::Actor;
-use pennon_core::error::{Error, FieldErrors};
+use pennon_core::error::Error;
+use pennon_core::eval::Violations;
 use pennon_core::http::{self, ETag, Fields, Request, Response};
 use pennon_core::service::{NewOverride, PutMode};
 use serde_json::{Value, json};
@@ -15,8 +16,6 @@ use super::set::take_override;
 /// Limit on the overrides of one request. They are written in one statement and one audit entry; larger groups of
 /// users are better served by a targeting rule.
 const MAX_OVERRIDES: usize = 10_000;
-/// Limit on reported errors, which bounds the response to a hostile body.
-const MAX_ERRORS: usize = 50;
 
 /// Replaces all overrides of the flag, or, with `?mode=merge`, only those of the users in the body.
 pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
@@ -74,16 +73,13 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     fields.reject_rest();
     fields.finish()?;
 
-    let mut errors = FieldErrors::default();
+    let mut errors = Violations::default();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut wanted = Vec::new();
     for (number, entry) in list.into_iter().flatten().enumerate() {
-        if errors.fields.len() >= MAX_ERRORS {
-            break;
-        }
         let pointer = format!("overrides/{number}");
         let Value::Object(entry) = entry else {
-            errors.add(&pointer, "Expected an object");
+            errors.add_at(&pointer, "Expected an object");
             continue;
         };
         let mut fields = Fields::of_object(entry);
@@ -92,15 +88,14 @@ fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
             fields.value(ignored);
         }
         fields.reject_rest();
-        errors.add_nested(&pointer, fields.errors);
+        fields.errors.add_to(&pointer, &mut errors);
         if let Some(first) = seen.insert(one.user_id.clone(), number)
             && !one.user_id.is_empty()
         {
             let error = format!("The user has another entry, overrides/{first}");
-            errors.add(&format!("{pointer}/userId"), error);
+            errors.add_at(&format!("{pointer}/userId"), error);
         }
         wanted.push(one);
     }
-    errors.into_result()?;
-    Ok(wanted)
+    errors.into_result(wanted).map_err(Error::from_violations)
 }

@@ -7,6 +7,7 @@ use pennon_core::alarms::MAX_NAME;
 use pennon_core::app::App;
 use pennon_core::auth::Actor;
 use pennon_core::error::Error;
+use pennon_core::eval::Violations;
 use pennon_core::http::{Fields, Request, Response};
 use pennon_core::ramp::{Guard, OnAlarm, OnMissing, Plan, Step, VariantPair, alarm_name};
 use serde_json::Value;
@@ -99,17 +100,19 @@ fn objects<T>(
         }
     })?;
     let mut parsed = Vec::with_capacity(items.len());
+    let mut errors = Violations::default();
     for (number, item) in items.into_iter().enumerate() {
         let place = format!("{name}/{number}");
         let Value::Object(item) = item else {
-            fields.errors.add(&place, "Expected an object");
+            errors.add_at(&place, "Expected an object");
             continue;
         };
         let mut inner = Fields::of_object(item);
         parsed.extend(parse(&mut inner));
         inner.reject_rest();
-        fields.errors.add_nested(&place, inner.errors);
+        inner.errors.add_to(&place, &mut errors);
     }
+    fields.errors.add_violations(errors);
     Some(parsed)
 }
 

@@ -15,7 +15,7 @@ pub fn not_json(error: &serde_json::Error) -> Error {
 }
 
 /// The error for duplicate keys, by their positions.
-fn duplicate_keys<'a>(duplicates: impl Iterator<Item = &'a Violation>) -> Error {
+fn duplicate_keys(duplicates: &[Violation]) -> Error {
     let mut errors = FieldErrors::default();
     for found in duplicates {
         match found.pointer.strip_prefix('/') {
@@ -75,7 +75,7 @@ impl Fields {
         match json::parse(body) {
             Ok(value) => Self::of_value(value),
             Err(JsonError::Syntax(error)) => Err(not_json(&error)),
-            Err(JsonError::Duplicates(duplicates)) => Err(duplicate_keys(duplicates.iter())),
+            Err(JsonError::Duplicates(duplicates)) => Err(duplicate_keys(&duplicates.into_list())),
         }
     }
 
@@ -92,18 +92,16 @@ impl Fields {
             let rest = at.strip_prefix('/').and_then(|at| at.strip_prefix(name));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let rejected: Vec<&Violation> = duplicates
-            .iter()
-            .filter(|found| {
-                // Duplicates that are not listed may be in any field.
-                let is_newer = |name: &&str| is_in(&found.pointer, &pointer_step(name));
-                found.pointer.is_empty() || newer.iter().any(is_newer)
-            })
-            .collect();
+        let mut rejected = duplicates.into_list();
+        rejected.retain(|found| {
+            // Duplicates that are not listed may be in any field.
+            let is_newer = |name: &&str| is_in(&found.pointer, &pointer_step(name));
+            found.pointer.is_empty() || newer.iter().any(is_newer)
+        });
         if rejected.is_empty() {
             Self::of_value(value)
         } else {
-            Err(duplicate_keys(rejected.into_iter()))
+            Err(duplicate_keys(&rejected))
         }
     }
 

@@ -49,7 +49,7 @@ fn read(body: &[u8]) -> Result<Value, Failure> {
             format!("The body is not valid JSON: {error}"),
         )
     })?;
-    if let Some(first) = duplicates.first() {
+    if let Some(first) = duplicates.into_list().first() {
         return Err(invalid(format!("{}: {}", first.pointer, first.message)));
     }
     let Value::Object(mut body) = body else {

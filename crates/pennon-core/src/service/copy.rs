@@ -123,16 +123,16 @@ impl FlagService {
         require_known(copy.from, revision)?;
         let place = format!("in '{}'", copy.from);
         let mut missing = Vec::new();
-        let mut unusable = Vec::new();
+        let mut unusable = Violations::default();
         let mut flags = BTreeMap::new();
         for FlagToCopy { key, .. } in copy.flags {
             match records.remove(key) {
                 None => missing.push(format!("'{key}'")),
                 Some(record) if record.archived_at.is_some() => {
-                    unusable.push(format!("'{key}' is archived"));
+                    unusable.add_at("", format!("'{key}' is archived"));
                 }
                 Some(record) if is_unreadable(&record.flag) => {
-                    unusable.push(format!("the definition of '{key}' is unreadable"));
+                    unusable.add_at("", format!("the definition of '{key}' is unreadable"));
                 }
                 Some(record) => {
                     flags.insert(key.clone(), record.flag);
@@ -151,7 +151,7 @@ impl FlagService {
                 defaults,
             })
         } else {
-            let why = format!("Nothing was copied: {place}, {}", listed(unusable));
+            let why = format!("Nothing was copied: {place}, {}", listed(&unusable));
             Err(Error::Conflict(why))
         }
     }
@@ -282,7 +282,7 @@ fn check_meaning(
         }
     }
     let evaluators = Evaluators::of(settings);
-    let mut conflicts = Vec::new();
+    let mut conflicts = Violations::default();
     for (key, flag) in changed {
         let Some(definition) = &flag.definition else {
             continue;
@@ -297,16 +297,17 @@ fn check_meaning(
                 Some(_) => continue,
             };
             has_other_evaluators = true;
-            conflicts.push(format!(
-                "'{key}' uses the evaluator '{name}', which '{environment}' {state}"
-            ));
+            let conflict =
+                format!("'{key}' uses the evaluator '{name}', which '{environment}' {state}");
+            conflicts.add_at("", conflict);
         }
         if has_other_evaluators {
             continue;
         }
         if let Err(problems) = Definition::validate_with(&to_json(definition)?, &evaluators) {
-            conflicts.extend(problems.into_iter().map(|Violation { pointer, message }| {
-                format!("the definition of '{key}' is invalid: {pointer} {message}")
+            conflicts.append(problems.map(|Violation { pointer, message }| Violation {
+                pointer: String::new(),
+                message: format!("the definition of '{key}' is invalid: {pointer} {message}"),
             }));
         }
     }
@@ -315,7 +316,7 @@ fn check_meaning(
     }
     Err(Error::Conflict(format!(
         "Nothing was copied: {}. Correct this, or copy without these flags",
-        listed(conflicts)
+        listed(&conflicts)
     )))
 }
 

@@ -186,7 +186,7 @@ fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     if let Some(found) = check_metadata(&file.settings.metadata, &[])
         && file.settings.metadata != current.metadata
     {
-        return Err(Error::from_violations(vec![found]));
+        return Err(Error::from_violations(Violations::from_iter([found])));
     }
     Ok(file)
 }

@@ -279,11 +279,7 @@ fn check_settings(settings: &Settings) -> Result<(), Error> {
         &settings.metadata,
         &RESERVED_SETTINGS_METADATA,
     ));
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::from_violations(problems))
-    }
+    problems.into_result(()).map_err(Error::from_violations)
 }
 
 /// Rejects settings that break a flag in use or an evaluator: a definition may lose an evaluator that it refers

@@ -11,9 +11,6 @@ use crate::limits::{FlagMeter, Measure, first_exceeded};
 use crate::snapshot::Revision;
 use crate::store::{FlagRecord, FlagRecords, ScheduleRecord, Transaction};
 
-/// How many conflicts an error names.
-const MAX_CONFLICTS: usize = 10;
-
 /// One flag before and after a change.
 pub(super) type FlagChange<'a> = (&'a FlagKey, &'a Flag, &'a Flag);
 
@@ -64,23 +61,22 @@ pub(super) async fn reject_removal_of_used_variants(
         return Ok(());
     }
     let keys: Vec<&FlagKey> = after.keys().copied().collect();
-    let mut conflicts = Vec::new();
+    let mut conflicts = Violations::default();
     for (key, variant, users) in transaction.variants_in_overrides(&keys).await? {
         let kept = after.get(&key).copied().flatten();
         if kept.is_some_and(|kept| kept.variants.contains_key(&variant)) {
             continue;
         }
         let have = if users == 1 { "user has" } else { "users have" };
-        conflicts.push(format!(
-            "{users} {have} the variant '{variant}' of '{key}' by an override"
-        ));
+        let conflict = format!("{users} {have} the variant '{variant}' of '{key}' by an override");
+        conflicts.add_at("", conflict);
     }
     if conflicts.is_empty() {
         return Ok(());
     }
     Err(Error::Conflict(format!(
         "{}; change or remove those overrides before you remove the variant",
-        listed(conflicts)
+        listed(&conflicts)
     )))
 }
 
@@ -114,11 +110,11 @@ pub(super) async fn reject_ineffective_schedules(
     if keys.is_empty() {
         return Ok(());
     }
-    let mut schedules: Vec<String> = Vec::new();
+    let mut schedules = Violations::default();
     for schedule in transaction.schedules(&keys).await? {
         if schedule.is_open() && schedule.sets_rollout_percentage() {
             let ScheduleRecord { id, flag_key, .. } = schedule;
-            schedules.push(format!("schedule '{id}' of '{flag_key}'"));
+            schedules.add_at("", format!("schedule '{id}' of '{flag_key}'"));
         }
     }
     if schedules.is_empty() {
@@ -127,7 +123,7 @@ pub(super) async fn reject_ineffective_schedules(
     Err(Error::Conflict(format!(
         "A rollout percentage has no effect on a flag with a definition, and a schedule sets one: {}; cancel \
          it before you add the definition",
-        listed(schedules)
+        listed(&schedules)
     )))
 }
 
@@ -221,14 +217,9 @@ pub(super) fn check_limits_of_environment<'a>(
     }
 }
 
-/// The first conflicts and the number of the others, as one text.
-pub(super) fn listed(mut conflicts: Vec<String>) -> String {
-    let more = conflicts.len().saturating_sub(MAX_CONFLICTS);
-    conflicts.truncate(MAX_CONFLICTS);
-    if more > 0 {
-        conflicts.push(format!("and {more} more"));
-    }
-    conflicts.join("; ")
+/// The messages of the first conflicts, and the number of the others.
+pub(super) fn listed(conflicts: &Violations) -> String {
+    conflicts.summary(|found| found.message.clone())
 }
 
 /// Flags that new settings break.
@@ -263,10 +254,10 @@ pub(super) fn broken_by<'a>(
             let known = Definition::validate_with(&text, before)
                 .err()
                 .unwrap_or_default();
-            let new = problems.into_iter().filter(|found| !known.contains(found));
+            let new = problems.without(&known);
             broken
                 .errors
-                .extend(new.map(|found| in_request(key, found)));
+                .append(new.map(|found| in_request(key, found)));
             continue;
         }
         let warnings = definition.lint_with(after);

@@ -63,6 +63,7 @@ fn a_written_file_is_read_as_the_same_flags_in_both_forms() {
 fn violations_have_pointers_and_a_bounded_size() {
     for_all(&json(examples()), |file| {
         if let Err(problems) = read(&file, &Settings::default(), Mode::Replace) {
+            let problems = problems.into_list();
             assert!(!problems.is_empty());
             let size: usize = problems
                 .iter()

@@ -19,8 +19,8 @@ pub(super) const MAX_KEPT_FIELDS: usize = 1_000;
 /// Parses a file for an environment with the settings `current`.
 ///
 /// # Errors
-/// The violations, at most 50.
-pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Vec<Violation>> {
+/// The violations.
+pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Violations> {
     let mut reader = Reader {
         problems: Violations::default(),
         kept: Vec::new(),

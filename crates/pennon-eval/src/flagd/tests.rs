@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 use super::{File, Form, Mode, read, write};
-use crate::violation::Violation;
+use crate::violation::{Violation, Violations};
 use crate::{Bucketing, Definition, Flag, FlagKey, FractionalVersion, Override, Rollout, Settings};
 
 fn file() -> Value {
@@ -25,7 +25,7 @@ fn file() -> Value {
 }
 
 fn read_new(file: &Value) -> Result<File, Vec<Violation>> {
-    read(file, &Settings::default(), Mode::Replace)
+    read(file, &Settings::default(), Mode::Replace).map_err(Violations::into_list)
 }
 
 fn texts(problems: &[Violation]) -> Vec<String> {
@@ -144,6 +144,7 @@ fn settings_of_rollouts_are_validated_and_stay_if_a_file_lacks_them() {
     assert_eq!(changed.metadata, Map::new());
     let bad = file(json!({"pennon.anonymousRollout": "no", "pennon.bucketing": "md5"}));
     let problems = read(&bad, &current, Mode::Replace).expect_err("violations");
+    let problems = problems.into_list();
     let places: Vec<&str> = problems
         .iter()
         .map(|found| found.pointer.as_str())
@@ -530,7 +531,7 @@ fn an_evaluator_that_only_the_environment_has_is_rejected_only_if_the_file_break
     }
     let with = |both: Value| {
         let file = json!({"flags": flags, "$evaluators": {"both": both}});
-        read(&file, &current, Mode::Merge)
+        read(&file, &current, Mode::Merge).map_err(Violations::into_list)
     };
     assert!(with(json!({"==": [2, 2]})).is_ok());
     let found = with(nested(40, json!({"var": "a"}))).expect_err("violations");

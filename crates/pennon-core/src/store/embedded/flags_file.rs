@@ -6,7 +6,8 @@ use std::path::Path;
 
 use pennon_eval::flagd::{self, Form, Mode, RESERVED_SETTINGS_METADATA};
 use pennon_eval::json::{self, JsonError};
-use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Settings, Violation, pointer_step};
+use pennon_eval::{EvaluationDefaults, Flag, FlagKey, Override, Settings};
+use pennon_eval::{Violation, Violations, pointer_step};
 use serde_json::{Map, Value};
 
 use super::line::line_of;
@@ -24,8 +25,6 @@ const DEFAULTS: &str = "evaluationDefaults";
 const OVERRIDES: &str = "overrides";
 /// Limit on the length of a user id in an override, in characters.
 const MAX_USER_LENGTH: usize = 255;
-/// Limit on the violations in a message. The next attempt reports the others.
-const MAX_VIOLATIONS: usize = 10;
 
 /// The contents of `flags.json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,14 +101,14 @@ impl Contents {
         if before.is_some() {
             return Err(with_lines(&violations, text, path));
         }
-        for found in violations {
+        for found in violations.into_list() {
             tracing::warn!(at = found.pointer, "in flags.json: {}", found.message);
         }
         Ok(read)
     }
 
     /// The limits that environments exceed: with contents before, only those of environments that have grown.
-    fn exceeded_limits(&self, before: Option<&Self>) -> Vec<Violation> {
+    fn exceeded_limits(&self, before: Option<&Self>) -> Violations {
         let found = self.environments.iter().filter_map(|(name, set)| {
             let before = before.map(|before| before.environments.get(name));
             let empty = FlagSet::default();
@@ -127,28 +126,30 @@ impl Contents {
         found.collect()
     }
 
-    fn of_value(value: &Value, state: &State) -> Result<Self, Vec<Violation>> {
+    fn of_value(value: &Value, state: &State) -> Result<Self, Violations> {
         let mut contents = Self::default();
-        let mut violations = Vec::new();
+        let mut violations = Violations::default();
         let Some(fields) = value.as_object() else {
-            return Err(vec![violation("", "must be an object")]);
+            violations.add_at("", "must be an object");
+            return Err(violations);
         };
         if is_old(value) {
             let why = "has the format of earlier versions, without /flags at the top; it is converted \
                        when the server starts";
-            return Err(vec![violation("", why)]);
+            violations.add_at("", why);
+            return Err(violations);
         }
         let mut production = fields.clone();
         if let Some(value) = production.shift_remove(DEFAULTS) {
             match value.as_str().and_then(EvaluationDefaults::named) {
                 Some(defaults) => contents.defaults = defaults,
-                None => violations.push(violation(
+                None => violations.add_at(
                     &format!("/{DEFAULTS}"),
                     format!(
                         "must be \"existing\" or \"new\" (got {})",
                         json::quote(&value)
                     ),
-                )),
+                ),
             }
         }
         let others = production.shift_remove(ENVIRONMENTS);
@@ -166,22 +167,18 @@ impl Contents {
                 for (name, value) in others {
                     let place = format!("/{ENVIRONMENTS}/{}", pointer_step(name));
                     match Environment::parse(name) {
-                        Err(error) => violations.push(violation(&place, error.to_string())),
+                        Err(error) => violations.add_at(&place, error.to_string()),
                         Ok(environment) if environment == Environment::production() => {
                             let why = "the flags of production belong to the top level of the file";
-                            violations.push(violation(&place, why));
+                            violations.add_at(&place, why);
                         }
                         Ok(_) => contents.add(name, value, &place, state, &mut violations),
                     }
                 }
             }
-            Some(_) => violations.push(violation(&format!("/{ENVIRONMENTS}"), "must be an object")),
+            Some(_) => violations.add_at(&format!("/{ENVIRONMENTS}"), "must be an object"),
         }
-        if violations.is_empty() {
-            Ok(contents)
-        } else {
-            Err(violations)
-        }
+        violations.into_result(contents)
     }
 
     /// Parses an environment and adds it. `place` is its pointer in the file.
@@ -191,7 +188,7 @@ impl Contents {
         value: &Value,
         place: &str,
         state: &State,
-        violations: &mut Vec<Violation>,
+        violations: &mut Violations,
     ) {
         let inside = |found: Violation| Violation {
             pointer: format!("{place}{}", found.pointer),
@@ -199,7 +196,7 @@ impl Contents {
         };
         let mut file = match flagd::read(value, &Settings::default(), Mode::Replace) {
             Ok(file) => file,
-            Err(found) => return violations.extend(found.into_iter().map(inside)),
+            Err(found) => return violations.at(place, |violations| violations.append(found)),
         };
         for found in file.warnings.drain(..).map(inside) {
             tracing::warn!(at = found.pointer, "in flags.json: {}", found.message);
@@ -231,7 +228,7 @@ impl Contents {
                 ] {
                     if is_set {
                         let why = "has no effect on a flag with variants";
-                        violations.push(violation(&format!("{at}/metadata/pennon.{name}"), why));
+                        violations.add_at(&format!("{at}/metadata/pennon.{name}"), why);
                     }
                 }
                 flag.rollout_percentage = details.rollout_percentage;
@@ -369,8 +366,8 @@ pub(super) fn invalid_file(path: &Path, error: &dyn std::fmt::Display) -> String
 }
 
 /// The message about the violations in a file, each with its line.
-fn with_lines(violations: &[Violation], text: &str, path: &Path) -> String {
-    let describe = |found: &Violation| {
+fn with_lines(violations: &Violations, text: &str, path: &Path) -> String {
+    let all = violations.summary(|found| {
         let line = line_of(text, &found.pointer);
         let line = line.map_or(String::new(), |line| format!("line {line}, "));
         let place = if found.pointer.is_empty() {
@@ -379,14 +376,33 @@ fn with_lines(violations: &[Violation], text: &str, path: &Path) -> String {
             &found.pointer
         };
         format!("{line}{place}: {}", found.message)
-    };
-    let mut all: Vec<String> = violations
-        .iter()
-        .take(MAX_VIOLATIONS)
-        .map(describe)
-        .collect();
-    if violations.len() > MAX_VIOLATIONS {
-        all.push(format!("and {} more", violations.len() - MAX_VIOLATIONS));
+    });
+    invalid_file(path, &all)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_message_counts_all_violations_that_it_does_not_contain() {
+        let flags: Map<String, Value> = (0..60)
+            .map(|number| {
+                (
+                    format!("flag-{number}"),
+                    json!({"state": "ON", "rolloutPercentage": 5}),
+                )
+            })
+            .collect();
+        let text = json!({ "flags": flags }).to_string();
+        let read = Contents::parse(&text, &State::default(), Path::new("flags.json"));
+        let message = read.expect_err("violations");
+        assert!(message.ends_with("; and 50 more"), "{message}");
+        let twice = text.replace("{\"state\":", "{\"state\":\"ON\",\"state\":");
+        let read = Contents::parse(&twice, &State::default(), Path::new("flags.json"));
+        let message = read.expect_err("duplicate keys");
+        assert!(message.ends_with("; and 50 more"), "{message}");
     }
-    invalid_file(path, &all.join("; "))
 }
