@@ -8,6 +8,7 @@ use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::postgres::Database;
 use pennon_tests::process::output_within;
+use pennon_tests::redis::Redis;
 use pennon_tests::stack::percentage;
 use serde_json::json;
 
@@ -80,6 +81,15 @@ async fn one_command_starts_a_cluster_of_six_local_processes() {
 
     assert!(cluster.run("stop").status.success());
     assert!(!cluster.run("status").status.success(), "nothing is left");
+}
+
+#[test]
+fn stop_fails_if_a_redis_that_the_script_has_not_started_still_answers() {
+    let other = Redis::start();
+    let output = run("stop", other.port());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let expected = format!("still answers on port {}\n", other.port());
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with(&expected));
 }
 
 #[test]

@@ -81,7 +81,7 @@ export function SidePanel({ title, onClose, children }: { title: string; onClose
 
 export interface Confirmation {
   /** The environment that changes; the question says if it is production. */
-  env?: string;
+  env?: string | undefined;
   title: string;
   /** What happens, in sentences. */
   body: ComponentChildren;

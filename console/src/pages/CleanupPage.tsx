@@ -8,6 +8,7 @@ import { Page } from '../components/Page.tsx';
 import { useSelection } from '../components/selection.tsx';
 import { Time } from '../components/Time.tsx';
 import { VirtualTable, type Column } from '../components/VirtualTable.tsx';
+import { isProduction } from '../config.ts';
 import { useLoader } from '../data.ts';
 import { flagPath } from '../route.ts';
 import { href } from '../router.ts';
@@ -47,6 +48,7 @@ function StaleList({ names }: { names: readonly string[] }) {
   };
   const ask = () => confirmThen({
     title: cleanupTexts.archiveTitle(chosen.length),
+    env: chosen.map((row) => row.env).find(isProduction),
     body: <><p>{flagTexts.archiveText}</p><ul>{chosen.map((row) => <li key={idOf(row)}>{nameOf(row)}</li>)}</ul></>,
     action: flagTexts.archive,
     danger: true,

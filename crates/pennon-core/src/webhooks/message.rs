@@ -115,7 +115,7 @@ fn sign(key: &hmac::Key, id: &str, timestamp: &str, body: &str) -> String {
     format!("v1,{}", STANDARD.encode(tag))
 }
 
-/// One line per event: `flag.update` of `new-checkout` in production by alice: rolloutPercentage 5 → 25.
+/// One line per event: `flag.update` of `new-checkout` in production by `alice`: rolloutPercentage 5 → 25.
 fn slack_text(events: &[Value]) -> String {
     let mut text = String::new();
     for event in events {
@@ -124,7 +124,7 @@ fn slack_text(events: &[Value]) -> String {
         let flag = flag.map_or_else(String::new, |flag| format!(" of `{flag}`"));
         let _infallible = writeln!(
             text,
-            "`{}`{flag} in {} by {}{}",
+            "`{}`{flag} in {} by `{}`{}",
             field("action"),
             field("environment"),
             field("actor"),
@@ -150,7 +150,8 @@ fn change(event: &Value) -> String {
     format!(": {}", changed.join(", "))
 }
 
-/// Slack reads `<…>` as a link or a mention, `<!channel>` among them, and a backtick ends code.
+/// Slack reads `<…>` as a link or a mention, `<!channel>` among them. A backtick would end the code that the text is in:
+/// outside of code, other services read `@channel` as a mention.
 fn escape(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     let text = text.replace('>', "&gt;").replace('`', "'");
@@ -252,7 +253,7 @@ mod tests {
         });
         assert_eq!(
             slack_text(std::slice::from_ref(&event)),
-            "`flag.update` of `a'b` in production by &lt;!channel&gt; all &amp; more: \
+            "`flag.update` of `a'b` in production by `&lt;!channel&gt; all &amp; more`: \
              rolloutPercentage 5 → 25\n"
         );
         assert_eq!(slack_text(&vec![event; 20]).lines().count(), 20);
