@@ -345,7 +345,7 @@ async fn a_replayed_entry_ends_at_its_expiry(on: Topology) {
     }
 }
 
-async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Topology) {
+async fn an_entry_that_is_replayed_repeatedly_is_trusted_no_longer_than_its_ttl(on: Topology) {
     let stack = Stack::start_on(on).await;
     let short = [("CACHE_TTL_SECONDS", "3")];
     let get = stack.function_with("get-flag", &short).await;
@@ -353,7 +353,7 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
     let old = stack.redis.fields();
     let update = stack.function_with("update-flag", &short).await;
     set_percentage(&update, "checkout", 7).await;
-    eventually("the frozen entry is no longer trusted", async || {
+    eventually("the replayed entry is no longer trusted", async || {
         replay(&stack, KEY, &old);
         tokio::time::sleep(Duration::from_millis(50)).await;
         checkout(&get).await == 7
@@ -365,7 +365,7 @@ async fn a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry(on: Top
         .into_iter()
         .filter(|(name, _)| name.starts_with("__") && name != "__env")
         .collect();
-    eventually("the frozen revision is no longer trusted", async || {
+    eventually("the replayed header is no longer trusted", async || {
         replay(&stack, KEY, &header);
         tokio::time::sleep(Duration::from_millis(50)).await;
         checkout(&get).await == 8
@@ -614,7 +614,7 @@ on_every_redis!(
     fields_of_two_entries_do_not_combine_into_a_valid_entry,
     an_absurd_revision_does_not_win_over_the_database,
     a_replayed_entry_ends_at_its_expiry,
-    a_frozen_revision_is_trusted_no_longer_than_the_ttl_of_an_entry,
+    an_entry_that_is_replayed_repeatedly_is_trusted_no_longer_than_its_ttl,
     an_entry_older_than_five_minutes_is_compared_with_the_database_once,
     an_entry_with_a_longer_ttl_than_that_of_the_instance_is_compared_with_the_database_once,
     an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets,

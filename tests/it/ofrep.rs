@@ -258,7 +258,7 @@ async fn an_invalid_body_returns_an_ofrep_error() {
 }
 
 #[tokio::test]
-async fn a_body_over_64_kib_is_rejected_with_413() {
+async fn an_ofrep_body_over_64_kib_is_rejected_with_413() {
     let stack = stack().await;
     let context = |size: usize| json!({"targetingKey": "alice", "a": "x".repeat(size)});
     let one = stack.function("evaluate-flag").await;

@@ -240,7 +240,7 @@ async fn a_flag_without_server_only_inherits_it_from_its_environment() {
 }
 
 #[tokio::test]
-async fn the_setting_key_requires_an_api_key_that_selects_the_environment() {
+async fn with_key_the_paths_require_an_api_key_that_selects_the_environment() {
     for site in Site::of_both_kinds("key").await {
         let store = site.store;
         let (server, client) = (site.server_key.text.as_str(), site.client_key.text.as_str());
