@@ -159,8 +159,8 @@ impl Query {
     /// Checks the parameters for a route.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown parameter, unless the route ignores these, and for a parameter that occurs
-    /// with different values.
+    /// [`Error::Invalid`] for an unknown parameter, and for one that occurs with different values. Routes of the
+    /// existing service check only the values of `environment` and `dryRun`, on admin routes; pages check nothing.
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let mut errors = FieldErrors::default();
         if endpoint.unknown_parameters == UnknownParameters::Ignored {

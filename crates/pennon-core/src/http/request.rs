@@ -485,8 +485,7 @@ impl Request {
     /// Checks the parameters of the query.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown parameter, unless the route ignores these, and for a parameter that occurs
-    /// with different values.
+    /// Those of [`Query::check`](super::incoming::Query::check).
     pub(crate) fn check_parameters(&self, endpoint: &Endpoint) -> Result<(), Error> {
         self.incoming.query.check(endpoint)
     }
@@ -616,7 +615,7 @@ mod fuzz {
                         assert_eq!(quoted.trim_matches('"').parse(), Ok(*revision));
                     }
                 }
-                Ok(Expected::Unspecified) => panic!("the header is present"),
+                Ok(Expected::Unspecified) => panic!("the header was ignored"),
                 Err(error) => assert!(matches!(error, Error::Invalid(_))),
             }
             // As If-None-Match, the same text matches a tag only if it contains the tag or a star.

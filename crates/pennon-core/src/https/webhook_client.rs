@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_https_and_names_no_internal_address_in_any_notation() {
+    fn an_accepted_url_is_https_and_names_no_internal_address_in_any_notation() {
         let check = |text: &str| {
             Reach::Public
                 .check(&Url::parse(text).expect("a URL"))

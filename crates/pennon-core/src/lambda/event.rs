@@ -286,7 +286,7 @@ impl Reader {
         T::default()
     }
 
-    /// Parses a part of the event; the default if it is absent.
+    /// Parses a part of the event; the default if it is absent or malformed.
     fn take<'a, T: Deserialize<'a> + Default>(
         &mut self,
         name: &str,

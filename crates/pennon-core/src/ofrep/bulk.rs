@@ -33,7 +33,7 @@ struct Bulk<'a> {
     metadata: Map<String, Value>,
 }
 
-/// What a response with all flags serves.
+/// What a response serves, for the counts.
 enum Served<'a> {
     Choices(&'a Arc<Fragments>, Vec<Choice>),
     Values(Bulk<'a>),
@@ -43,7 +43,7 @@ impl Item<'_> {
     /// The response.
     ///
     /// # Errors
-    /// If the value exceeds the limit of Lambda, which only a value written by SQL or before there was a limit can.
+    /// If the response exceeds the limit of Lambda. Only a value written by SQL, or before the limit existed, can.
     pub fn answer(&self) -> Result<Response, Failure> {
         let response = json(StatusCode::OK, self);
         match size_above_limit(&response) {
@@ -72,7 +72,7 @@ impl Bulk<'_> {
     }
 
     /// The response, 200. If it exceeds the limit of Lambda, failures replace the largest values until the others fit.
-    /// If that is not enough, 500 with the reason; the gateway would also return 500, without it.
+    /// If that is not enough, the response is 500 with the reason. The gateway would return 500 without a reason.
     fn answer(&mut self) -> Response {
         let response = json(StatusCode::OK, self);
         let Some(size) = size_above_limit(&response) else {
@@ -96,7 +96,7 @@ impl Bulk<'_> {
         Failure::general(StatusCode::INTERNAL_SERVER_ERROR, details).answer(None)
     }
 
-    /// Replaces the largest values by failures until a response of this size fits. Keeps those whose failure, which
+    /// Replaces the largest values by failures until a response of this size fits. A value stays if its failure, which
     /// contains the key twice, would not be smaller.
     fn omit_largest(&mut self, size: usize) {
         let omitted = replace_largest(size, self.flags.iter_mut(), |entry, bytes| {
@@ -144,7 +144,7 @@ impl ApiClient {
     /// The response with all flags that the caller may see, in the order of their keys, or 304 if the caller has the
     /// response with this tag. Counts what is served.
     ///
-    /// It is put together from prepared parts. Only a response that is too large is made from values, which can be
+    /// The response is put together from prepared parts. Only if it is too large, it is made from values, which can be
     /// omitted.
     #[must_use]
     pub fn answer_all(
@@ -183,8 +183,8 @@ impl ApiClient {
         })
     }
 
-    /// Evaluates and counts, unless the caller has the response. If a rule reads the time, only the response shows
-    /// whether the caller has it. The argument of `evaluate` says whether to write the body as a JSON string.
+    /// Evaluates and counts, unless the caller has the response. If a rule reads the time, flags are always evaluated,
+    /// because the tag then depends on the body. The argument of `evaluate` says whether to write a JSON string.
     fn answer<'a>(
         &self,
         incoming: &Incoming,
@@ -196,7 +196,7 @@ impl ApiClient {
         if !depends_on_time && incoming.has_current(tag) {
             return not_modified(tag);
         }
-        // If a rule reads the time, the tag contains a hash of the body, which must be the same however it is sent.
+        // If a rule reads the time, the tag contains a hash of the body, and must not depend on how the body is sent.
         let as_json_string = !depends_on_time && incoming.takes_json_string();
         let (response, served) = evaluate(as_json_string);
         if response.status() != StatusCode::OK {
@@ -432,9 +432,8 @@ mod tests {
             ] {
                 let context = Context::parse(context).expect("a context");
                 let sent = wire_size(&caller.evaluate_all(&context, 0));
-                assert!(sent <= bound, "{sent} {bound}");
-                // The bound is tight.
-                assert!(bound < sent + 5 * 800, "{sent} {bound}");
+                assert!(sent <= bound, "{sent} bytes exceed the bound {bound}");
+                assert!(bound < sent + 5 * 800, "{bound} is far above {sent}");
             }
         }
     }
@@ -481,7 +480,7 @@ mod tests {
         let bulk = client.evaluate_all(&context, 0);
         assert_eq!(bulk.served().count(), 4);
         let sent = wire_size(&bulk);
-        assert!(sent <= bound, "{sent} {bound}");
+        assert!(sent <= bound, "{sent} bytes exceed the bound {bound}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ type Buckets = Vec<(String, u64)>;
 /// The weights of a flag whose rule is one `fractional`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Weights {
-    /// Without a rule, all users get the default variant, which is `from`.
+    /// If `false`, all users get the default variant, which is `from`.
     has_rule: bool,
     /// The first argument of the rule, if it is not a bucket: its value is hashed.
     bucketing_expression: Option<Value>,
@@ -85,7 +85,7 @@ impl Share {
     }
 
     /// Checks that a new ramp can set these rising percentages: the first is above the current share, the weights can
-    /// express all of them, and the rule gives no further variants to users.
+    /// express all of them, and the rule's first argument cannot be a list.
     ///
     /// # Errors
     /// The reason.
@@ -97,7 +97,7 @@ impl Share {
                 "the first step must be above the current {percent} %"
             ))),
             Self::Weights(weights) => {
-                // Only here: ramps that exist can be rolled back if a new version rejects more rules.
+                // Not checked by `of`, so that a ramp that already exists can be rolled back.
                 if weights
                     .bucketing_expression
                     .as_ref()
@@ -125,7 +125,7 @@ impl Share {
     /// Sets the share in the flag from which this was taken.
     ///
     /// # Errors
-    /// When the weights cannot express it.
+    /// If the percentage is above 100, the weights cannot express it, or the flag no longer has variants.
     pub fn set(&self, flag: &mut Flag, percent: u8) -> Result<(), NotRampable> {
         match (self, &mut flag.definition) {
             (Self::Rollout(_), _) => {
@@ -247,12 +247,12 @@ impl Weights {
         self.weight(self.to)
     }
 
-    /// Weights are at most 2^31, and there are fewer than 2^20 of them.
+    /// Cannot overflow: there are fewer than 2^20 weights, each below 2^38 even after [`Self::with`] has scaled it.
     fn total(&self) -> u64 {
         self.buckets.iter().map(|(_, weight)| *weight).sum()
     }
 
-    /// The same with this share for the growing variant.
+    /// The weights with this share for the growing variant.
     fn with(&self, percent: u8) -> Result<Self, NotRampable> {
         let wanted = u64::from(percent) * self.total();
         let factor = 100 / gcd(100, wanted);
@@ -304,9 +304,9 @@ impl Weights {
         json!({ "fractional": arguments })
     }
 
-    /// Whether the growing variant keeps only callers that it has here, and all variants outside of the ramp keep
-    /// theirs. Comparing sums of weights is not enough: a rule that lists the same weights in another
-    /// order gives the variant to other callers.
+    /// Whether in `other` the growing variant has only callers that it has here, and all variants outside of the ramp
+    /// have the same callers. Comparing weights is not enough: the same weights in another order give the variant to
+    /// other callers.
     fn contains(&self, other: &Self) -> bool {
         let same_bucketing = !self.has_rule
             || !other.has_rule
@@ -382,8 +382,8 @@ fn buckets_of(rule: &Value) -> Result<(Option<Value>, Buckets), NotRampable> {
     Ok((bucketing_expression, buckets))
 }
 
-/// Whether an expression may evaluate to a list. As the first argument of `fractional`, that is a bucket. An attribute
-/// of the context counts as no list, because rules use `var` for the value that is hashed.
+/// Whether an expression may evaluate to a list. `fractional` takes a list as its first argument for a bucket. An
+/// attribute of the context counts as no list, because rules use `var` for the value that is hashed.
 fn may_be_list(expression: &Value) -> bool {
     let Value::Object(fields) = expression else {
         return expression.is_array();
@@ -392,7 +392,7 @@ fn may_be_list(expression: &Value) -> bool {
     match (operations.next(), operations.next()) {
         (Some(("cat", _)), None) => false,
         (Some(("var", Value::Array(arguments))), None) => arguments.get(1).is_some_and(may_be_list),
-        // A reference to an evaluator that may consist of a path and a default.
+        // The evaluator that it refers to may consist of a path and a default.
         (Some(("var", arguments)), None) => arguments.get("$ref").is_some(),
         _ => true,
     }
@@ -500,7 +500,7 @@ mod tests {
                 before.clone_from(&now);
                 seen.push(now);
             }
-            // Rolled back, and started again.
+            // Rolled back and started again, the ramp gives the flag to the same users.
             let mut again = start;
             for (percent, seen) in percentages.iter().zip(seen) {
                 again = at(&again, None, *percent);
@@ -551,15 +551,15 @@ mod tests {
                 assert_eq!(after.percent(), percent);
                 assert!(
                     after.is_at_least(&present),
-                    "a rollback of the step is allowed"
+                    "a rollback of the step is not allowed"
                 );
                 assert!(
                     after.is_at_least(&share),
-                    "a rollback of all steps is allowed"
+                    "a rollback of all steps is not allowed"
                 );
                 assert!(
                     !present.is_at_least(&after),
-                    "a rollback cannot make the step"
+                    "a rollback could make the step"
                 );
                 flag = raised;
                 steps.push(answers(&flag, &settings));
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_no_ramp_can_move_is_named_with_the_reason() {
+    fn a_flag_that_cannot_be_ramped_is_rejected_with_the_reason() {
         let rule = |rule: Value| typed(&rule);
         let mut without_default = typed(&Value::Null);
         let definition = without_default.definition.as_mut().expect("a definition");
@@ -661,7 +661,7 @@ mod tests {
             (without_default, "a", "b", "set a defaultVariant first"),
         ] {
             let refused = Share::of(&flag, Some(&pair(from, to)));
-            let refused = refused.expect_err("no ramp").to_string();
+            let refused = refused.expect_err("was accepted").to_string();
             assert!(refused.contains(reason), "{refused}");
         }
         assert!(Share::of(&Flag::default(), Some(&pair("a", "b"))).is_err());
@@ -670,7 +670,7 @@ mod tests {
 
     #[test]
     fn a_new_ramp_is_rejected_if_the_first_argument_of_the_rule_may_be_a_list() {
-        for (by, may_be_list) in [
+        for (first_argument, may_be_list) in [
             (json!("x"), false),
             (json!({"var": "x"}), false),
             (json!({"var": ["x", "y"]}), false),
@@ -681,7 +681,7 @@ mod tests {
             (json!({"var": ["x", {"var": ["y", {"$ref": "e"}]}]}), true),
             (json!({"var": {"$ref": "e"}}), true),
         ] {
-            let flag = typed(&json!({"fractional": [by, ["a", 1], ["b", 1]]}));
+            let flag = typed(&json!({"fractional": [first_argument, ["a", 1], ["b", 1]]}));
             let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a ramp that exists");
             let checked = share.check_steps(&[80]).map_err(|why| why.to_string());
             let rejected = checked.err().unwrap_or_default();
@@ -689,17 +689,17 @@ mod tests {
             let mut raised = flag.clone();
             share.set(&mut raised, 80).expect("weights");
             let raised = Share::of(&raised, Some(&pair("a", "b"))).expect("a share");
-            assert!(raised.is_at_least(&share), "can be rolled back");
+            assert!(raised.is_at_least(&share), "a rollback is not allowed");
         }
     }
 
     #[test]
-    fn steps_begin_above_the_present_share_and_leave_other_variants_alone() {
+    fn steps_are_rejected_at_the_current_share_and_above_the_users_of_both_variants() {
         let flag = typed(&json!({"fractional": [["a", 70], ["b", 10], ["c", 20]]}));
         let share = Share::of(&flag, Some(&pair("a", "b"))).expect("a share");
         assert_eq!(share.check_steps(&[11, 50, 80]), Ok(()));
         let assert_rejected = |percentages: &[u8], reason: &str| {
-            let refused = share.check_steps(percentages).expect_err("no ramp");
+            let refused = share.check_steps(percentages).expect_err("was accepted");
             assert!(refused.0.contains(reason), "{percentages:?}: {refused}");
         };
         assert_rejected(&[10, 80], "about 10 %");
@@ -709,7 +709,7 @@ mod tests {
         let large_weights = typed(&json!({ "fractional": large_weights }));
         let share = Share::of(&large_weights, Some(&pair("a", "b"))).expect("a share");
         assert_eq!(share.check_steps(&[50]), Ok(()));
-        let refused = share.check_steps(&[33, 50]).expect_err("no ramp");
+        let refused = share.check_steps(&[33, 50]).expect_err("was accepted");
         assert!(refused.0.contains("cannot express 33 %"), "{refused}");
         let none = typed(&Value::Null);
         let share = Share::of(&none, Some(&pair("a", "e"))).expect("a share");

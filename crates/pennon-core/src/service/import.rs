@@ -49,7 +49,7 @@ pub struct Difference {
     /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
     /// Parts that have no effect, fail, or work differently than expected. Each has a JSON pointer into the request;
-    /// for a flag that the request lacks, where the flag would be. One without a pointer says what is not listed.
+    /// for a flag that the request lacks, where the flag would be. One without a pointer counts what is not listed.
     pub warnings: Vec<Violation>,
 }
 
@@ -110,7 +110,7 @@ impl FlagService {
     /// The differences that an import would make, and the revision that they are relative to.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with JSON pointers into the file; [`Error::NotFound`].
+    /// As for [`Self::import`], without [`Error::PreconditionFailed`].
     pub async fn compare_import(
         &self,
         environment: &Environment,
@@ -127,7 +127,8 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::Invalid`] with JSON pointers into the file; [`Error::NotFound`]; [`Error::PreconditionFailed`] if the
-    /// environment has changed since the comparison.
+    /// environment has changed since the comparison; [`Error::Conflict`] if a schedule would lose its effect, an
+    /// override names a removed variant, a ramp has rolled a flag back, or unreadable settings would change.
     pub async fn import(
         &self,
         environment: &Environment,
@@ -181,8 +182,7 @@ impl FlagService {
 /// Parses a file for an environment with these settings.
 fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = read_file(import, current)?;
-    // Reserved names are not checked: no file can set one as metadata, and in a merge one that an earlier version
-    // stored has to stay.
+    // Reserved names are not checked: no file can set one, and a merge has to keep one that an earlier version stored.
     if let Some(found) = check_metadata(&file.settings.metadata, &[])
         && file.settings.metadata != current.metadata
     {
@@ -191,7 +191,7 @@ fn parse_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Parses a file without the checks that depend on the current state of the environment.
+/// Parses a file, with the checks that need no flags of the environment.
 fn read_file(import: Import<'_>, current: &Settings) -> Result<File, Error> {
     let file = flagd::read(import.file, current, import.mode).map_err(Error::from_violations)?;
     let mut errors = Violations::default();
@@ -436,7 +436,7 @@ fn check_file_limits(
     errors.into_result(warnings).map_err(Error::from_violations)
 }
 
-/// Writes the differences and their audit entries.
+/// Writes the flags that differ, and their audit entries.
 async fn write(
     transaction: &mut Transaction,
     current: &FlagRecords,
@@ -473,8 +473,8 @@ async fn write(
 /// The action of a change, and the audited state of a flag, which depends on whether it is archived.
 pub(super) type Audited<'a> = (Action, &'a (dyn Fn(&Flag, bool) -> Value + Sync));
 
-/// Writes flags and their audit entries. The boolean beside a flag says whether it is archived. Schedules of flags that
-/// are archived or restored are cancelled.
+/// Writes flags and their audit entries. The boolean beside a flag says whether it is archived. Archiving or restoring
+/// a flag also cancels its schedules and supersedes its ramps.
 pub(super) async fn write_flags(
     transaction: &mut Transaction,
     current: &FlagRecords,
@@ -497,8 +497,8 @@ pub(super) async fn write_flags(
         after: Some(audited(flag, *archived)),
     });
     transaction.add_audit_entries(action, changes).await?;
-    // Flags that become archived. Restored flags too, because earlier versions of Pennon did not cancel the schedules
-    // of a flag when they archived it.
+    // Flags that become archived, and restored ones: earlier versions of Pennon did not cancel the schedules of a flag
+    // when they archived it.
     let was_archived = |key: &FlagKey| {
         let record = current.get(key);
         record.is_some_and(|record| record.archived_at.is_some())
