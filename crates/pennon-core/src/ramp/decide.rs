@@ -58,8 +58,8 @@ pub enum Decision {
     Pause(String),
 }
 
-/// Decides about a ramp that is baking or holding. Alarms come first, then outages of CloudWatch, gaps between checks,
-/// missing alarms, the bake time, evaluations and approvals.
+/// Decides about a ramp that is baking or holding. Alarms that roll back or pause come first, then outages of
+/// CloudWatch, gaps between checks, missing alarms that hold, the bake time, evaluations and approvals.
 #[must_use]
 pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     let guards = || std::iter::zip(&ramp.plan.guards, observed.guards);
@@ -71,7 +71,7 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
                 fired_at,
                 shared,
             } => {
-                // The check may be late: `reconcile` runs every minute, and Lambda may repeat an event for minutes.
+                // Not the time of the check, which may be minutes later.
                 let fired_at = fired_at.unwrap_or(observed.now);
                 Some(on_alarm(ramp, fired_at, name, *window, *shared))
             }
@@ -86,8 +86,8 @@ pub fn decide(ramp: &Ramp, observed: Observed<'_>) -> Decision {
     if let Some(decision) = alarms.min_by_key(is_pause) {
         return decision;
     }
-    // Before gaps between checks: during an outage of CloudWatch, which is such a gap, the step would bake again every
-    // few minutes.
+    // Before gaps between checks: an outage of CloudWatch is such a gap, and the step would bake again every few
+    // minutes.
     if let Some((guard, _)) = guards().find(|(_, state)| **state == GuardState::Unknown) {
         let name = guard.name();
         return Decision::Hold(format!("CloudWatch did not answer about alarm '{name}'"));
@@ -178,9 +178,9 @@ fn roll_back(ramp: &Ramp, why: String) -> Decision {
 }
 
 impl Ramp {
-    /// Whether another ramp has this guard, and is watched or was stopped by the alarm at `since` or later, after this
-    /// ramp was started or resumed. Ramps that were stopped must count: if the checks of two ramps belong to different
-    /// runs, the second run would otherwise find only one ramp, and roll it back.
+    /// Whether another ramp has this guard, and is watched or was stopped by the alarm: at `since` or later, and not
+    /// before this ramp was last started or resumed. Stopped ramps must count: if the checks of two ramps belong to
+    /// different runs, the second run would otherwise find only one ramp, and roll it back.
     #[must_use]
     pub fn shares_alarm(&self, other: &Self, alarm: &str, since: SystemTime) -> bool {
         let newest_first = self.transitions.iter().rev();

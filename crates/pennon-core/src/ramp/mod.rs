@@ -151,8 +151,8 @@ impl Guard {
         alarm_name(&self.alarm)
     }
 
-    /// Whether this is the alarm with this name and ARN. A guard that is an ARN never matches an alarm of
-    /// the same name in another region or account.
+    /// Whether this is the alarm with this name and ARN. Of two ARNs all parts must be equal, so an alarm with the same
+    /// name in another region or account does not match.
     #[must_use]
     pub fn is(&self, name: &str, arn: Option<&str>) -> bool {
         match arn {

@@ -125,7 +125,7 @@ impl FlagService {
         self.store.begin(environment, actor).await
     }
 
-    /// Commits and invalidates the cache. Returns whether Redis confirmed the invalidation.
+    /// Commits and invalidates the cache. Returns whether Redis confirmed the invalidation; `None` without Redis.
     pub(super) async fn commit(
         &self,
         transaction: Transaction,
@@ -180,7 +180,7 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Value, Error> {
     serde_json::to_value(value).map_err(|error| Error::Internal(error.to_string()))
 }
 
-/// A flag as the audit stores it: all that an editor can set, so that a flag can be reverted.
+/// A flag as the audit stores it: all that an editor can set except overrides, so that a flag can be reverted.
 pub(super) fn state_of(record: &FlagRecord) -> Value {
     state_as(&record.flag, record.archived_at.is_some())
 }

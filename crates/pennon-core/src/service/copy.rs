@@ -70,7 +70,8 @@ impl FlagService {
     /// # Errors
     /// [`Error::NotFound`] for unknown environments, and flags that the source lacks; [`Error::ItemsChanged`] with the
     /// flags whose state in the target is not the expected one; [`Error::Conflict`] with the flags that are archived or
-    /// unreadable in the source, or would mean something else in the target; [`Error::Invalid`] above a limit.
+    /// unreadable in the source, would mean something else in the target, or whose schedules, overrides or ramps there
+    /// forbid the change; [`Error::Invalid`] above a limit.
     pub async fn copy_flags(
         &self,
         environment: &Environment,
@@ -337,8 +338,8 @@ fn check_limits(
     errors.into_result(()).map_err(Error::from_violations)
 }
 
-/// Warnings about changed flags: that they behave differently than in the source, that their rollout moves to other
-/// users of the target, or that parts of their rule have no effect.
+/// Warnings about changed flags: that they select other users or have more viewers than in the source, that their
+/// rollout moves to other users of the target, or that parts of their rule have no effect.
 fn warnings(
     changed: &[(&FlagKey, &Flag)],
     current: &FlagRecords,

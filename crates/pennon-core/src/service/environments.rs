@@ -43,8 +43,8 @@ pub(super) struct ListRead {
 }
 
 impl ListRead {
-    /// Whether a request may use it. However long it took, requests that arrived before it began do not repeat it. With
-    /// Redis, others would miss an environment whose creation Redis has confirmed since.
+    /// Whether a request may use it: always if the request arrived before it began. A later request may use a recent
+    /// one; with Redis only a failed one, because it may lack an environment whose creation Redis has confirmed since.
     fn is_usable(&self, context: &RequestContext, has_redis: bool) -> bool {
         let is_recent = self.began.age() < LISTING_INTERVAL;
         self.began.instant() >= context.arrived
@@ -53,8 +53,8 @@ impl ListRead {
 }
 
 impl FlagService {
-    /// The slot of an existing environment. An unknown name gets none, so it costs two commands to Redis, but neither
-    /// memory nor a query.
+    /// The slot of an existing environment. An unknown name gets none, so it takes no memory; if Redis has the list, it
+    /// costs two commands to Redis and no query.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither Redis nor the store returns the environment or the list of environments.

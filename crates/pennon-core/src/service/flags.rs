@@ -49,7 +49,7 @@ impl FlagService {
     /// Creates a flag in an existing environment.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an invalid definition; [`Error::NotFound`] for an unknown environment;
+    /// [`Error::Invalid`] for an invalid definition or above a limit; [`Error::NotFound`] for an unknown environment;
     /// [`Error::Conflict`] if the key is taken, also by an archived flag, or a ramp has rolled back a deleted flag with
     /// this key.
     pub async fn create_flag(
@@ -120,7 +120,7 @@ impl FlagService {
     ///
     /// # Errors
     /// [`Error::FlagNotFound`]; [`Error::Conflict`] when it is not archived; [`Error::PreconditionFailed`];
-    /// [`Error::Invalid`] if its definition refers to a removed evaluator.
+    /// [`Error::Invalid`] if its definition refers to a removed evaluator, or a limit would be exceeded.
     pub async fn restore_flag(
         &self,
         environment: &Environment,
@@ -318,7 +318,7 @@ async fn revert_whole(
     transaction
         .add_audit_entry(Some(key), Action::RevertFlag, was, Some(state))
         .await?;
-    // Of a flag that leaves the archive too: see `restore_flag`.
+    // Also if the flag leaves the archive: see `restore_flag`.
     let was_archived = before.is_some_and(|before| before.archived_at.is_some());
     if target.archived || was_archived {
         cancel_schedules(transaction, &[key], actor).await?;
@@ -326,8 +326,8 @@ async fn revert_whole(
     Ok(after)
 }
 
-/// Restores the overrides of a deleted flag and returns their states. Overrides of unknown variants are omitted,
-/// because they would give their users an error.
+/// Restores the overrides of a deleted flag and returns their states. Unreadable overrides and those of unknown
+/// variants are omitted, because they would give their users an error.
 async fn restore_overrides(
     transaction: &mut Transaction,
     key: &FlagKey,

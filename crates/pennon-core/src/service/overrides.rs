@@ -89,7 +89,7 @@ impl FlagService {
     }
 }
 
-/// Sets an override, whose variant the flag has, with its audit entry.
+/// Sets an override, with its audit entry. The caller checks that the flag has its variant.
 ///
 /// # Errors
 /// [`Error::RateLimited`]; [`Error::Conflict`] if a ramp has rolled the flag back.
@@ -293,8 +293,8 @@ async fn write_overrides(
         .await
 }
 
-/// Reverts the overrides in an audit entry of [`write_overrides`] to their state before or after that change. Overrides
-/// of other users stay as they are.
+/// Reverts the overrides in an audit entry of [`write_overrides`] to the side `wanted` of the entry; `other` is its
+/// other side. Overrides of other users stay as they are.
 ///
 /// # Errors
 /// Those of [`check_revert_to`]; [`Error::RateLimited`]; [`Error::Conflict`] if a ramp has rolled the flag back.

@@ -54,7 +54,7 @@ impl FlagService {
         }
     }
 
-    /// Removes expired events, then delivers waiting ones for at most `within`. Without a bus, all events
+    /// Removes expired events, then calls EventBridge with waiting ones for at most `within`. Without a bus, all events
     /// for EventBridge count as expired.
     ///
     /// # Errors

@@ -56,8 +56,8 @@ struct RefreshRun<'a> {
 
 impl FlagService {
     /// Reads the flags of an environment, in a state no older than the arrival of the request, unless
-    /// `SNAPSHOT_MAX_AGE_MS` allows an older one or the reading is [stale](Source::Stale). An unknown environment
-    /// has no flags.
+    /// `SNAPSHOT_MAX_AGE_MS` or `REDIS_REPLICA_READS` allows an older one or the reading is
+    /// [stale](Source::Stale). An unknown environment has no flags.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if neither cache nor store answers and the instance has no snapshot.

@@ -95,8 +95,8 @@ impl FlagService {
                 "no time was left to compare all environments with the cache"
             );
         }
-        // Not the first that was compared: in their changing order, the local server would log each of them as a new
-        // one.
+        // The first by name, not the first compared: that changes with the order, and the local server would log each
+        // as a new failure.
         failures
             .pop_first()
             .map_or(Ok(done), |(_, error)| Err(error))

@@ -21,7 +21,7 @@ use crate::store::{Action, DueSchedule, ScheduleRecord, ScheduleStatus, Transact
 
 /// Limit on the changes of one run; the next run, a minute later, applies the others.
 const MAX_PER_RUN: u32 = 100;
-/// A schedule that is overdue by more than this is abandoned: after days, the change would surprise the editor.
+/// A schedule that is overdue by more than this is abandoned, because the change would surprise the editor.
 /// This also covers the schedules of an existing service, which never applied any.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 /// The pause before the first retry of a failed schedule; it doubles with each retry.
@@ -109,8 +109,8 @@ impl FlagService {
         Ok(after)
     }
 
-    /// Applies due schedules, none after `within`: if someone else's transaction locks flags, each of their schedules
-    /// waits for the time limit of a statement. Concurrent runs apply different ones.
+    /// Applies due schedules. Begins none after `within`: if someone else's transaction locks a flag, its first
+    /// schedule waits for the time limit of a statement. Concurrent runs apply different ones.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the due schedules cannot be read.

@@ -114,7 +114,7 @@ impl FlagService {
 
     /// The simple flags whose value a change of settings would change for some of these users. Nothing is changed.
     ///
-    /// Flags with a rule are not compared: it may need more of a user than their id.
+    /// Flags with a definition are not compared: a rule may need more of a user than their id.
     ///
     /// # Errors
     /// As for [`Self::change_settings`]; [`Error::Invalid`] for too many users.
@@ -246,7 +246,7 @@ fn users_moved_by(
     Ok(moved)
 }
 
-/// Evaluates simple flags, all that are compiled, for each user before and after a change.
+/// Evaluates simple flags for each user before and after a change. `keys` are all flags of both rulesets, in order.
 pub(super) fn moved_users(
     keys: impl IntoIterator<Item = FlagKey>,
     before: &Ruleset,

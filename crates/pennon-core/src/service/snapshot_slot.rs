@@ -31,7 +31,7 @@ pub(super) struct SnapshotSlot {
 #[derive(Debug, Clone)]
 pub(super) struct CachedSnapshot {
     pub(super) snapshot: Arc<Snapshot>,
-    /// `None` after it was fetched from Redis while the store could not confirm it.
+    /// When Redis or the store last confirmed it; `None` if it came from Redis and nothing has confirmed it.
     as_of: Option<Moment>,
     /// Whether this instance has loaded it from the store. A snapshot that came from Redis is never written
     /// back to Redis.

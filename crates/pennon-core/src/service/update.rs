@@ -85,7 +85,7 @@ impl FlagService {
     /// Changes a flag and invalidates the cache.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an invalid or too large definition; [`Error::FlagNotFound`];
+    /// [`Error::Invalid`] for an invalid or too large definition, or a field without effect; [`Error::FlagNotFound`];
     /// [`Error::PreconditionFailed`]; [`Error::Conflict`] if an override names a removed variant, a schedule would lose
     /// its effect, or a rollback of the flag is not acknowledged and the change does more than switch the flag off;
     /// [`Error::Unavailable`] if the store does not answer.
@@ -151,8 +151,8 @@ impl FlagService {
             .ok_or_else(|| Error::Internal("the compared flag is missing".to_owned()))
     }
 
-    /// Begins the transaction of a change of a flag, and checks the change. Returns the present flag too, and the new
-    /// one.
+    /// Begins the transaction of a change of a flag, and checks the change. Returns the transaction, the present flag
+    /// and the new one.
     async fn begin_update(
         &self,
         environment: &Environment,

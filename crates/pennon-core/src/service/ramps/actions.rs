@@ -40,8 +40,8 @@ impl FlagService {
     /// # Errors
     /// [`Error::FlagNotFound`], [`Error::NotFound`] without a ramp, [`Error::PreconditionFailed`];
     /// [`Error::InvalidState`] if the newest ramp has ended, or its state does not allow the action;
-    /// [`Error::Conflict`] if someone else has changed the flag, or the ramp while its guards were read, or if a guard
-    /// is not OK.
+    /// [`Error::Conflict`] if someone else has changed the flag, or the ramp while its guards were read, if a guard is
+    /// not OK, or if the ramp has changed its state too often to be resumed.
     #[expect(clippy::too_many_arguments, reason = "a request and its context")]
     pub async fn apply_ramp_action(
         &self,

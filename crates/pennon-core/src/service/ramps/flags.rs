@@ -59,7 +59,7 @@ pub(in crate::service) async fn follow_unchanged_flag(
         return Ok(());
     }
     for (_, ramp) in transaction.open_ramps(&[key]).await? {
-        // Without the last condition, the ramp would miss an earlier change without the API.
+        // Without the comparison of revisions, the ramp would miss an earlier change without the API.
         let follows = |ramp: &Ramp| ramp.state.is_live() && ramp.flag_revision == before.revision;
         if let Some(mut ramp) = ramp.filter(follows) {
             ramp.flag_revision = after.revision;
@@ -183,7 +183,7 @@ pub(super) fn changed_by(last: Option<(String, String)>) -> (String, String) {
     }
 }
 
-/// Whether someone else has changed or archived the flag since the ramp has written it.
+/// Whether someone else has changed or archived the flag since the ramp last wrote it, or has deleted it.
 pub(super) fn is_changed_by_others(ramp: &Ramp, found: Option<&FlagRecord>) -> bool {
     found.is_none_or(|it| it.archived_at.is_some() || it.revision != ramp.flag_revision)
 }
@@ -212,7 +212,7 @@ pub(super) async fn advance(
     Ok(())
 }
 
-/// Rolls the flag back.
+/// Ends the ramp, and rolls the flag back if a step has begun.
 pub(super) async fn roll_back(
     transaction: &mut Transaction,
     key: &FlagKey,
@@ -253,8 +253,8 @@ async fn write(
 /// The flag after a rollback. Whatever the stored ramp says, no user gets the flag who did not have it before.
 ///
 /// # Errors
-/// [`Error::Internal`] if it would raise the share, switch the flag on, or move users whose variant is not part of the
-/// ramp.
+/// [`Error::Internal`] if the rollback would raise the share, switch the flag on, or move users whose variant is not
+/// part of the ramp; [`Error::Conflict`] if the previous share cannot be set.
 fn lowered(ramp: &Ramp, before: &Flag, target: OnAlarm) -> Result<Flag, Error> {
     let mut after = before.clone();
     match target {

@@ -10,7 +10,7 @@ use crate::alarms::{Alarm, AlarmState, Alarms, Described};
 use crate::error::Error;
 use crate::ramp::{FlagRamp, Guard, GuardState, MAX_WINDOW, OnMissing, Ramp};
 
-/// Limit on the time to read the alarms of a ramp for a response. CloudWatch answers within a tenth of it.
+/// Limit on the time to read the alarms of a ramp for a response. CloudWatch usually answers within a tenth of it.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The state of a guard's alarm in a response.

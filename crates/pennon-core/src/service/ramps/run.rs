@@ -16,7 +16,7 @@ use crate::store::{Action, Transaction};
 
 /// Limit on the ramps of one run. A run checks those first whose last check is oldest.
 const MAX_PER_RUN: u32 = 500;
-/// The time of a check without effect is written this often. The local server checks every two seconds, and
+/// The time of a check without effect is written at most this often. The local server checks every two seconds, and
 /// would otherwise write its file as often.
 const WRITE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -47,8 +47,8 @@ pub struct AlarmEvent<'a> {
 }
 
 impl FlagService {
-    /// Checks the ramps that are baking or holding, at most 500, and none after `within`. Concurrent runs never change
-    /// the same ramp.
+    /// Checks the ramps that are baking or holding, at most 500. Begins no check after `within`. Concurrent runs never
+    /// change a ramp at the same time.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the store does not list the ramps.
@@ -251,8 +251,8 @@ fn place(guards: &[GuardState]) -> u8 {
     } else if !guards.contains(&GuardState::Unknown) {
         1
     } else {
-        // It can only hold. Its last check stays the oldest, so in an outage of CloudWatch it would be checked first in
-        // every run, which would then have no time for ramps without guards.
+        // Most such ramps can only hold. Their last checks stay the oldest, so in an outage of CloudWatch they would be
+        // checked first in every run, which would then have no time for ramps without guards.
         2
     }
 }
@@ -308,7 +308,7 @@ impl Check<'_> {
         {
             return Ok(None);
         }
-        // Another run has begun a step. The counts above belong to the step before.
+        // Another run has begun a step. The counted evaluations belong to the step before.
         if by_reconcile && ramp.version != watched.ramp.version {
             return Ok(None);
         }
