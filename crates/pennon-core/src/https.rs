@@ -65,8 +65,8 @@ impl Https {
     /// Reads a JSON document.
     ///
     /// # Errors
-    /// A message for the log, with the URL: no response in time, a status other than success (also a redirect), or a
-    /// body that is not JSON.
+    /// A message for the log, with the URL: no response in time, a response that is too large, a status other than
+    /// success (also a redirect), or a body that is not JSON.
     pub async fn get_json(&self, url: &str, within: Duration) -> Result<Value, String> {
         let with_url = |why: String| format!("{url}: {why}");
         let request = Request::get(url)

@@ -69,11 +69,11 @@ mod tests {
         let expected = [("a".to_owned(), before), ("b".to_owned(), before)];
         assert_eq!(uses.take(), LastUses::from(expected));
         uses.add("a", before);
-        assert_eq!(uses.take(), LastUses::new(), "in the same hour");
+        assert_eq!(uses.take(), LastUses::new(), "reported twice in an hour");
         uses.add("a", midnight);
         uses.add("a", midnight + INTERVAL - Duration::from_secs(1));
         assert_eq!(uses.take(), LastUses::from([("a".to_owned(), midnight)]));
         uses.add("a", midnight + INTERVAL);
-        assert_eq!(uses.take().len(), 1, "in the next hour");
+        assert_eq!(uses.take().len(), 1, "not reported in the next hour");
     }
 }

@@ -222,6 +222,6 @@ mod tests {
         assert_eq!(parsed.status_code, 200);
         assert_eq!(parsed.body, Some("{}".into()));
         let format_1 = gateway_response("{}");
-        assert_eq!(format_1.get("cookies"), None, "unknown in format 1.0");
+        assert_eq!(format_1.get("cookies"), None, "format 1.0 got cookies");
     }
 }

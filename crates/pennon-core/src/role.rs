@@ -93,7 +93,7 @@ impl Roles {
         self.0.iter()
     }
 
-    /// The environments that a role names, sorted by name.
+    /// The environments that these roles name, sorted by name.
     pub fn environments(&self) -> impl Iterator<Item = &Environment> {
         self.0.iter().filter_map(|role| match role {
             Role::EditorOf(environment) => Some(environment),

@@ -14,7 +14,7 @@ use serde_json::Value;
 /// The name in the metadata of a flag or an environment.
 pub(crate) const SERVER_ONLY: &str = "serverOnly";
 
-/// The value of the field. Of several fields with the same name, the greatest value counts.
+/// The value of the field. Of several fields with the same name in an unreadable text, the greatest value counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ServerOnly {
     Missing,

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_replaced_by_hashes_only_as_far_as_the_event_is_too_large() {
+    fn states_are_replaced_by_hashes_only_until_the_event_fits() {
         let hash = |letter: &str| json!({"sha256": letter, "auditId": "7"});
         for (before, after, replaced) in [
             (100_000, 100_000, [false, false]),

@@ -166,7 +166,7 @@ mod tests {
             assert!(errors.fields.contains_key("rolloutPercentage"), "{text}");
             let message = format!("{:?}", errors.fields["rolloutPercentage"]);
             let named = text == "[]" || message.contains(&text.replace('"', "\\\""));
-            assert!(named || text == "1e300", "{message} quotes the value");
+            assert!(named || text == "1e300", "{message} does not quote {text}");
         }
     }
 

@@ -17,8 +17,8 @@ use super::request::Request;
 use super::route::Endpoint;
 use crate::wire_size::on_the_wire;
 
-/// Compresses the response to a request if the client accepts it, as the middleware does with every response. For
-/// handlers that check the size of what is sent, after all headers that concern the body are set.
+/// Compresses the response to a request if the client accepts it, as the middleware does. For handlers that check the
+/// size of what is sent, after all headers that concern the body are set.
 #[must_use]
 pub fn compressed(response: Response, request: &Request) -> Response {
     let is_admin = request.route().is_some_and(Endpoint::is_admin);
@@ -109,7 +109,7 @@ impl AcceptedCompression {
         }
     }
 
-    /// Compresses a response if the client accepts it and it becomes smaller.
+    /// Compresses a response if the client accepts it and it becomes smaller. A 304 gets the tag that the client has.
     #[must_use]
     pub fn apply(&self, mut response: Response) -> Response {
         if response.status() == StatusCode::NOT_MODIFIED && !self.is_admin {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn small_responses_and_those_to_other_clients_stay_as_they_are() {
+    fn small_or_tagged_admin_responses_and_those_to_clients_without_compression_stay_as_they_are() {
         let large = "x".repeat(MIN_SIZE);
         let gzip = request(&[("accept-encoding", "gzip")]);
         let none = request(&[]);

@@ -14,8 +14,8 @@ use crate::snapshot::Revision;
 const FORMAT: u8 = 3;
 
 /// A strong entity tag (RFC 9110, section 8.8.3). Equal tags of a URL mean equal responses, so a matching request
-/// needs no evaluation. The key of a caller can choose the environment, so a URL may have responses of several
-/// environments.
+/// needs no evaluation. Tags of flags name the environment, because the key of a caller can choose it at the same
+/// URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ETag(String);
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_tag_of_a_revision_as_it_was_sent_is_parsed() {
+    fn the_tag_of_a_revision_is_parsed_only_in_the_form_in_which_it_was_sent() {
         let tag = ETag::of_record(7);
         assert_eq!(ETag::parse_record(&format!(" {} ", tag.as_str())), Some(7));
         for text in [

@@ -55,7 +55,7 @@ impl Fields {
     /// Rejects a body with fields, for routes without any. Accepts an empty body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with an error for each field.
+    /// Those of [`Self::parse`]; [`Error::Invalid`] with an error for each field.
     pub fn reject_all(body: &[u8]) -> Result<(), Error> {
         if body.trim_ascii().is_empty() {
             return Ok(());
@@ -68,8 +68,8 @@ impl Fields {
     /// Parses a body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the body is not a JSON object, or an object in it has a duplicate key, which makes it
-    /// ambiguous.
+    /// [`Error::Invalid`] if the body is not a JSON object, has too many values, or has an object with a duplicate key,
+    /// which would be ambiguous.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         check_value_count(body)?;
         match json::parse(body) {
@@ -84,7 +84,7 @@ impl Fields {
     /// there are more than 50.
     ///
     /// # Errors
-    /// As for [`Self::parse`].
+    /// As for [`Self::parse`], except for the accepted duplicates.
     pub fn parse_for_existing_clients(body: &[u8], newer: &[&str]) -> Result<Self, Error> {
         check_value_count(body)?;
         let (value, duplicates) = json::read(body).map_err(|error| not_json(&error))?;
@@ -125,7 +125,7 @@ impl Fields {
         }
     }
 
-    /// Takes a string with a number of characters in this range. `None` if it is absent or `null`.
+    /// Takes a string with a number of characters in this range. `None` if it is absent, `null` or invalid.
     pub fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
         match self.fields.shift_remove(name)? {
             Value::Null => None,
@@ -225,7 +225,7 @@ mod tests {
     fn a_duplicate_key_is_reported_with_its_position() {
         let body = br#"{"a": 1, "b": [{"c/d": 1, "c/d": 2}], "a": 3}"#;
         let Err(Error::Invalid(errors)) = Fields::parse(body) else {
-            panic!("errors");
+            panic!("the duplicates were accepted");
         };
         let names: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b/0/c~1d"]);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn more_duplicate_keys_than_are_listed_are_rejected_whatever_they_are() {
+    fn more_duplicate_keys_than_are_listed_are_rejected_in_any_field() {
         let body = |count: usize| {
             let duplicates = r#""enabled":true,"#.repeat(count + 1);
             format!("{{{duplicates}\"b\":1}}").into_bytes()
@@ -247,7 +247,7 @@ mod tests {
         assert!(Fields::parse_for_existing_clients(&body(50), &["b"]).is_ok());
         let rejected = Fields::parse_for_existing_clients(&body(51), &["b"]);
         let Err(Error::Invalid(errors)) = rejected else {
-            panic!("errors");
+            panic!("the duplicates were accepted");
         };
         assert_eq!(errors.form, ["1 more is not listed"]);
         assert!(errors.fields.is_empty());
@@ -266,7 +266,7 @@ mod tests {
         fields.require("c", None::<&String>);
         fields.reject_rest();
         let Err(Error::Invalid(errors)) = fields.finish() else {
-            panic!("errors");
+            panic!("the fields were accepted");
         };
         let names: Vec<&str> = errors.fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["a", "b", "c", "d", "f"]);

@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(
             list[1]["text"].as_str().map(str::len),
             Some(1_000_000),
-            "it fits"
+            "a list that fits was shortened"
         );
         let mut list = vec![small.clone(), entry(MAX_RESPONSE_SIZE)];
         omit_large_fields(&mut list, &["text", "none"]);

@@ -93,7 +93,7 @@ pub fn with_ignored_fields(response: Response, ignored: &[String], request: &Req
     with_header(response, "x-ignored-fields", &header_list(ignored))
 }
 
-/// Adds `X-Cache-Invalidated`: whether Redis confirmed the invalidation. Omitted without Redis.
+/// Adds `X-Cache-Invalidated`: whether Redis confirmed the invalidation. Omitted if nothing had to be invalidated.
 #[must_use]
 pub fn with_invalidation(response: Response, invalidated: Option<bool>) -> Response {
     match invalidated {

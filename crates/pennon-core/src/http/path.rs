@@ -2,7 +2,7 @@
 
 use crate::http::{PREFIX, decoded};
 
-/// A path with one of these segments before `ofrep` is not a path of OFREP: there, `ofrep` is the key of a flag or
+/// A path with one of these segments before `ofrep` is not a path of OFREP: `ofrep` is then the key of a flag or
 /// another name.
 const OTHER_ROUTES: [&str; 4] = ["config", "admin", "health", "flags"];
 /// Limit on the segments before `ofrep`: a stage or the base path of a custom domain, and `/api`.

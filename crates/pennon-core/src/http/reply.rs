@@ -42,7 +42,7 @@ pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
 }
 
 /// Marks a response whose text is already the JSON string for the gateway. Only clients that accept no compression get
-/// one, so nothing else reads the text.
+/// one, so the text is never compressed.
 #[derive(Debug, Clone, Copy)]
 struct JsonString;
 

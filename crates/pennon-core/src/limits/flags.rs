@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_variant_has_a_name_that_can_be_counted_and_an_old_one_stays() {
+    fn a_new_variant_name_that_cannot_be_counted_is_rejected_and_an_old_one_stays() {
         let long = "v".repeat(256);
         for (bad, rule) in [
             ("", "1 to 255 characters (got 0)"),

@@ -8,7 +8,7 @@ use crate::ofrep_format::BulkSize;
 /// Limit on the response with all flags of an environment, in bytes as Lambda counts them. The rest of Lambda's limit
 /// is reserved for fields that a later version may add.
 const MAX_BULK_SIZE: usize = 5_500_000;
-/// Limit on the values of the active flags and the settings of an environment, see [`Flag::size`]. An instance keeps
+/// Limit on the values of the flags in use and the settings of an environment, see [`Flag::size`]. An instance keeps
 /// two or three forms of each value, and those of the previous revision while it reads a new one.
 const MAX_VALUES: usize = 500_000;
 /// Limit on the items that an error message names: flags, and the settings.
@@ -296,11 +296,11 @@ mod tests {
                 for measure in Measure::ALL {
                     let exact = meter.of_all(measure, [(&key("a"), &flag)].into_iter());
                     let bound = meter.at_most(measure, sums);
-                    assert!(exact <= bound, "{measure:?} {exact} {bound} {rule}");
+                    assert!(exact <= bound, "{measure:?} {exact} > {bound}: {rule}");
                 }
             }
         }
-        assert!(cheap > 1_000, "{cheap}");
+        assert!(cheap > 1_000, "only {cheap} rules are not costly");
     }
 
     #[test]

@@ -62,8 +62,9 @@ pub async fn admit_to_sync(app: &App, request: &Request) -> Result<ApiClient, Er
 /// form.
 ///
 /// # Errors
-/// [`Error::NoKey`] for a missing or invalid key, [`Error::OtherEnvironment`] for a valid key in a request that names
-/// another environment, [`Error::Unavailable`] as for every read.
+/// [`Error::NoKey`] for a missing or invalid key; for a valid key, [`Error::OtherEnvironment`] if the request names
+/// another environment, and [`Error::Invalid`] if it names an invalid one; [`Error::Unavailable`] as for every read,
+/// and for an unknown key if the reading is stale.
 async fn authenticate(
     app: &App,
     request: &Request,
@@ -97,11 +98,11 @@ async fn authenticate(
 }
 
 /// Authenticates a request to a public config route according to `PUBLIC_CONFIG_ROUTES`. If the routes are open,
-/// a caller without a key sees the same flags as with a client key, and with a server key all flags.
+/// a caller with a valid server key sees all flags, and any other caller those that a client key shows.
 ///
 /// # Errors
 /// Those of [`admit`] if a key is required; [`Error::Invalid`] for an invalid environment name;
-/// [`Error::RouteNotFound`] if the routes are off.
+/// [`Error::Unavailable`] as for every read; [`Error::RouteNotFound`] if the routes are off.
 pub async fn admit_to_config_routes(app: &App, request: &Request) -> Result<ApiClient, Error> {
     match app.config.auth.public_config {
         PublicConfigRoutes::Open => {
@@ -123,8 +124,8 @@ pub async fn admit_to_config_routes(app: &App, request: &Request) -> Result<ApiC
     }
 }
 
-/// The kind of a key, if it belongs to the environment. Such a key counts as used, also if the request is rejected for
-/// another reason: the application still has it.
+/// The kind of a key, if it belongs to the environment. A stored key counts as used, also if the request is rejected
+/// for another reason: the application still has it.
 fn kind_of(key: &KeyText, app: &App, request: &Request, reading: &Reading) -> Option<KeyKind> {
     if let Some(TrustedKey(kind)) = request.trusted_key() {
         return Some(kind);

@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_item_that_a_failure_would_enlarge_does_not_keep_others_from_being_omitted() {
+    fn a_value_whose_failure_would_be_larger_stays_and_others_are_omitted() {
         let text = |length: usize| {
             let variants = json!({"a": "x".repeat(length)});
             typed(&json!({"variants": variants, "defaultVariant": "a"}))

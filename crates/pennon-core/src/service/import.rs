@@ -49,7 +49,8 @@ pub struct Difference {
     /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
     /// Parts that have no effect, fail, or work differently than expected. Each has a JSON pointer into the request;
-    /// for a flag that the request lacks, where the flag would be. One without a pointer counts what is not listed.
+    /// for a flag that the request lacks, where the flag would be. One without a pointer says what is not listed or was
+    /// not checked.
     pub warnings: Vec<Violation>,
 }
 
