@@ -13,8 +13,8 @@ use crate::id::unique_id;
 
 /// Time limit of one attempt. All attempts together take about three seconds, so that the instance can fall back
 /// within Lambda's limit of an initialisation phase, ten seconds.
-const ATTEMPT: Duration = Duration::from_millis(1_500);
-const ATTEMPTS: u32 = 2;
+const TIMEOUT: Duration = Duration::from_millis(1_500);
+const MAX_ATTEMPTS: u32 = 2;
 /// The pause before another attempt.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
@@ -110,7 +110,7 @@ impl Secrets {
         let aws = aws.map_err(|why| Failure::Unreachable(why.clone()))?;
         let mut attempt = 1;
         loop {
-            let failure = match aws.call_secrets_manager(action, body, ATTEMPT).await {
+            let failure = match aws.call_secrets_manager(action, body, TIMEOUT).await {
                 Ok(response) if response.status.is_success() => return Ok(response),
                 Ok(response) => {
                     let failure = Failure::Rejected(error_code(&response.body));
@@ -121,7 +121,7 @@ impl Secrets {
                 }
                 Err(error) => Failure::Unreachable(error.to_string()),
             };
-            if attempt == ATTEMPTS {
+            if attempt == MAX_ATTEMPTS {
                 return Err(failure);
             }
             attempt += 1;

@@ -16,7 +16,7 @@ pub const MAX_RESPONSE_SIZE: usize = 5_900_000;
 
 /// The number of headers for which memory is reserved: enough for most responses. Without it, the memory would be
 /// allocated again each time the headers outgrow it.
-const HEADERS: usize = 12;
+const RESERVED_HEADERS: usize = 12;
 
 /// A response to a request.
 pub type Response = lambda_http::http::Response<Body>;
@@ -35,7 +35,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
 pub(crate) fn json_text(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(Body::Text(text));
     *response.status_mut() = status;
-    response.headers_mut().reserve(HEADERS);
+    response.headers_mut().reserve(RESERVED_HEADERS);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response

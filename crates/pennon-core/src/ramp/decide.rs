@@ -321,7 +321,7 @@ mod tests {
         )
     }
 
-    fn checked(at_second: u64) -> Ramp {
+    fn ramp_checked(at_second: u64) -> Ramp {
         Ramp {
             checked_at: Some(at(at_second)),
             ..ramp()
@@ -340,13 +340,13 @@ mod tests {
 
     #[test]
     fn a_step_ends_when_it_is_due_and_was_watched() {
-        assert_eq!(decided(&checked(540), at(599), &OK), Decision::Bake);
-        assert_eq!(decided(&checked(540), at(600), &OK), Decision::Advance);
+        assert_eq!(decided(&ramp_checked(540), at(599), &OK), Decision::Bake);
+        assert_eq!(decided(&ramp_checked(540), at(600), &OK), Decision::Advance);
     }
 
     #[test]
     fn a_step_that_waits_after_its_bake_does_not_bake_again() {
-        let mut ramp = checked(600);
+        let mut ramp = ramp_checked(600);
         ramp.plan.steps[1].approval = true;
         let waits = Decision::Hold("the next step needs an approval".to_owned());
         assert_eq!(decided(&ramp, at(600 + 3_600), &OK), waits);
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_forwards_bakes_the_step_again() {
         for jump in [301, 3_600, 30 * 24 * 3600] {
-            let mut ramp = checked(60);
+            let mut ramp = ramp_checked(60);
             let decision = decided(&ramp, at(60 + jump), &OK);
             assert!(matches!(decision, Decision::BakeAgain(_)), "{decision:?}");
             ramp.bake_again(at(60 + jump));
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_guard_that_pauses_does_not_hide_one_that_rolls_back() {
-        let ramp = checked(540);
+        let ramp = ramp_checked(540);
         let pause = decided(&ramp, at(550), &[alarm(true), GuardState::Ok]);
         assert!(matches!(pause, Decision::Pause(_)), "{pause:?}");
         for guards in [[alarm(true), alarm(false)], [alarm(false), alarm(true)]] {
@@ -404,7 +404,7 @@ mod tests {
                 fired_at: Some(at(fired_at)),
                 shared: true,
             };
-            let decision = decided(&checked(0), at(9_000), &[alarm, GuardState::Ok]);
+            let decision = decided(&ramp_checked(0), at(9_000), &[alarm, GuardState::Ok]);
             let is_rolled_back = matches!(decision, Decision::RollBack(..));
             assert_eq!(is_rolled_back, is_cause, "{fired_at}: {decision:?}");
         }
@@ -485,19 +485,19 @@ mod tests {
     #[test]
     fn an_alarm_decides_before_a_gap_between_checks_and_before_missing_or_unknown_alarms() {
         for other in [GuardState::Unknown, GuardState::Missing("has no data")] {
-            let decision = decided(&checked(0), at(9_000), &[other, alarm(false)]);
+            let decision = decided(&ramp_checked(0), at(9_000), &[other, alarm(false)]);
             assert!(matches!(decision, Decision::RollBack(..)), "{decision:?}");
         }
         let unknown = [GuardState::Ok, GuardState::Unknown];
         for (checked_at, now) in [(0, 60), (540, 601), (0, 9_000)] {
-            let decision = decided(&checked(checked_at), at(now), &unknown);
+            let decision = decided(&ramp_checked(checked_at), at(now), &unknown);
             assert!(matches!(decision, Decision::Hold(_)), "{decision:?}");
         }
     }
 
     #[test]
     fn after_the_bake_a_step_waits_for_evaluations_and_then_for_an_approval() {
-        let mut ramp = checked(540);
+        let mut ramp = ramp_checked(540);
         ramp.plan.steps[0].min_evaluations = Some(5);
         ramp.plan.steps[1].approval = true;
         let observed = |evaluations| Observed {

@@ -455,7 +455,7 @@ mod tests {
         (0..USERS).map(answer).collect()
     }
 
-    fn at(flag: &Flag, pair: Option<&VariantPair>, percent: u8) -> Flag {
+    fn with_share(flag: &Flag, pair: Option<&VariantPair>, percent: u8) -> Flag {
         let mut raised = flag.clone();
         let share = Share::of(flag, pair).expect("a share");
         share.set(&mut raised, percent).expect("can be expressed");
@@ -488,11 +488,11 @@ mod tests {
                 enabled: true,
                 ..Flag::default()
             };
-            let start = at(&flag, None, 0);
+            let start = with_share(&flag, None, 0);
             let mut before = answers(&start, &settings);
             let mut seen = Vec::new();
             for percent in &percentages {
-                flag = at(&flag, None, *percent);
+                flag = with_share(&flag, None, *percent);
                 let now = answers(&flag, &settings);
                 for (was, is) in before.iter().zip(&now) {
                     assert!(was == is || is == "on", "a user has lost the flag");
@@ -503,7 +503,7 @@ mod tests {
             // Rolled back and started again, the ramp gives the flag to the same users.
             let mut again = start;
             for (percent, seen) in percentages.iter().zip(seen) {
-                again = at(&again, None, *percent);
+                again = with_share(&again, None, *percent);
                 assert_eq!(answers(&again, &settings), seen);
             }
         });
@@ -546,7 +546,7 @@ mod tests {
                 if present.check_steps(&[percent]).is_err() {
                     continue;
                 }
-                let raised = at(&flag, Some(&pair), percent);
+                let raised = with_share(&flag, Some(&pair), percent);
                 let after = Share::of(&raised, Some(&pair)).expect("a share");
                 assert_eq!(after.percent(), percent);
                 assert!(
@@ -714,7 +714,7 @@ mod tests {
         let none = typed(&Value::Null);
         let share = Share::of(&none, Some(&pair("a", "e"))).expect("a share");
         assert_eq!(share.check_steps(&[1, 100]), Ok(()));
-        let all = at(&none, Some(&pair("a", "e")), 100);
+        let all = with_share(&none, Some(&pair("a", "e")), 100);
         let rule = all.definition.expect("a definition").targeting;
         assert_eq!(rule, Some(json!({"fractional": [["e", 1], ["a", 0]]})));
     }

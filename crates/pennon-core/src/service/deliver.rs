@@ -16,12 +16,12 @@ use crate::webhooks::{Failure, Message, Transport, UnreadableWebhook};
 /// The actor of audit entries about webhooks that were disabled.
 const ACTOR: &str = "webhooks";
 /// Limit on the events of a request.
-const EVENTS_PER_REQUEST: u32 = 20;
+const MAX_EVENTS_PER_REQUEST: u32 = 20;
 /// Limit on the bytes of the events of a request, unless it has only one: many receivers reject bodies of more than a
 /// megabyte.
-const REQUEST_SIZE: usize = 512 * 1024;
+const MAX_REQUEST_SIZE: usize = 512 * 1024;
 /// Limit on the requests that are sent at the same time.
-const REQUESTS: usize = 20;
+const MAX_REQUESTS: usize = 20;
 /// An invocation that has reached this size gets no further request. Lambda accepts 6 MB, and a request may have 1.5
 /// MB.
 const INVOCATION_SIZE: usize = 4 * 1024 * 1024;
@@ -106,7 +106,7 @@ impl FlagService {
     ) -> Result<Option<Vec<(Sent, Message)>>, Error> {
         let mut round = Vec::new();
         let mut size = 0;
-        while round.len() < REQUESTS
+        while round.len() < MAX_REQUESTS
             && size < INVOCATION_SIZE
             && round_began.elapsed() < MAX_LEASING
         {
@@ -120,7 +120,7 @@ impl FlagService {
                 break;
             };
             let events = transaction
-                .next_events(&leased.webhook.id, EVENTS_PER_REQUEST)
+                .next_events(&leased.webhook.id, MAX_EVENTS_PER_REQUEST)
                 .await?;
             transaction.commit().await?;
             let mut sent = Sent {
@@ -132,7 +132,7 @@ impl FlagService {
             for event in events {
                 let body = event.to_json();
                 request_size += body.to_string().len();
-                if request_size > REQUEST_SIZE && !bodies.is_empty() {
+                if request_size > MAX_REQUEST_SIZE && !bodies.is_empty() {
                     break;
                 }
                 bodies.push(body);

@@ -17,11 +17,11 @@ use crate::request_context::RequestContext;
 use crate::store::{Action, OverrideRecord, Transaction};
 use crate::timestamp::{parse, timestamp};
 
-/// Limit on additions and changes of overrides per flag within [`WINDOW`], over all instances. Beyond it, a rollout
-/// or a targeting rule is the right tool. Removals do not count.
-const CHANGES: u32 = 100;
-/// See [`CHANGES`].
-const WINDOW: Duration = Duration::from_secs(3600);
+/// Limit on additions and changes of overrides per flag within [`CHANGE_WINDOW`], over all instances. Beyond it, a
+/// rollout or a targeting rule is the right tool. Removals do not count.
+const MAX_CHANGES: u32 = 100;
+/// See [`MAX_CHANGES`].
+const CHANGE_WINDOW: Duration = Duration::from_secs(3600);
 
 /// The error for an unknown variant.
 const NO_SUCH_VARIANT: &str = "The flag has no such variant";
@@ -417,7 +417,7 @@ pub(super) fn check_revert_to(wanted: &OverrideRecord, flag: &Flag) -> Result<()
 /// Enforces the limit on changes. The flag is locked, so concurrent requests cannot exceed it.
 async fn check_change_rate(transaction: &mut Transaction, key: &FlagKey) -> Result<(), Error> {
     let wait = transaction
-        .override_change_retry_after(key, CHANGES, WINDOW)
+        .override_change_retry_after(key, MAX_CHANGES, CHANGE_WINDOW)
         .await?;
     match wait {
         // Rounded up: a retry after a rounded-down time would fail again.

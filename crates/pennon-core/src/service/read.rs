@@ -29,7 +29,7 @@ const FILL_WAIT_LIMIT: Duration = Duration::from_millis(170);
 const TRUST_PERIOD: Duration = Duration::from_secs(300);
 /// How often a read retries after it has removed a forged or corrupt entry: once. Without a limit, an attacker
 /// who keeps forging entries could keep a request busy.
-const REPAIRS: u32 = 1;
+const MAX_REPAIRS: u32 = 1;
 
 /// The next step of a read after the lookup of the revision in Redis.
 #[derive(Debug, Clone, Copy)]
@@ -248,7 +248,7 @@ impl RefreshRun<'_> {
                     };
                 }
                 Found::Lease(lease) => return self.load_and_fill(cache, lease).await,
-                Found::Corrupt { .. } if repairs < REPAIRS => repairs += 1,
+                Found::Corrupt { .. } if repairs < MAX_REPAIRS => repairs += 1,
                 Found::FillInProgress if Instant::now() + wait < deadline => {
                     tokio::time::sleep(wait).await;
                     self.context.budget.spend(wait);
