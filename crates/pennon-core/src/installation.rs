@@ -51,8 +51,8 @@ impl Installation {
         !self.has_reported_unknown.swap(true, Ordering::Relaxed)
     }
 
-    /// The same for an entry of another installation. The id may become known later, so an instance may have both
-    /// problems.
+    /// Like [`Self::is_first_report_of_unknown`], for an entry of another installation. The id may become known later,
+    /// so an instance may have both problems.
     pub(crate) fn is_first_report_of_other(&self) -> bool {
         !self.has_reported_other.swap(true, Ordering::Relaxed)
     }

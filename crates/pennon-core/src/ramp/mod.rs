@@ -1,8 +1,8 @@
 //! A ramp raises the share of users that get a flag, step by step, while CloudWatch alarms watch it.
 //!
 //! This module does no I/O. It has the model, and decides what happens next (`decide`). `service/ramps` reads and
-//! writes ramps and flags, and reads alarms from CloudWatch. Its part that runs by itself is called the engine: in
-//! `reconcile` every minute, and in `guard` when an alarm fires.
+//! writes ramps and flags, and reads alarms from CloudWatch. The part of `service/ramps` that runs by itself is called
+//! the engine: in `reconcile` every minute, and in `guard` when an alarm fires.
 
 mod decide;
 mod share;

@@ -149,7 +149,7 @@ fn may_give_flag(flag: &Flag, before: Option<&Override>, after: Option<&Override
     flag.definition.is_some() || !only_takes_away
 }
 
-/// The same for many overrides. `before` has the old ones of all affected users.
+/// Like [`may_give_flag`], for any of many overrides. `before` has the old ones of all affected users.
 fn any_may_give_flag(
     flag: &Flag,
     (put, removed): (&[OverrideRecord], &[&str]),

@@ -242,7 +242,7 @@ impl FlagService {
     }
 }
 
-/// The place of a ramp in a run; ramps with the same place keep their order.
+/// When a run checks a ramp with these guards: lower numbers first; of equal ones, the oldest last check first.
 fn place(guards: &[GuardState]) -> u8 {
     let is_in_alarm = |state: &GuardState| matches!(state, GuardState::Alarm { .. });
     if guards.iter().any(is_in_alarm) {
