@@ -48,9 +48,8 @@ pub struct Difference {
     pub settings: Option<SettingsDifference>,
     /// JSON pointers to fields of the file that Pennon keeps for the export and does not use.
     pub kept: Vec<String>,
-    /// Parts that have no effect, fail, or work differently than expected. Each has a JSON pointer into the request;
-    /// for a flag that the request lacks, where the flag would be. One without a pointer says what is not listed or was
-    /// not checked.
+    /// Parts that have no effect, fail, or work differently than expected. Each has a JSON pointer into the request,
+    /// even for a flag that the request lacks. One without a pointer says what is not listed or was not checked.
     pub warnings: Vec<Violation>,
 }
 
