@@ -23,7 +23,7 @@ impl EmbeddedStore {
         counts: &Counts,
         until: SystemTime,
     ) -> Result<CountedBatch, Error> {
-        // `flags.json` may be invalid meanwhile: the caller's counts are only in memory.
+        // Also while `flags.json` is invalid, because these counts are stored nowhere else yet.
         let mut inner = self.lock_last_valid();
         let is_new = inner.counted.iter().all(|known| known != batch);
         if is_new {

@@ -55,8 +55,8 @@ impl Data {
             .collect()
     }
 
-    /// The records with the times of flags that these contents, which somebody has edited, add or change. `before` are
-    /// the contents before the edit; without them, flags that have no times yet get the present one.
+    /// Records that set the times of flags: of those that an edit of `before` added or changed, and of those without
+    /// times.
     pub(super) fn times_of_edited_flags(
         &self,
         before: Option<&Contents>,

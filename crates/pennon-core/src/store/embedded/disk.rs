@@ -308,7 +308,7 @@ impl Files {
         path
     }
 
-    /// The temporary file with this name, if it exists and Pennon has written it.
+    /// The file with this name, if it exists and has the name of a temporary file.
     pub(super) fn temporary(&self, name: &str) -> Option<PathBuf> {
         let path = self.flags.with_file_name(name);
         (self.is_temporary(OsStr::new(name)) && path.is_file()).then_some(path)
@@ -362,7 +362,7 @@ impl Files {
     }
 
     /// Gives a file to the owner of `flags.json`. Otherwise a server that root has started would create files that
-    /// this user cannot use.
+    /// the owner cannot use.
     fn give_to_owner(&self, path: &Path) {
         if let Ok(owner) = std::fs::metadata(&self.flags) {
             let _stays = chown(path, Some(owner.uid()), Some(owner.gid()));
@@ -409,7 +409,7 @@ impl Stamp {
 /// until the text is on the disk. A failure leaves the valid part unchanged.
 ///
 /// # Errors
-/// An error of the file system, or a file that is shorter than this.
+/// An error of the file system, or a file that is shorter than `length`.
 pub(super) fn append(path: &Path, length: u64, text: &str, durable: bool) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     if file.metadata()?.len() < length {
@@ -518,7 +518,7 @@ fn process_name(text: &str) -> String {
 mod tests {
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_file_system_that_cannot_sync_folders_does_not_make_writes_fail() {
+    fn sync_folder_succeeds_if_the_file_system_cannot_sync_folders() {
         use super::*;
 
         // fsync(2) of a folder in /proc fails with EINVAL.
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_may_not_be_listed_does_not_make_writes_fail() {
+    fn a_file_can_be_created_in_a_folder_that_may_not_be_listed() {
         use super::*;
 
         let folder = std::env::temp_dir().join(format!("pennon-folder-{}", unique_id()));

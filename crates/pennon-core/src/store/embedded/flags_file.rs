@@ -74,8 +74,8 @@ impl Contents {
         Self::parse_after(None, text, state, path)
     }
 
-    /// Parses the text of a file with these contents before the edit. An environment that exceeds a limit of all its
-    /// flags must not grow; if there are no contents before, exceeding is only logged.
+    /// Parses the text after an edit of the contents `before`. An environment that exceeds a limit on all its flags
+    /// must not have grown. Without `before`, an exceeded limit is only logged.
     ///
     /// # Errors
     /// A message with the path and all violations, each with its line and pointer.
@@ -387,7 +387,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_counts_all_violations_that_it_does_not_contain() {
+    fn a_message_names_ten_violations_and_counts_the_others() {
         let flags: Map<String, Value> = (0..60)
             .map(|number| {
                 (

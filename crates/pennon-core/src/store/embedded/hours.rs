@@ -8,7 +8,7 @@ use crate::counts::Count;
 use crate::store::HourCount;
 
 /// The number of hours that are kept: as many as the usage of a flag shows.
-const KEPT: u64 = 24;
+const KEPT_HOURS: u64 = 24;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -28,7 +28,7 @@ impl Hours {
         let count = variants.entry(one.variant.to_owned()).or_default();
         *count = count.saturating_add(one.count);
         let newest = self.0.last_key_value().map_or(hour, |(newest, _)| *newest);
-        self.0.retain(|hour, _| hour + KEPT > newest);
+        self.0.retain(|hour, _| hour + KEPT_HOURS > newest);
     }
 
     /// The counts of a flag in the present hour and this many earlier ones, newest first.

@@ -70,7 +70,7 @@ impl Journal {
     /// Reads the state, and completes or removes a change during which the last process ended.
     ///
     /// # Errors
-    /// A message with the file and the line.
+    /// A message with the file and, if a line is unreadable, its number.
     pub(super) fn open(files: &Files) -> Result<(Self, State, History), String> {
         let path = files.state();
         let mut journal = Self {
@@ -146,7 +146,7 @@ impl Journal {
             disk::truncate(&path, journal.length)
                 .map_err(|error| cannot("repair", &path, &error))?;
         }
-        // Not before the line is removed: without its temporary file, the next start would apply it.
+        // Not before the line is removed: without the temporary file, the next start would apply the line.
         files.remove_temporaries();
         journal.superseded = records.saturating_sub(history.records(&state).len());
         // A file without an id is of an earlier version, or it is empty, or its first line is incomplete.
@@ -296,8 +296,7 @@ impl Journal {
 }
 
 impl Replacement {
-    /// Whether the new file has replaced `flags.json`. If it has, removes the replaced file, or keeps it if it contains
-    /// an edit.
+    /// Whether the new file has replaced `flags.json`. If so, removes the replaced file, unless it contains an edit.
     fn has_happened(&self, files: &Files) -> bool {
         let Some(temporary) = files.temporary(&self.temporary) else {
             return true;
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_end_at_any_byte_the_complete_changes_are_read() {
+    fn a_state_file_that_ends_at_any_byte_keeps_its_complete_changes() {
         let files = files("{}");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         let header = journal.length;
@@ -432,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_without_its_replacement_of_the_file_is_removed() {
+    fn a_change_is_removed_if_the_process_ended_before_flags_json_was_replaced() {
         let files = files("old");
         let (mut journal, _, _) = Journal::open(&files).expect("opens");
         journal.append(&[audit(1)]).expect("appends");
@@ -482,7 +481,7 @@ mod tests {
         std::fs::remove_file(files.state()).expect("removes");
         let path = format!("/proc/self/fd/{}", sealed.as_raw_fd());
         std::os::unix::fs::symlink(path, files.state()).expect("links");
-        let why = Journal::open(&files).expect_err("it cannot be truncated");
+        let why = Journal::open(&files).expect_err("a sealed file was truncated");
         assert!(why.contains("repair"), "{why}");
 
         std::fs::remove_file(files.state()).expect("removes");
@@ -526,13 +525,13 @@ mod tests {
                 change.insert_key("hash", kind, "a key").expect("added");
             }
             change.commit().expect("commits");
-            assert!(is_compacted(), "adds a flag: {adds_flag}");
+            assert!(is_compacted(), "not compacted (adds a flag: {adds_flag})");
         }
         store.lock_last_valid().journal.superseded = MAX_SUPERSEDED;
         let edited = r#"{"flags": {"edited": {"state": "ENABLED", "variants": {"on": 1}}}}"#;
         std::fs::write(files.flags(), edited).expect("writes");
         drop(store.lock_current().expect("a valid file"));
-        assert!(is_compacted(), "an edit");
+        assert!(is_compacted(), "not compacted after an edit");
         drop(store);
         let (_journal, state, _history) = Journal::open(&files).expect("opens");
         let state = state.of("production").expect("an environment");
@@ -558,7 +557,7 @@ mod tests {
                 .append_unsynced(audit(id), &state, &mut history)
                 .expect("stores");
         }
-        // The second append has not tried again.
+        // The second append has not tried to compact again.
         assert_eq!(journal.superseded, MAX_SUPERSEDED - RETRY_AFTER + 1);
         assert_eq!(found(&files), [1, 2]);
         remove(&files);
@@ -579,7 +578,7 @@ mod tests {
             let damaged = whole.replacen(damage, "?", 1);
             assert_ne!(damaged, whole);
             std::fs::write(files.state(), &damaged).expect("writes");
-            let why = Journal::open(&files).expect_err("damaged");
+            let why = Journal::open(&files).expect_err("a damaged line was read");
             assert!(why.contains(&format!("line {line}")), "{why}");
             assert_eq!(
                 std::fs::read_to_string(files.state()).expect("a file"),

@@ -35,7 +35,7 @@ impl EmbeddedStore {
         let record = Record::KeyUses {
             days: days.collect(),
         };
-        // `flags.json` may be invalid meanwhile: the caller's uses are only in memory.
+        // Also while `flags.json` is invalid, because these uses are stored nowhere else yet.
         let mut inner = self.lock_last_valid();
         inner.append_unsynced(record)
     }

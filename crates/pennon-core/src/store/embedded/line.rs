@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The line on which the value at a pointer begins. If there is no such value, the line of the nearest parent.
+/// The line of the value at a pointer or, if there is none, of its nearest parent. `None` for the whole text.
 pub(super) fn line_of(text: &str, pointer: &str) -> Option<usize> {
     let mut steps: Vec<String> = pointer
         .split('/')

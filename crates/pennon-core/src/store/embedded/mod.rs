@@ -50,7 +50,7 @@ use state::{History, Record, State};
 #[derive(Clone)]
 pub struct EmbeddedStore {
     inner: Arc<Mutex<Inner>>,
-    /// Held by a transaction from begin to commit.
+    /// Held by a transaction until it ends.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -67,7 +67,7 @@ struct Inner {
     revisions: BTreeMap<String, Revision>,
     /// The metadata of the file when it was last read or written, and the digest of its text.
     seen: Option<(Stamp, String)>,
-    /// The digest of a text that was invalid at this revision, and why. Its warnings are logged once.
+    /// The digest of a text that was invalid at this revision, and why. Kept so that its warnings are logged only once.
     rejected: Option<(String, Revision, String)>,
     /// Excludes other processes.
     _lock: File,
@@ -125,7 +125,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// A message with the paths of copies of unreadable bytes, until these are removed.
+    /// A message with the paths of the copies of unreadable bytes; `None` if there are no copies.
     pub(super) fn unreadable_state(&self) -> Option<String> {
         let inner = self.lock_last_valid();
         let copies = inner.files.unreadable_copies();
@@ -427,8 +427,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Records when these contents, which somebody has edited, add and change flags. Cancels the schedules of flags that
-    /// they no longer have, which must not change a flag that a later edit adds with the same key.
+    /// Records when an edit added or changed flags. Cancels the schedules of flags that the edit removed: they must not
+    /// change a flag that is added later with the same key.
     fn record_edit(&mut self, contents: &Contents) -> Result<(), String> {
         let mut records = self.data.state.cancel_schedules_without_flag(contents);
         let cancelled = records.len();
@@ -501,7 +501,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes a change to both files, or to neither. `flags.json` is written only if its contents change. Raises the
+    /// Writes the records to the journal and, if they change, the contents to `flags.json`: both or neither. Raises the
     /// revision of `raised`, and those of environments whose contents change.
     fn commit(
         &mut self,
@@ -521,7 +521,7 @@ impl Inner {
             if let Some(kept) = replaced {
                 journal::report_conflict(self.files.flags(), &kept);
             }
-            // `stamp` marks it as fresh, so that the file is read again: somebody may have written it since.
+            // `stamp` is fresh, so the next access reads the file again: somebody may have written it since.
             let digest = disk::digest(text.as_bytes());
             self.seen = self.files.stamp().map(|stamp| (stamp, digest));
         }

@@ -84,7 +84,7 @@ pub(super) enum Record {
 }
 
 impl Record {
-    /// Whether it raises the revision of its environment, as the change of such a row in PostgreSQL does.
+    /// Whether the record raises the revision of its environment, as a change of this kind does in PostgreSQL.
     pub(super) fn raises_revision(&self) -> bool {
         match self {
             Self::Flag { .. }
@@ -127,7 +127,7 @@ pub(super) struct FlagDetails {
     /// The bucketing of a typed flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bucketing: Option<Bucketing>,
-    /// Whether the rules for names, texts and definitions are not applied, because the flag is older than they are.
+    /// Whether the rules for names, texts and definitions are not applied, because the flag's state is older than them.
     #[serde(skip_serializing_if = "is_default")]
     pub(super) exempt: bool,
 }
@@ -216,8 +216,7 @@ impl StoredRamp {
     }
 }
 
-/// The state without the history. Each transaction copies it, so the audit and the counts, to which most changes and
-/// evaluations add, are not part of it.
+/// The state without the [`History`], because each transaction copies the state, and audit and counts become large.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct State {
     environments: BTreeMap<String, EnvironmentState>,
@@ -239,7 +238,7 @@ pub(super) struct EnvironmentState {
     pub(super) ramps: BTreeMap<FlagKey, Vec<StoredRamp>>,
 }
 
-/// Data that only grows.
+/// Audit, counts and uses of keys.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Oldest first.

@@ -36,7 +36,7 @@ pub struct Transaction {
     based_on: Revision,
     /// The revision of the environment at the beginning.
     revision: Revision,
-    /// Whether the commit raises the revision of the environment even if nothing of it changes.
+    /// Whether the commit raises the revision of the environment even if its data does not change.
     raises_revision: bool,
     _writing: OwnedMutexGuard<()>,
 }
@@ -121,7 +121,7 @@ impl Transaction {
         if self.data.flag(self.environment.as_str(), key).is_some() {
             return Err(Error::Conflict(format!("Flag '{key}' already exists")));
         }
-        // An edit of the file can remove a flag, but not its cancelled schedules, which do not belong to a new flag.
+        // An edit that removed a flag has left its cancelled schedules. A new flag with the same key must not get them.
         let state = self.data.state.of(self.environment.as_str()).into_iter();
         let mut schedules = state.flat_map(|state| state.schedules.values());
         if schedules.any(|schedule| schedule.flag_key == *key) {
