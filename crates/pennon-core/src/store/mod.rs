@@ -94,7 +94,7 @@ macro_rules! dispatch {
     };
 }
 
-/// All methods fail with [`Error::Unavailable`] if the store does not answer in time.
+/// A method that can return an [`Error`] returns [`Error::Unavailable`] if the store does not answer in time.
 #[expect(clippy::missing_errors_doc, reason = "stated once for all methods")]
 impl Store {
     /// The state of an environment in one consistent read, unless it still has the revision `known`.
@@ -159,7 +159,7 @@ impl Store {
         dispatch!(self, store => store.find_flag(environment, key))
     }
 
-    /// Flags by key.
+    /// The flags that match a query, by key.
     pub async fn list_flags(
         &self,
         environment: &Environment,
@@ -168,7 +168,7 @@ impl Store {
         dispatch!(self, store => store.list_flags(environment, query))
     }
 
-    /// All flags of an environment, with the data of other tables that lists show, in one query.
+    /// All flags of an environment, with the other data that lists show: one query in PostgreSQL.
     pub async fn flag_overviews(&self, environment: &Environment) -> Result<FlagOverviews, Error> {
         dispatch!(self, store => store.flag_overviews(environment))
     }
@@ -321,8 +321,8 @@ impl Store {
         dispatch!(self, store => store.backlog())
     }
 
-    /// Removes events beyond [`EVENT_RETENTION`] and [`MAX_BACKLOG`], and those for a bus that is no longer configured or
-    /// a webhook that no longer exists. Returns how many were removed.
+    /// Removes events beyond [`EVENT_RETENTION`] and [`MAX_BACKLOG`], and those for a bus that is no longer configured
+    /// or a webhook that no longer exists. Returns how many were removed.
     pub async fn expire_events(&self, has_bus: bool) -> Result<u64, Error> {
         dispatch!(self, store => store.expire_events(has_bus))
     }

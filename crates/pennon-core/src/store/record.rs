@@ -24,7 +24,7 @@ pub struct FlagRecord {
     pub revision: i64,
     /// When it was created, or first read from `flags.json`. Unknown for a flag that was archived before it was read.
     pub created_at: Option<SystemTime>,
-    /// When it was last changed, or a change of it was read from `flags.json`. As unknown as `created_at`.
+    /// When it was last changed, or a change of it was read from `flags.json`. May be unknown too.
     pub updated_at: Option<SystemTime>,
 }
 
@@ -48,7 +48,7 @@ pub struct OverrideRecord {
 pub struct OverridePage {
     /// Newest first.
     pub overrides: Page<OverrideRecord>,
-    /// A hash of the users, effects and reasons of all overrides of the flag. Unlike a counter, it does not grow.
+    /// A hash of the users, effects and reasons of all overrides of the flag.
     pub revision: i64,
 }
 
@@ -95,7 +95,7 @@ pub struct KeyRecord {
     pub id: String,
     /// Which kind of client uses it.
     pub kind: KeyKind,
-    /// Whether its row is invalid, so that it is rejected.
+    /// Whether its row is invalid. Such a key is rejected.
     #[serde(default, skip_serializing)]
     pub unreadable: bool,
     /// Its purpose.
@@ -143,7 +143,7 @@ pub struct FlagOverview {
     pub next_schedule: Option<(SystemTime, Value)>,
 }
 
-/// All flags of an environment, from one consistent read.
+/// All flags of an environment, and its revision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlagOverviews {
     /// The revision of the environment; `None` if it does not exist.

@@ -39,7 +39,7 @@ macro_rules! dispatch {
     };
 }
 
-/// All methods fail with [`Error::Unavailable`] if the store does not answer in time.
+/// A method that can return an [`Error`] returns [`Error::Unavailable`] if the store does not answer in time.
 #[expect(clippy::missing_errors_doc, reason = "stated once for all methods")]
 impl Transaction {
     /// Locks and reads a flag, archived or not.
@@ -53,14 +53,14 @@ impl Transaction {
         dispatch!(self, open => open.lock_environment())
     }
 
-    /// Reads the same, for a transaction that changes nothing. Locks only the environment, which every change of a flag
-    /// or of the settings locks too. Waiting for the row of a flag could deadlock with a change that has locked this
-    /// row and waits for the environment.
+    /// Reads the same as [`Self::lock_environment`], for a transaction that changes nothing. Locks only the
+    /// environment, which every change of a flag or of the settings locks too. Waiting for the row of a flag could
+    /// deadlock with a change that has locked this row and waits for the environment.
     pub async fn read_environment(&mut self) -> Result<EnvironmentState, Error> {
         dispatch!(self, open => open.read_environment())
     }
 
-    /// Sums over the flags in use, that is, not archived, except this one. They stay valid until the commit only if the
+    /// Sums over the flags in use (not archived) except this one. The sums stay valid until the commit only if the
     /// environment is locked.
     pub async fn sums_without(&mut self, key: &FlagKey) -> Result<FlagSums, Error> {
         dispatch!(self, open => open.sums_without(key))
@@ -235,7 +235,7 @@ impl Transaction {
         dispatch!(self, open => open.schedules(keys))
     }
 
-    /// Locks and reads a schedule; `None` if another transaction has locked it.
+    /// Locks and reads a schedule; `None` if another transaction has locked it or it does not exist.
     pub async fn try_lock_schedule(
         &mut self,
         key: &FlagKey,
@@ -270,7 +270,7 @@ impl Transaction {
         }
     }
 
-    /// Locks and reads a ramp; `None` if another transaction has locked it.
+    /// Locks and reads a ramp; `None` if another transaction has locked it, or it is unreadable or does not exist.
     pub async fn try_lock_ramp(&mut self, key: &FlagKey, id: &str) -> Result<Option<Ramp>, Error> {
         dispatch!(self, open => open.try_lock_ramp(key, id))
     }
@@ -337,7 +337,7 @@ impl Transaction {
         dispatch!(self, open => open.last_change(key))
     }
 
-    /// Claims events for the event bus up to a limit: the first undelivered event of each flag, the oldest ones first.
+    /// Claims events for the event bus up to a limit: the first undelivered event of each flag, the longest due first.
     /// No other transaction claims events of these flags until this one ends.
     pub async fn claim_events(&mut self, limit: u32) -> Result<Vec<ChangeEvent>, Error> {
         dispatch!(self, open => open.claim_events(limit))

@@ -172,8 +172,8 @@ impl PostgresStore {
         }
     }
 
-    /// Adds the counts of a batch that the database has rejected as a whole, except those that it rejects. Rows are
-    /// locked in the same order as by [`COUNT`]. A count that is rejected only by the hour is reported as lost, too.
+    /// Adds the counts of a batch that the database has rejected as a whole, but not the single counts that it rejects.
+    /// Locks rows in the same order as [`COUNT`]. A count that is rejected only by the hour is reported as lost, too.
     async fn count_in_parts(
         &self,
         batch: &str,

@@ -112,7 +112,7 @@ impl PostgresStore {
 
 impl Transaction {
     /// A change holds the row of its flag or of the settings when a trigger locks the environment. Therefore these rows
-    /// are locked first: a transaction that waits for one of them and holds the environment would deadlock with it.
+    /// are locked first: a transaction that holds the environment and waits for one of them would deadlock.
     pub(in crate::store) async fn lock_environment(&mut self) -> Result<EnvironmentState, Error> {
         loop {
             self.rows("savepoint unlocked", &[]).await?;

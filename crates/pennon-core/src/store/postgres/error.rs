@@ -62,7 +62,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Whether the database itself fails. An error without a code is a connection error.
+/// Whether the database itself fails. An error without a code counts as a connection error.
 fn is_outage(error: &tokio_postgres::Error) -> bool {
     error.code().is_none_or(|code| {
         // The connection, resources, an operator or a time limit, the system.

@@ -137,8 +137,8 @@ impl Transaction {
         &mut self,
         key: &FlagKey,
     ) -> Result<FlagSums, Error> {
-        // An upper bound of the number of values: each value except the outermost, which `Flag::size` does not count,
-        // follows one of the characters `,[{`, which may also occur in texts.
+        // An upper bound of the number of values. Before each value, or the name of its field, is one of the characters
+        // `,[{`, which may also occur in texts. `Flag::size` does not count the outermost value, which has none.
         let statement = format!(
             r#"
             select count(*) filter (where definition is null) as simple, count(definition) as typed,
@@ -374,7 +374,7 @@ fn record_of(row: &Row) -> FlagRecord {
     }
 }
 
-/// `None` for the row of an empty page, and for a key that is invalid in a request.
+/// The flag of a row, with its key. `None` for the row of an empty page, and for a key that is invalid in a request.
 pub(super) fn keyed_record_of(row: &Row) -> Option<(FlagKey, FlagRecord)> {
     let text: Option<String> = row.get("flag_key");
     let key = FlagKey::parse(text?).ok()?;

@@ -45,10 +45,10 @@ const DECIDE: &str = "
 
 /// Decides the defaults of the installation, unless they are already decided, and returns them. Runs in the transaction
 /// that holds the lock of the migrations, before the first step creates the tables that this function checks for. The
-/// decision can be changed only while no flag depends on it.
+/// decision can be changed only while there are no flags.
 ///
 /// If a decided row is unreadable or missing, or its table is missing although `pennon_migrations` has its step, the
-/// defaults are not decided again unless the event names them: a guess could change evaluations.
+/// defaults are not decided again without `wanted`: a guess could change evaluations.
 pub(super) async fn decide(
     client: &Client,
     wanted: Option<EvaluationDefaults>,

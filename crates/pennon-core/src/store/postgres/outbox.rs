@@ -87,10 +87,10 @@ impl PostgresStore {
 
 impl Transaction {
     /// Only the first undelivered event of a flag can be claimed. While a transaction holds it, others skip the
-    /// flag. So no event overtakes an earlier one of its flag, however many transactions deliver.
+    /// flag, so no event overtakes an earlier one of its flag, however many transactions deliver.
     ///
-    /// Those that have been due for longest are claimed first. In the order of their positions, ten flags whose events
-    /// are always rejected would fill every call.
+    /// The events that have been due for longest are claimed first. In the order of their positions, flags whose events
+    /// are always rejected could fill every call.
     ///
     /// The first events are found in one pass over the outbox. A search for an earlier event per row exceeds the time
     /// limit of a statement once an outage has left 100,000 rows.

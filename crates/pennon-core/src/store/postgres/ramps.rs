@@ -28,7 +28,7 @@ impl PostgresStore {
         &self,
         alarms: &[&str],
     ) -> Result<Vec<FlagRamp>, Error> {
-        // A flag has one open ramp at most, and these have an index. Ramps that have ended are never deleted.
+        // Open ramps have an index. Without it, the query would read all ended ramps too, which are never deleted.
         let statement = "
             select environment, flag_key, id, ramp::text as ramp from pennon_ramps
             where open and alarms && $1 order by id";
@@ -186,7 +186,7 @@ fn flag_ramp_of(row: &Row) -> Option<FlagRamp> {
     })
 }
 
-/// Parses a stored ramp. An unreadable one is logged and skipped, so that others are not affected.
+/// Parses a stored ramp. `None` for an unreadable one, which is logged and does not affect others.
 pub(super) fn ramp_of(row: &Row) -> Option<Ramp> {
     let id: &str = row.get("id");
     serde_json::from_str(row.get("ramp"))

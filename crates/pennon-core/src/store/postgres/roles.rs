@@ -39,7 +39,7 @@ pub(super) enum Role {
 pub enum RolesState {
     /// No secrets of roles are configured: all functions use one login.
     OneLogin,
-    /// Every role has a login, and its secret names it.
+    /// Every role with a configured secret has a login, which the secret names.
     Ready {
         /// How many secrets were written by this run.
         written: usize,
@@ -148,9 +148,9 @@ enum Outcome {
     ByHand(String),
 }
 
-/// Protects the audit, and logs whether every role may create objects beside the tables. Then creates the roles whose
-/// secrets are configured, grants their privileges, and writes the secrets that have no value yet; with `rotate`, all
-/// of them.
+/// Protects the audit and the functions, and warns if every role may create objects beside the tables. Then creates the
+/// roles whose secrets are configured, grants their privileges, and writes the secrets that are empty or outdated; with
+/// `rotate`, all of them.
 ///
 /// # Errors
 /// If a statement fails, or a secret cannot be read or written. A retry continues where this call stopped.
@@ -277,7 +277,7 @@ async fn revoke(client: &Client, query: &str) -> Result<Vec<String>, Error> {
 /// Logs a warning if every role may create objects in the schema of the tables, the default before PostgreSQL 15. A role
 /// that may only read could then create functions and operators that statements of other roles call. The privilege is
 /// not revoked here, because an existing service may need it, and because only the owner of the schema may revoke it.
-/// The statement keeps it for the login of `migrate`, which may have it only as one of all roles.
+/// If the login of `migrate` has it only as one of all roles, the logged statement first grants it to this login.
 async fn warn_if_schema_is_open(client: &Client) -> Result<(), Error> {
     let query = "
         select pg_catalog.format(
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_role_is_named_after_its_database() {
-        let prefix = |database: &str| {
+        let login = |database: &str| {
             let facts = Facts {
                 database: database.to_owned(),
                 schema: "public".to_owned(),
@@ -454,13 +454,10 @@ mod tests {
             };
             facts.logins(Role::Count)[0].clone()
         };
-        assert_eq!(prefix("pennon"), "pennon_count_a");
-        assert_eq!(prefix("Flags"), "pennon_Flags_count_a");
-        let long = prefix(&"x".repeat(60));
-        assert!(
-            long.len() <= 63 && long != prefix(&"x".repeat(61)),
-            "{long}"
-        );
+        assert_eq!(login("pennon"), "pennon_count_a");
+        assert_eq!(login("Flags"), "pennon_Flags_count_a");
+        let long = login(&"x".repeat(60));
+        assert!(long.len() <= 63 && long != login(&"x".repeat(61)), "{long}");
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
     }
 }

@@ -23,8 +23,8 @@ const RDS_AUTHORITIES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rds.pem
 /// The time from one read of a source without a usable login to the next. A rotation ends within seconds; more reads
 /// would only use up the account's quota, and each attempt with a rejected login costs the server a process.
 const READ_INTERVAL: Duration = Duration::from_secs(5);
-/// Each address of the server gets one part in this many of an attempt's time to accept the connection: otherwise a
-/// silent address would use up the time of those after it. Logging in takes at least three more round trips.
+/// Each address of the server must accept the connection within the time limit of the attempt divided by this number.
+/// Otherwise a silent address would use up the time of those after it. The login needs at least three more round trips.
 const CONNECT_PARTS: u32 = 4;
 
 /// A secret or setting that names a server.
@@ -161,8 +161,8 @@ impl Server {
     }
 }
 
-/// Verifies the certificates of RDS. The authorities are parsed for the first connection, because an instance with a
-/// warm cache needs none.
+/// The connector that trusts the authorities of RDS. They are parsed for the first connection, because an instance with
+/// a warm cache needs none.
 fn rds_connector() -> Result<MakeRustlsConnect, String> {
     static CONNECTOR: OnceLock<Result<MakeRustlsConnect, String>> = OnceLock::new();
     let create = || {

@@ -20,7 +20,7 @@ pub struct Transaction {
     actor: String,
     /// Limit on the time of a statement.
     within: Duration,
-    /// Whether changes write events into the outbox.
+    /// Whether changes write events for the event bus into the outbox.
     has_bus: bool,
 }
 

@@ -53,7 +53,7 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_NAME: &str = "postgres";
 
 impl DatabaseUrl {
-    /// Parses `postgres://…`, or the JSON document of an RDS secret. `settings` replaces parts that the document omits.
+    /// Parses `postgres://…`, or the JSON document of an RDS secret. `settings` supplies parts that the document omits.
     ///
     /// Every part of the URL may be percent-encoded. A `+` is a plus, not a space.
     ///
@@ -216,8 +216,8 @@ impl DatabaseUrl {
         Ok(url.into())
     }
 
-    /// Hosts, ports and the name of the database, without user and password. Normalised: different URLs of the same
-    /// database have the same address.
+    /// Hosts, ports and the name of the database. Normalised: URLs that differ only in spelling, password or `sslmode`
+    /// have the same address.
     #[must_use]
     pub fn address(&self) -> String {
         let ports = self.config.get_ports();

@@ -16,10 +16,9 @@ use crate::error::Error;
 use crate::hex::hex;
 use crate::id::random_bytes;
 
-/// When the secret of a role was last written, and the digest of its value; in `by_hand` too if an administrator has to
-/// change its login. The statements end with a comment on the login that is this digest: an administrator who may only
-/// change roles can set it, and the owner of this table can read it. The digest of a document with a password of 256
-/// random bits reveals nothing.
+/// When the secret of a role was last written, and the digest of its value. `by_hand` is the same digest if an
+/// administrator has to change the login. Their statements end with a comment on the login, which contains the digest:
+/// so a later run sees that they were run. The digest reveals nothing, because the password has 256 random bits.
 const TABLE: &str = "
     create table if not exists pennon_role_secrets (
       role text primary key,
@@ -27,7 +26,7 @@ const TABLE: &str = "
       written_at timestamptz not null default now()
     );
     alter table pennon_role_secrets add column if not exists by_hand text";
-/// A run writes the secret right after it has changed a login. After this time, other runs assume that it has
+/// A run writes the secret right after it has changed a login. After this time, other runs assume that the write has
 /// failed.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// The pause between two reads of a secret that another run is about to write.
@@ -37,12 +36,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct LastWrite {
     digest: String,
     is_recent: bool,
-    /// Whether an administrator has not run its statements yet.
+    /// Whether an administrator still has to run the statements.
     is_by_hand: bool,
 }
 
 impl Run<'_> {
-    /// Ensures that the secret names a login that works; with `rotate`, a new login.
+    /// Ensures that the secret names an existing login at the current address. With `rotate`, changes to the other
+    /// login, unless the secret was written within [`WRITE_LIMIT`].
     pub(super) async fn ensure_login(
         &self,
         role: Role,
@@ -165,8 +165,8 @@ impl Run<'_> {
         Ok(Some(statements))
     }
 
-    /// Sets `idle_session_timeout`, with which the server closes connections of functions that ended without
-    /// closing them. Not set behind a pooler, which keeps idle connections on purpose.
+    /// Sets `idle_session_timeout`, so that the server closes connections that ended functions left open. Not set behind
+    /// a pooler, which keeps idle connections on purpose.
     async fn ensure_settings(&self, role: Role) -> Result<(), Error> {
         if !self.facts.may_create {
             return Ok(());
