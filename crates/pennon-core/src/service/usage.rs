@@ -102,7 +102,7 @@ impl Overview {
 }
 
 impl FlagService {
-    /// All flags of an environment, without their definitions. Takes three queries for any number of flags.
+    /// All flags of an environment. Takes three queries for any number of flags.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown environment.

@@ -231,8 +231,8 @@ pub(super) struct Broken {
     pub(super) warnings: Violations,
 }
 
-/// Finds flags that a change of the settings breaks. Flags that were broken before are left out. `in_request` turns the
-/// JSON pointer into a flag into one into the request.
+/// Finds flags that a change of the settings breaks. Problems that exist before the change are left out. `in_request`
+/// converts the pointer of a violation, which is relative to the flag, to one into the request.
 pub(super) fn broken_by<'a>(
     flags: impl Iterator<Item = (&'a FlagKey, &'a Flag)>,
     before: &Settings,

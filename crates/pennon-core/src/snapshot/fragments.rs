@@ -41,7 +41,7 @@ struct EscapedFragments {
 struct ChoiceText {
     /// Begins with a comma.
     all: Range<usize>,
-    /// The reason in it, which is the usual one.
+    /// The usual reason, a part of `all`; empty in an object of booleans.
     reason: Range<usize>,
 }
 

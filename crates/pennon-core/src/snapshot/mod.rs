@@ -17,7 +17,7 @@ use crate::server_only;
 /// A change sets it to the database's clock in milliseconds, or to the previous revision plus one if that is higher.
 /// So the first change in a database that was restored or created again has a revision above all that a cache may
 /// still hold. Until then, a restored environment has the revision of the backup, and entries from before the
-/// restore may have higher ones. It stays below 2^53, which Lua and JSON readers represent exactly.
+/// restore may have higher ones. Revisions stay below 2^53, which Lua and JSON readers represent exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub i64);
 
@@ -185,7 +185,8 @@ impl Snapshot {
         self.derived.ruleset.get_or_init(compile)
     }
 
-    /// Compiles the flags that an earlier snapshot does not share with this one, if the earlier one is compiled.
+    /// If an earlier snapshot is compiled and has the same settings and defaults, compiles only the flags that this one
+    /// does not share with it. Otherwise does nothing.
     pub fn compile_after(&self, earlier: &Self) {
         let Some(rules) = earlier.derived.ruleset.get() else {
             return;
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_compiled_after_an_earlier_snapshot_are_those_of_the_flags() {
+    fn rules_compiled_after_an_earlier_snapshot_equal_those_compiled_alone() {
         let earlier = Snapshot {
             flags: [("same", 0), ("changed", 0), ("removed", 100)]
                 .map(|(name, percent)| (key(name), flag(percent)))

@@ -1,6 +1,6 @@
 //! Logging and metrics.
 //!
-//! Every request writes one line. On Lambda it is JSON in CloudWatch's embedded metric format, so that metrics need no
+//! Every request writes a line. On Lambda it is JSON in CloudWatch's embedded metric format, so that metrics need no
 //! API call and no agent; locally it is text for people. The format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 

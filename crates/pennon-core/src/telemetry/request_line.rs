@@ -35,7 +35,7 @@ thread_local! {
 pub struct LogWriter {
     /// The format of the lines.
     pub style: LogStyle,
-    /// The function's name, a dimension of every metric.
+    /// The function's name, a dimension of every metric except that of forged entries.
     pub function: String,
     /// The function's version, which distinguishes a canary's metrics.
     pub version: String,
@@ -91,7 +91,7 @@ pub struct RequestLine<'a> {
     pub cluster: bool,
     /// The facts about the request.
     pub facts: &'a Facts,
-    /// Evaluations that have not been logged yet, of this request and earlier ones. None in a line with posted counts.
+    /// Evaluations of this request and earlier ones to report now. `None` if the line has posted counts.
     pub evaluations: Option<Counts>,
     /// Uses of API keys that have not been logged yet.
     pub key_uses: LastUses,
@@ -228,7 +228,7 @@ impl LogWriter {
             fields.text(INSTALLATION, &self.installation);
         }
         if self.reported_connections.is_due(line.connections) {
-            // Only declared here: its value is a field that every line has.
+            // This value is not written: `active_connections` is a field of every line.
             metrics.push((Metric::ActiveConnections, MetricValue::Count(0)));
         }
         let output = fields.value_of("_aws");
@@ -651,7 +651,7 @@ mod tests {
         }
         let facts = Facts::default();
         let document = parsed(&writer(), &line(&facts));
-        assert!(document.get("cache_hit").is_none(), "no flags were read");
+        assert!(document.get("cache_hit").is_none(), "a hit without a read");
         assert!(document.get("cache_hit_rate").is_none());
     }
 }

@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-/// Limit on a text in a log line, in bytes as JSON without the quotation marks. Errors that name a node, a position
-/// in a file or a rule are shorter.
+/// Limit on a text in a log line, in bytes as JSON without the quotation marks. Most errors are shorter.
 pub const MAX_TEXT_LENGTH: usize = 600;
 
 /// Limit on a name in the line of a request, in bytes: a flag key, a path, a node.

@@ -7,7 +7,7 @@ use crate::counts::PostedCounts;
 
 /// Limit on the ignored fields that a log line lists.
 const MAX_IGNORED: usize = 10;
-/// Limit on the reason why a token is rejected or its issuer fails, in bytes: an anonymous request writes at most 1 kB.
+/// Limit on the reason why a token is rejected or its issuer fails, in bytes. Anonymous requests can cause both.
 const MAX_REASON_LENGTH: usize = 150;
 
 /// The result of a read from the cache.

@@ -123,7 +123,8 @@ impl Tokens {
         verified.map(|user| (user, unverified.into_claims()))
     }
 
-    /// The cached keys. Fetches them first if they are old or do not contain this id.
+    /// The cached keys. Fetches them first if they are old or do not contain this id, but not again within
+    /// [`FETCH_INTERVAL`].
     async fn keys_for(&self, id: &str, trace: &Trace) -> Arc<Vec<Key>> {
         let before = self.cached();
         if before.has_fresh(id, Moment::now()) {
