@@ -180,8 +180,8 @@ impl Files {
         let path = self.beside(&format!("{TEMPORARY}{}", unique_id()));
         let like = std::fs::metadata(&self.flags).ok();
         let written = write_new(&path, text.as_bytes(), like.as_ref());
-        // Its name must be durable before the journal contains it: a start that does not find the file takes it for
-        // one that has replaced `flags.json`.
+        // The name must be durable before the journal contains it: a start that does not find the file assumes that it
+        // has replaced `flags.json`.
         let written = written.and_then(|()| self.sync_folder());
         written.map_err(|error| {
             let _may_not_exist = std::fs::remove_file(&path);

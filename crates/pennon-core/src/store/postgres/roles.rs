@@ -346,7 +346,7 @@ impl Run<'_> {
         let group = self.facts.group(role);
         begin(self.client).await.map_err(refused)?;
         if self.exists(&group).await? {
-            let (found, wanted) = (self.rights(&group).await?, wanted(role));
+            let (found, wanted) = (self.rights(&group).await?, wanted_rights(role));
             let schema = quoted(&self.facts.schema);
             let change = |verb: &str, (table, right): &(String, String), word: &str| {
                 let (table, group) = (quoted(table), quoted(&group));
@@ -412,7 +412,7 @@ impl Run<'_> {
     }
 }
 
-fn wanted(role: Role) -> BTreeSet<(String, String)> {
+fn wanted_rights(role: Role) -> BTreeSet<(String, String)> {
     let pair = |table: &str, right: &str| (table.to_owned(), right.to_owned());
     let grants = role.grants().iter();
     let all = grants.flat_map(|(table, rights)| rights.iter().map(move |right| pair(table, right)));
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn only_the_owner_may_change_audit_entries() {
         for role in Role::ALL {
-            for (table, right) in wanted(role) {
+            for (table, right) in wanted_rights(role) {
                 let harmless = ["SELECT", "INSERT"].contains(&right.as_str());
                 assert!(table != "pennon_audit" || harmless, "{role:?}: {right}");
             }

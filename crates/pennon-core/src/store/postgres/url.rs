@@ -50,7 +50,7 @@ enum Port {
 
 const DEFAULT_PORT: u16 = 5432;
 /// The database that every PostgreSQL server has.
-const DEFAULT_NAME: &str = "postgres";
+const DEFAULT_DATABASE: &str = "postgres";
 
 impl DatabaseUrl {
     /// Parses `postgres://…`, or the JSON document of an RDS secret. `settings` supplies parts that the document omits.
@@ -149,7 +149,7 @@ impl DatabaseUrl {
             .port(port.unwrap_or(DEFAULT_PORT))
             .user(&secret.username)
             .password(&secret.password)
-            .dbname(name.map_or(DEFAULT_NAME, String::as_str));
+            .dbname(name.map_or(DEFAULT_DATABASE, String::as_str));
         Ok(Self {
             config,
             tls: TlsMode::VerifyFull(None),
@@ -170,7 +170,7 @@ impl DatabaseUrl {
     ) -> Result<String, InvalidDatabaseUrl> {
         let parsed = Self::parse(text, settings)?.config;
         let name = parsed.get_dbname().or(parsed.get_user());
-        let name = name.unwrap_or(DEFAULT_NAME);
+        let name = name.unwrap_or(DEFAULT_DATABASE);
         let text = text.trim();
         if text.starts_with('{') {
             let own = parsed.get_hosts().iter().find_map(|host| match host {
@@ -234,7 +234,7 @@ impl DatabaseUrl {
             .collect();
         // PostgreSQL's default for the name of the database is the name of the user.
         let name = self.config.get_dbname().or(self.config.get_user());
-        format!("{}/{}", hosts.join(","), name.unwrap_or(DEFAULT_NAME))
+        format!("{}/{}", hosts.join(","), name.unwrap_or(DEFAULT_DATABASE))
     }
 }
 

@@ -165,8 +165,8 @@ impl Run<'_> {
         Ok(Some(statements))
     }
 
-    /// Sets `idle_session_timeout`, so that the server closes connections that ended functions left open. Not set behind
-    /// a pooler, which keeps idle connections on purpose.
+    /// Sets `idle_session_timeout`, so that the server closes connections that ended functions left open. Not set
+    /// behind a pooler, which keeps idle connections on purpose.
     async fn ensure_settings(&self, role: Role) -> Result<(), Error> {
         if !self.facts.may_create {
             return Ok(());
