@@ -1,5 +1,5 @@
-//! Hashes the deterministic CBOR encoding of a value (RFC 8949, 4.2), which version 3 of `fractional` uses. Whole
-//! floats are encoded as integers.
+//! Hashes the deterministic CBOR encoding of a value (RFC 8949, 4.2), which version 3 of `fractional` uses. A whole
+//! float from -2^63 to below 2^64 is encoded as an integer.
 
 use serde_json::{Map, Value};
 
@@ -14,7 +14,7 @@ const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
 
-// The number of bytes that follow for a length or value that does not fit into the first byte.
+// A length or value that does not fit into the first byte follows in this many bytes.
 const ONE_BYTE: u8 = 0x18;
 const TWO_BYTES: u8 = 0x19;
 const FOUR_BYTES: u8 = 0x1a;
@@ -130,7 +130,7 @@ fn float(float: f64, hash: &mut Murmur) {
     }
 }
 
-/// The half-precision float that equals this number.
+/// The half-precision float that equals this number, if there is one.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -193,8 +193,8 @@ mod fuzz {
 
     use super::*;
 
-    /// Prepares a value for another encoder: floats without a fraction become integers, and fields are sorted by their
-    /// encodings.
+    /// Prepares a value for another encoder: whole floats in the range of integers become integers, and fields are
+    /// sorted by their encodings.
     fn canonical(value: &Value) -> ciborium::Value {
         match value {
             Value::Null => ciborium::Value::Null,

@@ -16,7 +16,7 @@ use crate::limits::{Fuel, RULE_DEPTH, RULE_NODES};
 use crate::trace::{Argument, Operation};
 use crate::{Context, pointer_step};
 
-/// A text of an evaluator of at most this many bytes is copied, which takes no more memory than sharing it.
+/// Rules copy a constant evaluator that is a text of at most this many bytes: sharing it would save no memory.
 const SHORT: usize = 32;
 
 /// Compiles a rule that may refer to the evaluators of its environment.
@@ -55,7 +55,7 @@ fn compile_evaluator(
     result
 }
 
-/// The JSON pointer of these steps.
+/// The JSON pointer with these steps.
 fn pointer(path: &[String]) -> String {
     let steps = path.iter().map(|step| format!("/{}", pointer_step(step)));
     steps.collect()
@@ -353,8 +353,8 @@ impl<'e, 's> Compiler<'e, 's> {
         Ok(self.traced(expression, self.above(), step))
     }
 
-    /// Evaluates an operation whose operands are constant. One that fails is kept, and fails for the callers
-    /// that reach it.
+    /// Replaces an operation whose operands are constant by its result. An operation that fails is kept, and fails for
+    /// the callers that reach it.
     fn fold(&self, expression: Expression) -> Expression {
         if !all_operands(&expression, &|one| one.constant().is_some()) {
             return expression;

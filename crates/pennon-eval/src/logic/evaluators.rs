@@ -62,7 +62,7 @@ impl<'s> Evaluators<'s> {
         }
     }
 
-    /// The state of an evaluator, and its name and rule for as long as the settings live.
+    /// The name, the rule and the state of an evaluator. It has no state before a rule refers to it.
     pub(super) fn get(&self, name: &str) -> Option<(&'s str, &'s Value, Option<State>)> {
         let (name, rule) = self.settings.evaluators.get_key_value(name)?;
         let state = self.compiled.borrow().get(name.as_str()).cloned();
@@ -73,8 +73,8 @@ impl<'s> Evaluators<'s> {
         self.compiled.borrow_mut().insert(name, state);
     }
 
-    /// Computes a value from shared constants, while all such computations together take no more steps than a
-    /// request may.
+    /// Computes a value from shared constants. `None` if this fails: all such computations together may take as many
+    /// steps as one request.
     pub(super) fn fold<T>(
         &self,
         work: impl FnOnce(&mut Run<'_>) -> Result<T, EvalError>,
@@ -86,8 +86,8 @@ impl<'s> Evaluators<'s> {
         result
     }
 
-    /// Reserves memory for a copy of a shared constant or a value computed from it. Without memory left, the
-    /// operation runs for each caller.
+    /// Reserves memory for a copy of a shared constant, or for a value computed from one. Returns false if the limit is
+    /// reached.
     pub(super) fn has_room_for(&self, constant: &Value) -> bool {
         let left = self
             .folded_left
@@ -99,14 +99,14 @@ impl<'s> Evaluators<'s> {
         left.is_some()
     }
 
-    /// Counts checked values. Returns false once the limit is reached.
+    /// Counts values before they are checked. Returns false if they exceed the limit; then none of it is left.
     pub(crate) fn may_lint(&self, values: usize) -> bool {
         let left = self.lint_left.get().checked_sub(values);
         self.lint_left.set(left.unwrap_or(0));
         left.is_some()
     }
 
-    /// Whether the limit allowed all checks.
+    /// Whether the limit was not reached, so that everything was checked.
     pub(crate) fn all_linted(&self) -> bool {
         self.lint_left.get() > 0
     }

@@ -158,7 +158,7 @@ pub(super) enum Each {
 impl Expression {
     pub(super) const NULL: Self = Self::Constant(Value::Null);
 
-    /// The expression, with references to evaluators followed.
+    /// The expression behind references to evaluators and marks for a trace.
     #[inline]
     pub(super) fn resolved(&self) -> &Self {
         let mut expression = self;

@@ -23,9 +23,9 @@ pub(super) const MAX_TOTAL_WEIGHT: u64 = i32::MAX as u64;
 
 /// The variant of a bucket.
 pub(super) enum Chosen<'a> {
-    /// Of a bucket whose weight is a constant.
+    /// Not evaluated yet.
     Fixed(&'a Expression),
-    /// Of a bucket that was evaluated.
+    /// Already evaluated.
     Computed(Val<'a>),
 }
 
@@ -190,7 +190,7 @@ fn by_weight<'a>(hash: u64, weighed: Vec<(Val<'a>, u64)>, run: &mut Run<'_>) -> 
     })
 }
 
-/// The number of variants that a trace shows.
+/// The maximum number of variants that a trace shows.
 const SHOWN_VARIANTS: usize = 50;
 
 /// `variants` are those of a rule, each with the sum of all weights up to its own.
@@ -255,7 +255,7 @@ impl Bucket {
 }
 
 impl Buckets {
-    /// `None` if no caller can get a variant.
+    /// `None` if a constant weight, or the sum of all, is invalid: no caller gets a variant.
     fn compile(buckets: Vec<Bucket>, version: FractionalVersion) -> Option<Self> {
         let is_fixed = buckets.iter().all(|bucket| match bucket {
             Bucket::Pair { weight, .. } => weight
@@ -284,7 +284,7 @@ impl Buckets {
         (total <= MAX_TOTAL_WEIGHT).then_some(Self::Fixed { total, ends })
     }
 
-    /// Variants with their weights; `None` if one of them is not a bucket.
+    /// Variants with their weights; `None` if a computed bucket or weight is invalid.
     fn weigh<'a>(
         &'a self,
         first: Option<Val<'a>>,
@@ -346,8 +346,8 @@ fn pair<'a>(value: &Val<'a>, version: FractionalVersion) -> Option<(Val<'a>, u64
     }
 }
 
-/// Parses a weight: an integer. A negative weight, as a computed rollout may produce, counts as 0. Version 2 also
-/// accepts floats without a fraction.
+/// Parses a weight, an integer. Version 2 also accepts floats without a fraction. A negative weight, which a computed
+/// rollout may produce, counts as 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -252,6 +252,6 @@ fn an_evaluation_takes_no_more_steps_than_estimated() {
     });
     let (compiled, close) = (compiled.get(), close.get());
     assert!(compiled > 0);
-    // The estimate is an upper bound, and close to the steps of most evaluations.
-    assert!(close > compiled / 2, "{close} of {compiled}");
+    // More than a quarter of the evaluations (two for each rule) take at least a quarter of the estimate.
+    assert!(close > compiled / 2, "only {close} for {compiled} rules");
 }

@@ -321,7 +321,7 @@ fn is_always_there(path: &Value) -> bool {
     }
 }
 
-/// Why a `fractional` selects no variant for any caller, if its weights alone prove it.
+/// Why a `fractional` selects no variant for any caller. `None` if its weights do not prove it.
 fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'static str> {
     let by = arguments.first().filter(|first| first.is_object());
     let first = usize::from(by.is_some());
@@ -349,8 +349,8 @@ fn selects_none(arguments: &[Value], evaluators: &Evaluators<'_>) -> Option<&'st
     }
 }
 
-/// Whether the result of an expression is never a list. An attribute of the context counts as none: nobody is
-/// bucketed by a list.
+/// Whether the result of an expression is never a list. An attribute of the context counts as no list, because nobody
+/// is bucketed by a list.
 fn is_no_list(expression: &Value, evaluators: &Evaluators<'_>) -> bool {
     let mut operations = expression.as_object().into_iter().flatten();
     match operations.next().map(|(name, it)| (name.as_str(), it)) {
@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reported_result_is_an_error_for_the_callers_that_reach_it() {
+    fn a_reported_result_is_the_choice_of_the_callers_that_reach_it() {
         let definition = json!({
             "variants": {"on": 1, "off": 2},
             "targeting": {"or": [{"if": [{"var": "a"}, "ghost"]}, {"var": ["b", "spectre"]}]}

@@ -1,4 +1,4 @@
-//! Numbers. Integers stay exact while they fit, as in JSON.
+//! Numbers. Integers of JSON are exact within 64 bits; their sums, differences, products and remainders, within `i64`.
 
 use std::cmp::Ordering;
 
@@ -79,7 +79,7 @@ impl Num {
         self.compare(other) == Some(Ordering::Equal)
     }
 
-    /// The integer result if it fits, else the float.
+    /// An integer if both operands and the result fit into `i64`, else a float.
     fn combine(
         self,
         other: Self,
@@ -116,7 +116,7 @@ impl Num {
         (other.float() != 0.0).then(|| self.combine(other, i64::checked_rem, |a, b| a % b))
     }
 
-    /// The text that JavaScript writes.
+    /// The text that JavaScript writes, but integers are not rounded.
     pub(super) fn text(self) -> String {
         match self {
             Self::Int(int) => int.to_string(),

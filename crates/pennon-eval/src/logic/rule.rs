@@ -29,8 +29,8 @@ pub(crate) enum Choice<'a> {
 }
 
 impl Rule {
-    /// Replaces the names that the rule may end with by variants, so that no evaluation searches them. `position` finds
-    /// the position of a name; other names remain.
+    /// Replaces names of variants with which the rule may end by their positions, so that evaluations need not look
+    /// them up. A name for which `position` returns `None` remains.
     pub(crate) fn find_variants(&mut self, position: &impl Fn(&str) -> Option<usize>) {
         self.expression.find_variants(position);
     }
@@ -74,7 +74,7 @@ impl Expression {
 }
 
 impl Run<'_> {
-    /// Most rules end with the name of a variant in an `if` or a `fractional`, which takes no [`Val`].
+    /// Creates no [`Val`] for the result of the usual rule: the name of a variant in an `if` or a `fractional`.
     #[inline]
     fn choose<'a>(
         &mut self,

@@ -97,7 +97,7 @@ fn text(value: &Value, problems: &mut Violations) {
     }
 }
 
-/// The items of a list. Adds a violation unless it has `min` to `max` items.
+/// The items of a list. Adds a violation, and returns `None`, unless it is a list of `min` to `max` items.
 fn list<'v>(
     value: &'v Value,
     min: usize,

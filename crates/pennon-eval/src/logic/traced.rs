@@ -1,7 +1,7 @@
 //! Records the operations of a rule while it is evaluated.
 //!
 //! A rule that is compiled for a trace has an [`Expression::Traced`] around each operation, reference and list that is
-//! not constant. It has no effect on the result and takes no steps, so an explained evaluation equals all others.
+//! not constant. The mark has no effect on the result and takes no steps, so an explained evaluation equals all others.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::trace::{Argument, MAX_OPERANDS, Operation, REST, SHOWN_CHARACTERS, cu
 
 /// Longer lists and objects are cut.
 const SHOWN_ITEMS: usize = 20;
-/// Limit on the bytes of a constant.
+/// Limit on the bytes of one constant in a trace.
 const WRITTEN_BYTES: usize = 1_000;
 
 /// An expression whose evaluation is recorded.

@@ -48,7 +48,7 @@ pub(crate) enum List<'a> {
 #[derive(Debug)]
 pub(crate) struct Built<'a> {
     items: Vec<Val<'a>>,
-    /// The nesting of built lists in it: a `reduce` can add a level per item.
+    /// Its nesting, without lists that are borrowed: a `reduce` can add a level per item.
     depth: usize,
 }
 
