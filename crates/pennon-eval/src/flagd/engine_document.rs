@@ -48,7 +48,7 @@ pub fn write_for_engines(
         }
     }
     let mut environment_metadata = for_every_engine(&settings.metadata);
-    // It was stored by the import of such a document, and names the flags left out of that one.
+    // An import of such a document stores this entry, which names the flags left out of the imported document.
     environment_metadata.shift_remove(META_REMOTE_ONLY);
     let mut written = Settings {
         anonymous_rollout: None,
@@ -83,7 +83,8 @@ fn escaped(key: &str) -> Cow<'_, str> {
     }
 }
 
-/// The flag with its overrides in its rule. `None` if an engine would evaluate it differently.
+/// The flag with its overrides in its rule. `None` if an engine would evaluate it differently, or if its evaluators
+/// exceed the limit on copies.
 fn for_engines(
     flag: &Flag,
     evaluators: &Evaluators<'_>,
@@ -135,7 +136,7 @@ fn for_engines(
     if let Some(rule) = &mut definition.targeting
         && !copies.insert(rule)
     {
-        // The copies that were made for this flag leave their room to the next ones.
+        // The copies made for this flag are discarded.
         copies.bytes_left = left;
         return None;
     }
@@ -209,9 +210,9 @@ impl<'a> Copies<'a> {
     }
 }
 
-/// Whether every engine replaces references to the evaluator by its rule. Engines replace text: each evaluator once, in
-/// the order of the document or in no order, so a rule must contain no reference; by a regular expression, so a name
-/// must contain no operator; and with replacements in which `$` and `\` have a meaning. Go's engine expects an object.
+/// Whether every engine replaces references to the evaluator by its rule. Engines replace text, each evaluator once and
+/// in any order: the rule must contain no reference. They use a regular expression: the name must contain no operator.
+/// In the new text, `$` and `\` have a meaning. Go's engine expects an object.
 fn every_engine_replaces(name: &str, rule: &Value, text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_object = rule.as_object().is_some_and(|fields| !fields.is_empty());
@@ -286,7 +287,7 @@ mod tests {
         Flag {
             enabled: true,
             definition: Some(Definition {
-                variants: json!({"x": 1, "y": 2}).as_object().expect("one").clone(),
+                variants: json!({"x": 1, "y": 2}).as_object().expect("map").clone(),
                 default_variant: Some("x".to_owned()),
                 targeting: Some(targeting),
                 ..Definition::default()
@@ -310,7 +311,7 @@ mod tests {
         let data = json!({"$ref": "loop", "x": 1});
         let evaluators = json!({"loop": {"in": [1, [data]]}});
         let settings = Settings {
-            evaluators: evaluators.as_object().expect("one").clone(),
+            evaluators: evaluators.as_object().expect("an object").clone(),
             ..Settings::default()
         };
         let flag = typed_flag(json!({"if": [{"$ref": "loop"}, "y"]}));
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_left_out_of_an_imported_document_are_not_named_as_those_of_this_one() {
+    fn the_metadata_does_not_name_flags_left_out_of_an_imported_document() {
         let stored = json!({"metadata": {"pennon.remoteOnly": "a", "team": "web"}});
         let settings: Settings = serde_json::from_value(stored).expect("settings");
         let flags = BTreeMap::from([(FlagKey::parse("a").expect("a key"), simple_flag(true, 0))]);
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_has_the_version_of_the_engine_and_nothing_that_an_engine_rejects() {
+    fn the_metadata_has_the_version_of_fractional_and_nothing_that_an_engine_rejects() {
         let settings: Settings = serde_json::from_value(json!({
             "fractional": "v2", "anonymousRollout": true, "bucketing": "fractional",
             "metadata": {"team": "web", "": 1, "list": [1], "none": null},

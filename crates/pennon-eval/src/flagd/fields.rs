@@ -33,7 +33,7 @@ pub(super) const LOCAL_FIELDS: [&str; 2] = ["environments", "evaluationDefaults"
 /// true if the settings are omitted. An import does not change the omitted parts.
 pub(super) const UNREADABLE: &str = "pennon.unreadable";
 
-/// Fields in the metadata of a flag that a file would give another meaning.
+/// Fields that the metadata of a flag must not have, because a file has Pennon's own fields under these names.
 pub const RESERVED_FLAG_METADATA: [&str; 5] = [
     META_ROLLOUT,
     META_SALT,
@@ -42,5 +42,5 @@ pub const RESERVED_FLAG_METADATA: [&str; 5] = [
     META_OVERRIDES,
 ];
 
-/// Fields in the metadata of an environment that a file would give another meaning.
+/// Fields that the metadata of an environment must not have, for the same reason.
 pub const RESERVED_SETTINGS_METADATA: [&str; 3] = [META_FRACTIONAL, META_ANONYMOUS, META_BUCKETING];

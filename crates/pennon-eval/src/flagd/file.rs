@@ -25,9 +25,9 @@ pub struct File {
     /// JSON pointers to fields without a meaning in Pennon, which are kept for the export. At most 1,000; a warning
     /// has the number of the others.
     pub kept: Vec<String>,
-    /// Parts that cannot work, such as a rule that selects a variant which does not exist, or a `fractional` that
-    /// selects none, and unreadable parts that the file lacks: at most 50. Then, without a pointer, what is not listed
-    /// or was not checked.
+    /// Parts that cannot work, such as a rule that selects a variant which does not exist, and unreadable parts that
+    /// the file lacks: at most 50. Entries without a pointer say how many are not listed, here or in `kept`, and that
+    /// not everything was checked.
     pub warnings: Vec<Violation>,
     /// Flags that the file lacks because they were unreadable when it was exported.
     pub unreadable: BTreeSet<FlagKey>,

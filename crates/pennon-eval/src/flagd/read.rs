@@ -39,8 +39,8 @@ pub fn read(file: &Value, current: &Settings, mode: Mode) -> Result<File, Violat
         let file_evaluators = reader.settings(fields, &mut read.settings, mode);
         let settings = read.settings.clone();
         let evaluators = Evaluators::of(&settings);
-        // Those that the file lacks are checked only if they were valid: it may have broken one, by another to which it
-        // refers.
+        // An evaluator that the file lacks is checked only if it was valid before: it may refer to an evaluator of the
+        // file that breaks it.
         let before = Evaluators::of(current);
         let was_valid = |name: &str| {
             let mut problems = Violations::default();

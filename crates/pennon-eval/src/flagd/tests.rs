@@ -102,7 +102,7 @@ fn an_exported_or_local_file_is_read_as_the_same_flags() {
         .into();
     }
     let again = write(&flags, &settings, Form::Export);
-    assert_eq!(again, exported, "an export has no overrides");
+    assert_eq!(again, exported, "an export contains overrides");
     let local = write(&flags, &settings, Form::Local);
     assert!(local["flags"]["simple-30"].get("variants").is_none());
     let read = read_new(&local).expect("a local file");
@@ -411,7 +411,7 @@ fn settings_that_the_file_lacks_stay() {
             fractional: FractionalVersion::V3,
             ..current.clone()
         };
-        assert_eq!(after(version, mode), expected, "the metadata stays");
+        assert_eq!(after(version, mode), expected, "the metadata changed");
         let other = after(json!({"x": 2, "y": {}}), mode).other;
         assert_eq!(other, object(json!({"$schema": "s", "x": 2, "y": {}})));
     }
@@ -489,7 +489,7 @@ fn a_list_of_warnings_ends_with_how_many_are_missing() {
     );
     assert_eq!(read.unreadable.len(), 51);
 
-    // More than a list holds in an evaluator, in a flag that refers to it, and in another flag.
+    // More warnings than a list holds: in an evaluator, in a flag that refers to it, and in another flag.
     let many = |result: Value| {
         let branches = (0..60).flat_map(|_| [json!({"var": "x"}), result.clone()]);
         json!({"if": branches.collect::<Vec<_>>()})

@@ -31,9 +31,9 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
-    /// The value is the same for all callers.
+    /// The value is the same for all callers without an override.
     Static,
-    /// The rule selected no variant, so the default applies.
+    /// The rule selected no variant, so the default applies; or the flag has no default variant.
     Default,
     /// The rule or an override selected the variant.
     TargetingMatch,

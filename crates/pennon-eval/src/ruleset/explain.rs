@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operand_that_was_evaluated_is_shown_with_its_value_and_no_other_is() {
+    fn an_evaluated_operand_is_shown_with_its_value_and_a_skipped_one_without() {
         let evaluators = json!({
             "staff": {"==": [{"var": "team"}, "ops"]},
             "names": [{"var": "a"}, "b"],
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_small_whatever_the_length_of_a_name() {
+    fn steps_show_only_the_beginning_of_a_long_name_of_an_evaluator() {
         let name = "ä".repeat(10_000);
         let compared = vec![json!({"!": {"var": "plan"}}); 500];
         let evaluators = json!({ name.as_str(): {"and": compared} });

@@ -163,7 +163,7 @@ impl CompiledFlag {
         }
     }
 
-    /// The reason that most evaluations have.
+    /// The reason that most evaluations are expected to have.
     pub(super) fn usual_reason(&self) -> Reason {
         if !self.enabled {
             return Reason::Disabled;
@@ -257,13 +257,13 @@ impl CompiledFlag {
         });
     }
 
-    /// Whether a simple flag is on, and the reason. In this order:
+    /// Whether a simple flag is on, and the reason. Unreadable data is an error for an enabled flag. Otherwise:
     ///
     /// 1. a disabled flag is off for all callers, also those with an override (a kill switch);
     /// 2. an override determines the value for its user;
     /// 3. 0 % is off and 100 % is on for all callers;
     /// 4. a caller without a targeting key gets an error;
-    /// 5. the flag is on for other callers whose bucket is below the percentage.
+    /// 5. for all other callers, the flag is on if their bucket is below the percentage.
     fn simple(
         &self,
         percent: u8,
@@ -429,7 +429,7 @@ fn position(variants: &[(String, Value)], name: &str) -> Option<usize> {
     variants.binary_search_by(compare).ok()
 }
 
-/// Why all evaluations of a flag fail, if they do.
+/// Why every evaluation of an enabled flag fails, if stored data on which it depends is unreadable.
 pub(crate) fn unreadable_reason(
     flag: &Flag,
     settings: &Settings,
@@ -461,8 +461,8 @@ pub(crate) fn unreadable_reason(
         .then(|| "the evaluation defaults of the installation are unreadable".to_owned())
 }
 
-/// The error for a variant that does not exist. Its name may come from the context, so it is truncated, to at most
-/// 128 bytes of JSON.
+/// The error for a variant that does not exist. The name may come from the context, so it is truncated to at most 128
+/// bytes of JSON.
 fn no_variant(name: &str) -> String {
     const SHOWN: usize = 32;
     let plain = |character: char| match character {

@@ -30,7 +30,7 @@ pub struct CompiledVariants<'a> {
     pub key: &'a FlagKey,
     /// The variants by name, in the order of [`Decision::variant`].
     pub variants: Vec<(&'a str, &'a Value)>,
-    /// The reason that most evaluations have.
+    /// The reason that most evaluations are expected to have.
     pub usual_reason: Reason,
     /// The metadata of the flag and its environment, equal in every [`Evaluation`].
     pub metadata: &'a Map<String, Value>,
@@ -140,7 +140,7 @@ impl Ruleset {
     /// needs only the position of the variant.
     ///
     /// # Errors
-    /// Those of [`Self::evaluate_within`]; [`EvaluationError::FlagNotFound`] for a position at the end or behind it.
+    /// Those of [`Self::evaluate_within`]; [`EvaluationError::FlagNotFound`] if no flag has this position.
     pub fn decide_at(
         &self,
         position: usize,

@@ -284,7 +284,7 @@ fn the_settings_of_an_environment_override_the_defaults_of_the_installation() {
 fn the_bucketing_of_a_flag_overrides_that_of_its_environment() {
     let alice = Context::of(UserId::parse("alice").as_ref());
     let (sha256, fractional) = (Bucketing::Sha256, Bucketing::Fractional);
-    // Alice is in these buckets: with the salt, by the same hashes of salt and id.
+    // The bucket of Alice by each hash, without and with a salt.
     for (own, salt, bucket) in [
         (sha256, None, 1),
         (fractional, None, 30),
@@ -379,7 +379,7 @@ fn each_flag_has_its_own_order_by_fractional_unless_flags_share_a_salt() {
     };
     let [one, two] = orders(None);
     assert_ne!(one, two);
-    assert_eq!(orders(Some("")), [one, two], "an empty salt is none");
+    assert_eq!(orders(Some("")), [one, two], "the order changed");
     let [one, two] = orders(Some("salt"));
     assert_eq!(one, two);
 }
