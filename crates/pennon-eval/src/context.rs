@@ -29,10 +29,10 @@ pub enum InvalidContext {
     /// The targeting key is not a string.
     #[error("the targeting key must be a string")]
     TargetingKeyNotAString,
-    /// It is nested deeper than 32 levels.
+    /// The context is nested deeper than 32 levels.
     #[error("the context is nested deeper than {DATA_DEPTH} levels")]
     TooDeep,
-    /// It contains more than 10,000 values.
+    /// The context contains more than 10,000 values.
     #[error("the context has more than {CONTEXT_NODES} values")]
     TooLarge,
 }
@@ -41,8 +41,7 @@ impl Context {
     /// Parses a context. `targetingKey` may be absent, and an empty one counts as absent.
     ///
     /// # Errors
-    /// [`InvalidContext`], among others for a context that is too deep or too large to be evaluated in bounded
-    /// time.
+    /// [`InvalidContext`]. A context that is too deep or too large could not be evaluated in bounded time.
     pub fn parse(value: Value) -> Result<Self, InvalidContext> {
         let Value::Object(attributes) = value else {
             return Err(InvalidContext::NotAnObject);

@@ -6,8 +6,8 @@ use crate::logic::compile;
 use crate::logic::evaluators::Evaluators;
 use crate::{Definition, Flag};
 
-/// Operators by which a rule may take more steps than its length suggests. So may a `fractional` whose bucketing
-/// expression is not simply a `var`, see [`Definition::may_be_costly`].
+/// Operators by which a rule may take more steps than its length suggests. A `fractional` whose bucketing expression is
+/// not simply a `var` may do so too, see [`Definition::may_be_costly`].
 pub const COSTLY_OPERATORS: [&str; 12] = [
     "$ref",
     "map",
@@ -46,7 +46,7 @@ impl Definition {
     }
 }
 
-/// Whether the first argument of a `fractional` is a bucket, or the path of the attribute to hash.
+/// Whether a `fractional` has no bucketing expression, or one that is a `var` with a constant path.
 fn hashes_an_attribute(arguments: &Value) -> bool {
     let Some(arguments) = arguments.as_array() else {
         return false;

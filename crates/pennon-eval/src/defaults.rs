@@ -23,7 +23,7 @@ pub enum EvaluationDefaults {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bucketing {
-    /// SHA-256 over the user id, the same order for every flag without a salt.
+    /// SHA-256 over the salt, if the flag has one, and the user id. Without a salt the order is the same for all flags.
     Sha256,
     /// flagd's `fractional` over the flag key, or the salt if the flag has one, and the user id. The setting
     /// `fractional` of the environment selects its version. The order is different for each key or salt, and

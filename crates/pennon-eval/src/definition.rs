@@ -169,7 +169,8 @@ impl Definition {
         self.has_operation(|operator, _| ["$ref", "fractional"].contains(&operator))
     }
 
-    /// Whether the rule contains an operation for whose operator and arguments `is_one` is true.
+    /// Whether `is_one` is true for a field of any object in the rule: its name may be an operator, and its value the
+    /// arguments.
     pub(crate) fn has_operation(&self, is_one: impl Fn(&str, &Value) -> bool) -> bool {
         fn has(value: &Value, is_one: &impl Fn(&str, &Value) -> bool) -> bool {
             match value {
@@ -183,7 +184,7 @@ impl Definition {
         self.rule().is_some_and(|rule| has(rule, &is_one))
     }
 
-    /// The rule. An empty targeting, `{}`, is none.
+    /// The rule. `None` without targeting, and for `null` and `{}`.
     #[must_use]
     pub fn rule(&self) -> Option<&Value> {
         let rule = self.targeting.as_ref();

@@ -24,8 +24,8 @@ pub struct Document<'a> {
     pub defaults: EvaluationDefaults,
     /// Every flag that is not archived.
     pub flags: Cow<'a, BTreeMap<FlagKey, Flag>>,
-    /// Whether a flag has a bucketing of its own. Earlier versions of the extension ignore that of a flag, but reject a
-    /// document with this field.
+    /// Whether any flag has its own bucketing. Earlier versions of the extension would ignore it, so they must reject
+    /// the document: they do not know this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_bucketing: bool,
 }
@@ -58,7 +58,7 @@ impl Document<'_> {
     /// Parses a document.
     ///
     /// # Errors
-    /// If it is not JSON, or a field is missing, unknown or invalid.
+    /// If it is not JSON, a field of [`Document`] is missing or unknown, or a value is invalid.
     pub fn parse(bytes: &[u8]) -> Result<Document<'static>, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
@@ -174,11 +174,11 @@ mod tests {
         let context = Context::parse(context).expect("a context");
         let evaluation = rules.evaluate("typed", &context, 0).expect("a value");
         assert_eq!(evaluation.value, Some(&json!(0.1)));
-        // Only by SHA-256 with the salt is this user in a bucket below 25.
+        // This user is in a bucket below 25 only by SHA-256 with the salt.
         let user = UserId::parse("user-1");
         let is_on = |user: Option<&UserId>| rules.is_on("simple", &Context::of(user), 0);
         assert_eq!(is_on(user.as_ref()), Some(true));
-        // With the defaults `existing`, it would be on without a user.
+        // With the defaults `existing`, the flag would be on without a user.
         assert_eq!(is_on(None), Some(false));
     }
 }

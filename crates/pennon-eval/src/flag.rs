@@ -17,7 +17,7 @@ pub struct Flag {
     /// A disabled simple flag is off for everyone, whatever else is set, and a disabled typed flag has no value.
     #[serde(default)]
     pub enabled: bool,
-    /// The percentage of users for whom the flag is `true`.
+    /// The percentage of users for whom a simple flag is `true`.
     #[serde(default)]
     pub rollout_percentage: Rollout,
     /// A description for people. Evaluation ignores it.
@@ -59,11 +59,11 @@ impl Flag {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Override {
-    /// The user gets `true`.
+    /// The user gets `true` from a simple flag, and the default variant of a typed flag.
     Include,
-    /// The user gets `false`.
+    /// The user gets `false` from a simple flag, and the default variant of a typed flag.
     Exclude,
-    /// The user gets this variant.
+    /// The user gets this variant of a typed flag, and `true` from a simple flag.
     Variant(String),
     /// The stored override is invalid, so evaluations for this user fail.
     Unreadable,

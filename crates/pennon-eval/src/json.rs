@@ -51,7 +51,7 @@ pub fn read(text: &[u8]) -> Result<(Value, Violations), serde_json::Error> {
 /// The longest value that an error message quotes, in bytes.
 const MAX_QUOTED_LENGTH: usize = 40;
 
-/// An invalid value for an error message: the value itself, or its type if it is long.
+/// An invalid value for an error message: the value itself, or its type if it is long, an array or an object.
 #[must_use]
 pub fn quote(value: &Value) -> String {
     let (text, kind) = match value {

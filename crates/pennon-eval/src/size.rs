@@ -29,8 +29,8 @@ fn of_text(text: &str) -> usize {
 }
 
 impl Flag {
-    /// The size of the flag in memory: each value of its JSON counts as one, and so do each 64 bytes of text.
-    /// Overrides are not counted.
+    /// The size of the flag in memory: each value of its variants, rule, metadata and unknown fields counts as one, and
+    /// so do each 64 bytes of text. Other fields, such as overrides, are not counted.
     #[must_use]
     pub fn size(&self) -> usize {
         let definition = self.definition.as_ref().map_or(0, Definition::size);

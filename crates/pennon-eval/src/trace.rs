@@ -16,12 +16,12 @@ const MAX_OPERATIONS: usize = 500;
 const MAX_BYTES: usize = 200_000;
 /// Limit on the recorded operands of one operation.
 pub(crate) const MAX_OPERANDS: usize = 50;
-/// Longer texts are cut, in characters.
+/// The maximum number of characters of a text; longer texts are cut.
 pub(crate) const SHOWN_CHARACTERS: usize = 100;
 /// Replaces the rest of a text or a value that is cut.
 pub(crate) const REST: &str = "…";
 
-/// The beginning of a text. Names of evaluators have no limit, so they are cut too.
+/// The text, or its beginning if it is long. Names of evaluators have no limit, so they are cut too.
 pub(crate) fn cut(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
     if shown.len() < text.len() {
@@ -135,9 +135,9 @@ pub enum Operand {
 pub struct FractionalStep {
     /// From 0 to `total` - 1; null without a valid bucketing value, such as for a caller without a targeting key.
     pub bucket: Option<u64>,
-    /// The sum of all weights.
+    /// The sum of all weights; 0 if they were not computed.
     pub total: u64,
-    /// The variants, each with the sum of all weights up to its own.
+    /// The first variants, at most 50, each with the sum of all weights up to its own.
     pub variants: Vec<VariantLimit>,
 }
 

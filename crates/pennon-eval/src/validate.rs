@@ -13,7 +13,7 @@ impl Definition {
     /// Parses a definition: `variants`, `defaultVariant`, `targeting` and `metadata` as in a flagd file.
     ///
     /// # Errors
-    /// The violations, at most 50.
+    /// The violations: at most 50, and the number of the others.
     pub fn validate(value: &Value, settings: &Settings) -> Result<Self, Vec<Violation>> {
         Self::validate_with(value, &Evaluators::of(settings)).map_err(Violations::into_list)
     }
@@ -230,7 +230,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// The type of all variants of a flag.
+/// The type of a variant; `None` for a type that no variant may have.
 fn kind(value: &Value) -> Option<&'static str> {
     match value {
         Value::Bool(_) => Some("boolean"),

@@ -134,7 +134,7 @@ impl Violations {
         self.found.len() + self.more
     }
 
-    /// The violations, at most 50. If there are more, the list ends with their number.
+    /// The violations, at most 50. If there are more, the list ends with the number of the others.
     #[must_use]
     pub fn into_list(mut self) -> Vec<Violation> {
         if self.more > 0 {

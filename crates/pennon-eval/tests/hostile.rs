@@ -190,7 +190,7 @@ fn no_rule_or_context_causes_a_panic() {
     let (evaluations, results) = (evaluations.get(), results.get());
     assert!(
         results > evaluations / 15,
-        "{results} of {evaluations} had a result"
+        "only {results} of {evaluations} had a result"
     );
 }
 
@@ -264,6 +264,6 @@ fn the_deepest_rule_that_compiles_runs_on_a_small_stack() {
     let thread = small.spawn(run).expect("a thread");
     assert!(
         thread.join().expect("no overflow"),
-        "there is no variant 'false'"
+        "the rule selected a variant, but none is named 'false'"
     );
 }

@@ -31,13 +31,13 @@ fn file(flags: usize, rule: &Value, evaluators: &Map<String, Value>) -> Value {
     json!({ "flags": flags, "$evaluators": evaluators })
 }
 
-/// Evaluators that each refer to the previous one, several times.
-fn doubling(first: Value, levels: usize, twice: impl Fn(Value) -> Value) -> Map<String, Value> {
+/// Evaluators `e0` to `e{levels}`. Each but the first refers several times to the previous one.
+fn doubling(first: Value, levels: usize, repeat: impl Fn(Value) -> Value) -> Map<String, Value> {
     let mut evaluators = Map::new();
     evaluators.insert("e0".to_owned(), first);
     for level in 1..=levels {
         let before = json!({"$ref": format!("e{}", level - 1)});
-        evaluators.insert(format!("e{level}"), twice(before));
+        evaluators.insert(format!("e{level}"), repeat(before));
     }
     evaluators
 }

@@ -74,13 +74,13 @@ fn evaluate(vector: &Vector, evaluators: &Map<String, Value>) -> Value {
 fn rules_have_the_results_of_flagds_engines() {
     let text = include_str!("../../../tests/conformance/vectors.json");
     let all: Vectors = serde_json::from_str(text).expect("vectors");
-    assert!(all.vectors.len() > 800, "{}", all.vectors.len());
+    assert!(all.vectors.len() > 800, "only {}", all.vectors.len());
     let mut wrong = Vec::new();
     for vector in &all.vectors {
         let ours = evaluate(vector, &all.evaluators);
         if ours != vector.expected {
             wrong.push(format!(
-                "{} with {}, fractional {:?}: {ours}, and {} by {}",
+                "{} with {}, fractional {:?}: {ours}, but {} by {}",
                 vector.targeting, vector.context, vector.fractional, vector.expected, vector.from
             ));
         }
