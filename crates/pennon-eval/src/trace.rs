@@ -124,8 +124,8 @@ pub struct OperationStep {
 pub enum Operand {
     /// Its value: a constant, the result of an operation, or a bucket of `fractional` as it is written.
     Value(Value),
-    /// It has no value: it was not evaluated, because the result does not depend on it, or it failed, and its own step
-    /// has the error. Always true.
+    /// It has no value: it was not evaluated, because the result does not depend on it, or its evaluation failed.
+    /// Always true.
     Skipped(bool),
 }
 

@@ -62,8 +62,8 @@ impl Violations {
         self
     }
 
-    /// The violations that `known` does not have. Those that are not listed cannot be compared, so as few violations
-    /// count as new as possible: after a repair, a violation may be listed that was not listed in `known`.
+    /// The violations that `known` does not have. Unlisted violations cannot be compared. After a repair, a listed
+    /// violation may be one that `known` does not list, so as few violations as possible count as new.
     #[must_use]
     pub fn without(mut self, known: &Self) -> Self {
         let excess = if self.more > 0 {

@@ -21,8 +21,8 @@ use crate::stored::StoredDocument;
 /// Limit on the pause after a failed check, in which evaluations do not wait for the service. The pause is the maximum
 /// age, if that is shorter.
 const MAX_COOL_DOWN: Duration = Duration::from_secs(5);
-/// The pause after the first of several failed posts of counts. Each further one doubles it, up to the interval: the
-/// service rejects counts from before yesterday, so a batch cannot wait for a long interval.
+/// The pause after a failed post of counts. Each further failure doubles it, up to the interval, which may be too long:
+/// the service rejects counts from before yesterday.
 const FIRST_POST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Evaluates flags, and keeps them current.
@@ -41,9 +41,9 @@ pub(crate) struct Evaluator {
 #[derive(Default)]
 struct State {
     flags: Option<Flags>,
-    /// When the request was sent whose response confirmed the flags. None for flags of a file.
+    /// When the request was sent whose response confirmed the flags. `None` for flags from the stored document.
     checked: Option<Moment>,
-    /// When the last check began, if it failed or the service could not confirm the flags.
+    /// When the last check began, unless it confirmed the flags.
     failed: Option<Moment>,
     key_rejected: bool,
     check: Option<Check>,
@@ -57,11 +57,11 @@ struct Check {
     task: AbortHandle,
 }
 
-/// The counts that are being sent. They keep their id until the service confirms them.
+/// The counts that are being sent. They keep their id until the service accepts or rejects them.
 struct Batch {
     pending: Option<(String, Counts)>,
     sent: Moment,
-    /// Posts since the last one that the service answered for good.
+    /// Failed posts since the last one that the service accepted or rejected.
     failures: u32,
 }
 
@@ -157,7 +157,8 @@ impl Evaluator {
         self.check_until(age, 2 * FETCH_LIMIT).await;
     }
 
-    /// Whether the flags are current: confirmed within the maximum age, or since the caller arrived.
+    /// Checks the flags unless they are current: confirmed within the maximum age, or since the caller arrived. Returns
+    /// whether they are current after waiting at most this long.
     pub(crate) async fn check_within(self: &Arc<Self>, wait: Duration) -> bool {
         self.check_until(self.max_age, wait).await
     }
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_post_that_fails_shortens_the_pause_before_the_next_one() {
+    async fn posts_that_fail_in_a_row_are_counted() {
         let folder = std::env::temp_dir().join(format!("pennon-posts-{}", std::process::id()));
         let settings = Settings {
             // No server listens there.

@@ -26,7 +26,7 @@ use crate::evaluator::Evaluator;
 use crate::lambda::{Event, Extension};
 use crate::settings::Settings;
 
-/// How often the timer of a sidecar compares ages with their limits, which are shorter after a failure.
+/// How often a sidecar decides whether to check the flags, and whether to send counts.
 const TICK: Duration = Duration::from_secs(1);
 
 const HELP: &str = concat!(

@@ -1,4 +1,4 @@
-//! The HTTP server, with the two evaluation routes of OFREP. Evaluations have the same bytes as those of the service.
+//! The HTTP server, with the two evaluation routes of OFREP. Evaluations have the response bodies of the service.
 
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ fn bulk(
     caller.answer_all(incoming, &context, &tag, &evaluator.tally)
 }
 
-/// 401: requests to the extension need no key, so this one is about its setting. HTTP requires a challenge.
+/// 401: the service rejected the key in the setting of the extension. HTTP requires a challenge.
 fn key_rejected(key: Option<&str>) -> http::Response {
     let details =
         "The service rejected the key of the extension; set PENNON_SYNC_KEY to a valid sync key";

@@ -27,7 +27,7 @@ const MAX_RESPONSE_SIZE: usize = 6 * 1024 * 1024;
 /// Limit on a decompressed document, so that a response of a few kilobytes cannot fill the memory of the function.
 const MAX_DOCUMENT_SIZE: usize = 32 * 1024 * 1024;
 
-/// The service as this extension sees it.
+/// A client of the service.
 pub(crate) struct Service {
     client: Arc<Https>,
     base: String,
@@ -173,7 +173,7 @@ impl Flags {
     }
 }
 
-/// A service that does not know this format responds with a flagd document.
+/// Rejects another content type: a service that does not know this format responds with a flagd document.
 fn check_type(headers: &HeaderMap) -> Result<(), String> {
     let found = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     let found = found.split(';').next().unwrap_or_default().trim();

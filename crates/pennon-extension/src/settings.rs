@@ -105,7 +105,7 @@ mod tests {
         ])
         .expect_err("no key");
         let url = ("PENNON_URL", "https://x.example");
-        read(&[url, KEY, ("PENNON_PORT", "0")]).expect_err("an unknown port");
+        read(&[url, KEY, ("PENNON_PORT", "0")]).expect_err("port 0");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use ring::hmac;
 
 /// The extension of a temporary file starts with this.
 const TEMPORARY: &str = "new-";
-/// No write takes longer.
+/// A temporary file that is older is abandoned: no write takes this long.
 const MAX_WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// A file with the last document and its tag.
@@ -52,7 +52,7 @@ impl StoredDocument {
 
     /// Replaces the file in one step: a reader sees the old document or the new one. Rules and overrides name people,
     /// so no other user may read the file, and a file or link that another user has put in its place is not followed. A
-    /// failure is logged, because the file is only for the next start.
+    /// failure is only logged, because no evaluation needs the file before the next start.
     pub(crate) fn write(&self, etag: &str, document: &[u8]) {
         let mut content = format!("{}\n{etag}\n", self.url).into_bytes();
         content.extend_from_slice(document);

@@ -24,7 +24,7 @@ pub(crate) enum Command {
 /// Parses the arguments after the name of the program.
 ///
 /// # Errors
-/// A message about the first unknown argument.
+/// A message about the first invalid argument.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, String> {
     if let Some((first, rest)) = arguments.split_first()
         && first == "login"
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_argument_is_an_error_in_any_position() {
+    fn commands_are_parsed_and_an_unknown_argument_is_an_error_in_any_position() {
         assert_eq!(parsed(&[]), Ok(Command::Serve));
         assert_eq!(parsed(&["-h"]), Ok(Command::Help(HELP)));
         assert_eq!(parsed(&["login", "-h"]), Ok(Command::Help(login::HELP)));

@@ -1,5 +1,5 @@
 //! Requests of browsers to the console and to admin routes. A page of another site must not use this server, even if
-//! its name resolves to this machine (DNS rebinding).
+//! the name of the site resolves to this machine (DNS rebinding).
 //!
 //! Other clients may use any name of this machine for admin routes.
 
@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use pennon_core::error::Error;
 use url::{Host, Url};
 
-/// Whether a request says that it is from a script of a page. Under DNS rebinding, a browser may omit these headers in
-/// a `GET`, but the page has no token to send.
+/// Whether a request has a header that browsers add to requests of scripts. Under DNS rebinding, a browser may omit
+/// these headers in a `GET`, but the page has no token to send.
 pub(crate) fn is_from_script(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }

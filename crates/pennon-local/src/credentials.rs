@@ -43,8 +43,8 @@ struct Saved {
 }
 
 impl Credentials {
-    /// Takes credentials from the settings, and the others from the file beside the flags file, to which it adds those
-    /// that are missing.
+    /// Takes credentials from the settings, and reads the others from the file beside the flags file. Generates those
+    /// that are missing there, and adds them.
     ///
     /// # Errors
     /// A message that names the file.
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(first.exports, second.exports);
         assert_eq!(first.exports.len(), 2);
         let files = std::fs::read_dir(&folder).expect("a folder").count();
-        assert_eq!(files, 1, "no temporary file stays");
+        assert_eq!(files, 1, "a temporary file is left");
         std::fs::remove_dir_all(folder).expect("removed");
     }
 

@@ -45,12 +45,12 @@ use welcome::Example;
 /// The contents of a new `flags.json`.
 const SAMPLE_FLAGS: &str = include_str!("sample-flags.json");
 
-/// Pause between runs of due schedules: shorter than in production, so that users need not wait for one.
+/// Pause between runs of due schedules and ramps: shorter than in production, so that users need not wait for one.
 const SCHEDULE_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause between comparisons of the cache with the store: shorter than in production, so that users see changes by SQL
 /// soon.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
-/// Schedules, ramps and comparisons each take no longer than this in one run, apart from the last item.
+/// Time limit of one run of schedules, of ramps or of comparisons. No further item is begun after it.
 const RUN_LIMIT: Duration = Duration::from_secs(15);
 /// Pause between writes of evaluation counts: all requests of a second share one write.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -257,7 +257,7 @@ async fn open_store(
     }
 }
 
-/// Runs due schedules, as the function `reconcile` does every minute.
+/// Runs due schedules and ramps, and sends change events, as the function `reconcile` does every minute.
 async fn run_schedules(app: Arc<App>) {
     let mut failure = LastFailure::default();
     loop {

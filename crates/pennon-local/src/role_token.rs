@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_command_line_is_rejected_with_the_argument() {
+    fn an_invalid_command_line_is_rejected_with_a_message_about_the_argument() {
         let parsed = |arguments: &[&str]| {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
             parse(&arguments)

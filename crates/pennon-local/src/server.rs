@@ -21,7 +21,7 @@ use crate::browser;
 use crate::role_token;
 use crate::throttle::Throttle;
 
-/// At most this many bytes of a body that is too large are read before the response, counted from its first byte.
+/// A body that is too large is read up to this length before the response.
 const MAX_DISCARDED_SIZE: usize = 10 * http::MAX_BODY_SIZE;
 
 /// What the checks before a handler need: those of API Gateway (tokens and rates), and those of this server alone

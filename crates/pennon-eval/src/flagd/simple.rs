@@ -4,8 +4,8 @@ use serde_json::{Map, json};
 
 use crate::{Definition, Rollout};
 
-/// The boolean flag with the same percentage. flagd selects the users with its hash; they are the same users only with
-/// [`Bucketing::Fractional`](crate::Bucketing::Fractional).
+/// The boolean flag with the same percentage. flagd selects users by its own hash: in a partial rollout they are the
+/// same users only with [`Bucketing::Fractional`](crate::Bucketing::Fractional).
 pub(super) fn boolean_definition(rollout: Rollout, salt: Option<&str>) -> Definition {
     let percent = rollout.percent();
     let is_on = percent == 100;

@@ -24,7 +24,7 @@ static SIMPLE_VARIANTS: [(&str, &Value); 2] = [("off", &FALSE), ("on", &TRUE)];
 /// The steps of hashing a user id that are not charged to the request: those of an id of 256 bytes.
 const FREE_ID_STEPS: u64 = 16;
 
-/// At most this many variants are faster to scan than to search: names of different lengths are not compared.
+/// Up to this number of variants, a scan is faster than a binary search: it compares only names of equal length.
 const MAX_SCANNED: usize = 8;
 
 #[derive(Debug, Clone)]
@@ -194,7 +194,7 @@ impl CompiledFlag {
         if matches!(&self.kind, Kind::Typed(typed) if !typed.is_boolean) {
             return None;
         }
-        // The context of these callers has only a targeting key.
+        // These callers send only a targeting key, so the request needs no limit.
         let fuel = &mut RequestFuel::unlimited();
         Some(match self.evaluate(key, context, now, fuel) {
             Ok(evaluation) => evaluation.value == Some(&TRUE),

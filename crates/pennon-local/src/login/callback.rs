@@ -143,7 +143,7 @@ async fn receive(State(expected): State<Arc<Expected>>, request: Request) -> Res
     }
 }
 
-/// Replaces characters other than printable ASCII: text from outside must not control the terminal.
+/// The first 200 characters. `?` replaces all but printable ASCII: text from outside must not control the terminal.
 pub(super) fn printable(text: &str) -> String {
     let replace = |character: char| match character {
         ' '..='~' => character,

@@ -265,8 +265,8 @@ impl Issuer {
     }
 }
 
-/// The refresh token of a response. A refresh returns one if the issuer rotates it. It may have any characters (RFC
-/// 6749, appendix A.17): it is only sent in forms.
+/// The refresh token of a response. A refresh returns one if the issuer rotates refresh tokens. A token may have any
+/// characters (RFC 6749, appendix A.17), because it is only sent in forms.
 fn refresh_token(response: &Value) -> Option<Secret> {
     let token = response["refresh_token"].as_str();
     token.filter(|token| !token.is_empty()).map(Secret::new)

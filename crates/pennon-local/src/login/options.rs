@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_command_line_is_rejected_with_the_argument() {
+    fn an_invalid_command_line_is_rejected_with_a_message_about_the_argument() {
         let good = "--issuer https://i.example --client-id c";
         let options = parsed(good).expect("good").expect("no help");
         assert_eq!(options.ports, PORTS);

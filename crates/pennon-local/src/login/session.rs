@@ -95,8 +95,8 @@ impl Session {
     }
 }
 
-/// Whether a text is a bearer token (RFC 6750) of at most 16 KiB. No character of such a token can close a quoted
-/// string in a shell.
+/// Whether a text has only characters of a bearer token (RFC 6750), and at most 16 KiB. None of these characters can
+/// close a quoted string in a shell.
 pub(super) fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !text.is_empty() && text.len() <= 16_384 && text.bytes().all(plain)
