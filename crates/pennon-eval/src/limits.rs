@@ -200,7 +200,7 @@ mod tests {
             "| 10,000 values |".to_owned(),
             "| 100,000 steps |".to_owned(),
         ] {
-            assert!(manual.contains(&limit), "{limit}");
+            assert!(manual.contains(&limit), "targeting.md lacks {limit:?}");
         }
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_value_is_an_error_with_its_name() {
+    fn an_invalid_value_is_an_error_that_names_the_setting() {
         for (name, value) in [
             ("PENNON_MAX_AGE_SECONDS", "-1"),
             ("PENNON_MAX_AGE_SECONDS", "soon"),

@@ -184,7 +184,7 @@ fn tracing_changes_no_result_and_names_the_place_of_each_operation() {
 }
 
 #[test]
-fn a_rule_whose_variants_were_found_has_the_same_results_and_steps() {
+fn finding_variants_changes_neither_results_nor_steps() {
     let (settings, found) = (settings(), Cell::new(0));
     let key = HashedKey::new(settings.fractional, "flag");
     pennon_fuzz::for_all(&pennon_fuzz::seeds(), |seed| {

@@ -545,7 +545,7 @@ mod tests {
         let float = json!({"fractional": [["ghost", 50.0], ["on", 50.0]]});
         assert!(
             places(&float).is_empty(),
-            "version 3 rejects float weights, so no variant is selected"
+            "a variant that version 3 cannot select is reported: its weight is a float"
         );
         assert_eq!(places_with(&float, FractionalVersion::V2).len(), 1);
     }

@@ -264,5 +264,5 @@ fn the_estimate_covers_every_step_of_an_evaluation() {
             ));
         }
     }
-    assert!(too_low.is_empty(), "{}", too_low.join("\n"));
+    assert!(too_low.is_empty(), "too low:\n{}", too_low.join("\n"));
 }

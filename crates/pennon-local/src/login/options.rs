@@ -184,7 +184,7 @@ mod tests {
     fn the_help_lists_every_redirect_uri() {
         for port in PORTS {
             let address = format!("http://127.0.0.1:{port}/callback\n");
-            assert!(HELP.contains(&address), "{port}");
+            assert!(HELP.contains(&address), "{port} is missing");
         }
         assert_eq!(HELP.matches("http://127.0.0.1:").count(), PORTS.len());
     }
