@@ -21,8 +21,8 @@ use crate::stored::StoredDocument;
 /// Limit on the pause after a failed check, in which evaluations do not wait for the service. The pause is the maximum
 /// age, if that is shorter.
 const MAX_COOL_DOWN: Duration = Duration::from_secs(5);
-/// The pause after a failed post of counts. Each further failure doubles it, up to the interval, which may be too long:
-/// the service rejects counts from before yesterday.
+/// The pause after a failed post of counts. Each further failure doubles it, up to the interval. A batch must not wait
+/// for a long interval, because the service rejects counts from before yesterday.
 const FIRST_POST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Evaluates flags, and keeps them current.

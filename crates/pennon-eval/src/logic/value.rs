@@ -48,7 +48,7 @@ pub(crate) enum List<'a> {
 #[derive(Debug)]
 pub(crate) struct Built<'a> {
     items: Vec<Val<'a>>,
-    /// Its nesting, without lists that are borrowed: a `reduce` can add a level per item.
+    /// Its nesting, without borrowed values: a `reduce` can add a level per item.
     depth: usize,
 }
 
