@@ -169,8 +169,7 @@ impl Definition {
         self.has_operation(|operator, _| ["$ref", "fractional"].contains(&operator))
     }
 
-    /// Whether `is_one` is true for a field of any object in the rule: its name may be an operator, and its value the
-    /// arguments.
+    /// Whether `is_one` is true for an operator and its arguments, or for any other field of an object in the rule.
     pub(crate) fn has_operation(&self, is_one: impl Fn(&str, &Value) -> bool) -> bool {
         fn has(value: &Value, is_one: &impl Fn(&str, &Value) -> bool) -> bool {
             match value {

@@ -10,8 +10,7 @@ pub(crate) const RULE_DEPTH: usize = 64;
 /// The maximum nesting of the JSON of a rule, including lists of arguments: that of `serde_json`.
 pub(crate) const RULE_JSON_DEPTH: usize = 2 * RULE_DEPTH;
 
-/// The maximum number of values of a rule, with references replaced, and of the variants of a flag: about a megabyte of
-/// JSON.
+/// The maximum number of values of a rule, with references replaced, and of a flag's variants: about 1 MB of JSON.
 pub(crate) const RULE_NODES: usize = 50_000;
 
 /// The maximum nesting of a context, of the value of a variant, and of a list that a rule builds.
