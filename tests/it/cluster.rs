@@ -34,7 +34,7 @@ async fn one_node_is_enough_to_find_the_others() {
     let answer = get.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
     let primary = deployment.cluster.primary();
-    assert_ne!(primary, 0, "the URL names another node");
+    assert_ne!(primary, 0, "the URL names the primary");
     assert!(deployment.cluster.nodes[primary].has_entry());
     let line = get.last_request();
     assert_eq!(
@@ -42,7 +42,7 @@ async fn one_node_is_enough_to_find_the_others() {
         deployment.cluster.address(primary),
         "{line}"
     );
-    assert_eq!(line["active_connections"], 1, "only to the node in use");
+    assert_eq!(line["active_connections"], 1, "connections to other nodes");
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn replicas_serve_no_reads_unless_configured() {
     }
 }
 
-/// The template sets `REDIS_REPLICA_READS` in every cache mode.
+/// The template may set `REDIS_REPLICA_READS` in every cache mode.
 #[tokio::test]
 async fn the_replica_reads_setting_has_no_effect_on_a_single_node() {
     let stack = Stack::start().await;
@@ -152,18 +152,18 @@ async fn the_replica_reads_setting_has_no_effect_on_a_single_node() {
     for percent in 0..20 {
         set_percentage(&update, "checkout", percent).await;
         let answer = get.call(&Event::get("checkout")).await;
-        assert_eq!(percentage(&answer), percent, "seen at once");
+        assert_eq!(percentage(&answer), percent, "not seen at once");
         let before = stack.redis.calls("hmget");
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!((percentage(&answer), answer.source()), (percent, "memory"));
-        assert_eq!(stack.redis.calls("hmget"), before + 1, "one round trip");
+        assert_eq!(stack.redis.calls("hmget"), before + 1, "not one HMGET");
     }
     assert_eq!(failures(&get), 0);
     assert_eq!(get.last_request()["active_connections"], 1);
 }
 
-/// A deployment with a lagging replica and a server on it, after a change; and the number of reads that did not see it
-/// immediately.
+/// Changes a flag while a replica lags. Returns the deployment, a local server on it, and the number of reads that did
+/// not see the change.
 async fn change_during_a_lag_spike() -> (Deployment, Local, usize) {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let local = Local::start(&[
@@ -216,7 +216,7 @@ async fn change_during_a_lag_spike() -> (Deployment, Local, usize) {
 #[tokio::test]
 async fn a_lag_spike_delays_a_change_by_half_a_second_at_most_and_the_writer_sees_it_at_once() {
     // After a pause on a busy machine, instances may read the primary or another replica than planned, and see the
-    // change at once. This does not show how long it can be delayed, so it is repeated.
+    // change at once. Such a round does not show how long a change can be delayed, so it is repeated.
     let mut rounds = 0;
     let (_deployment, local) = loop {
         let (deployment, local, stale) = change_during_a_lag_spike().await;
@@ -282,7 +282,7 @@ async fn the_first_read_of_a_replica_does_not_cause_a_connection_storm() {
 }
 
 #[tokio::test]
-async fn a_dead_replica_costs_no_error() {
+async fn a_dead_replica_causes_no_error() {
     let mut deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", REPLICAS).await;
     let update = deployment.function("update-flag", &[]).await;
@@ -308,7 +308,7 @@ async fn a_dead_replica_costs_no_error() {
 }
 
 #[tokio::test]
-async fn a_frozen_replica_costs_no_error() {
+async fn a_frozen_replica_causes_no_error() {
     let deployment = Deployment::on_cluster(Shape::ONE_SHARD).await;
     let get = deployment.function("get-flag", REPLICAS).await;
     let update = deployment.function("update-flag", &[]).await;
@@ -371,7 +371,7 @@ fn migrate(cluster: &Cluster, from: usize, to: usize) {
     cluster.nodes[from].command(&["CLUSTER", "SETSLOT", SLOT, "MIGRATING", destination]);
 }
 
-/// Whether the key is not on this node, from which its slot migrates.
+/// Whether the key has left this node, from which its slot migrates.
 fn has_migrated(from: &Redis) -> bool {
     let answer = from.command(&["HGET", KEY, "__rev"]);
     matches!(&answer, Resp::Error(text) if text.starts_with("ASK"))
@@ -433,7 +433,7 @@ async fn a_migrating_slot_is_followed() {
         }
         assert_eq!(get.call(&Event::get("checkout")).await.source(), "memory");
     }
-    assert!(!nodes[from].has_entry(), "it went to the new node");
+    assert!(!nodes[from].has_entry(), "the key is on the old node");
     assert!(has_migrated(&nodes[from]));
     for node in nodes {
         let owner = deployment.cluster.id(to);
@@ -484,7 +484,7 @@ async fn a_new_replica_confirms_the_next_change() {
     let confirmations = |cluster: &Cluster| cluster.nodes[primary].calls("wait");
     let answer = set_percentage(&update, "checkout", 1).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
-    assert_eq!(confirmations(&deployment.cluster), 0, "no node confirms");
+    assert_eq!(confirmations(&deployment.cluster), 0, "WAIT was sent");
     deployment.cluster.nodes[replica].restart();
     deployment.cluster.wait().await;
     let attempts = raise_percentage_until_confirmed(&update, "checkout", 2).await - 1;

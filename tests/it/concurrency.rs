@@ -33,7 +33,7 @@ async fn requests_in_flight_share_at_most_ten_connections(on: Topology) {
         }
         assert!(most.iter().all(|most| *most <= 10), "{most:?} connections");
         if !on.is_cluster() {
-            assert_eq!(most, [10, 10], "all connections of the pool are used");
+            assert_eq!(most, [10, 10], "not all connections are used");
         }
         true
     })
@@ -79,7 +79,7 @@ async fn a_concurrent_function_shares_one_load_among_its_requests(on: Topology) 
         if !was_quick(&get, 32) {
             return false;
         }
-        assert_eq!(loads, 1, "for 32 requests at once");
+        assert_eq!(loads, 1, "32 requests did not share one load");
         true
     })
     .await;
@@ -105,7 +105,7 @@ async fn a_cold_environment_costs_the_database_one_load_however_many_instances_a
         }
         let loads: u64 = instances.iter().map(database_loads).sum::<u64>() - before;
         if instances.iter().all(|instance| was_quick(instance, 1)) {
-            assert_eq!(loads, 1, "for ten instances");
+            assert_eq!(loads, 1, "ten instances did not share one load");
             quick_rounds += 1;
         }
         quick_rounds == 3

@@ -143,7 +143,7 @@ impl Installation {
         passwords
     }
 
-    /// Changes the recorded time so that the secrets seem to be a minute old.
+    /// Changes the recorded time so that the secrets seem a minute older.
     async fn let_a_minute_pass(&self) {
         let pass = "update pennon_role_secrets set written_at = written_at - interval '1 minute'";
         self.sql().await.batch_execute(pass).await.expect("later");
@@ -201,14 +201,14 @@ async fn migrate_creates_the_roles_once_and_logs_no_password() {
     let server_log = installation.server.process().log();
     assert!(
         server_log.contains("SCRAM-SHA-256$4096:"),
-        "verifiers were sent"
+        "no verifier was sent"
     );
     for password in passwords {
         assert!(
             !server_log.contains(&password),
             "a password in the server's log"
         );
-        assert!(!first.log().contains(&password), "a password in our log");
+        assert!(!first.log().contains(&password), "a password in the log");
         assert!(!answer.to_string().contains(&password));
     }
 }
@@ -416,7 +416,7 @@ async fn a_function_with_a_role_that_is_deployed_before_a_migration_keeps_answer
     assert_eq!(get.call(&Event::get("checkout")).await.status, 200);
 }
 
-/// The default privileges of a database give others rights on a new table, and SQL may add more.
+/// Default privileges can give other roles rights on a new table, and SQL can add more.
 #[tokio::test]
 async fn only_the_owner_keeps_the_right_to_change_audit_entries() {
     let installation = Installation::start("createrole").await;
@@ -489,7 +489,7 @@ async fn every_function_works_with_the_role_that_it_has() {
     ))
     .await
     .expect("flags and a key");
-    let mut asked = 0;
+    let mut requests = 0;
     for (name, role) in FUNCTIONS {
         if role == "owner" {
             continue;
@@ -503,18 +503,18 @@ async fn every_function_works_with_the_role_that_it_has() {
                     "{file}: {answer:?}; {}",
                     function.log()
                 );
-                asked += 1;
+                requests += 1;
             }
         }
         if ["guard", "reconcile", "count-evaluations"].contains(&name) {
             let outcome = function.invoke(Event::load(name).value()).await;
             outcome.unwrap_or_else(|error| panic!("{name}: {error}; {}", function.log()));
-            asked += 1;
+            requests += 1;
         }
         let log = function.log();
         assert!(!log.contains("permission denied"), "{name}: {log}");
     }
-    assert!(asked > 30, "{asked}");
+    assert!(requests > 30, "only {requests} requests were made");
 }
 
 #[tokio::test]
@@ -620,7 +620,7 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
     let answer = installation.migrate().await;
     assert_eq!(answer["databaseRoles"], "waiting", "{answer}");
     let sql = installation.sql().await;
-    // Neither a superuser nor a member of the owner of the tables.
+    // Neither a superuser nor a member of the role that owns the tables.
     sql.batch_execute("create role admin login createrole password 'admin-password'")
         .await
         .expect("an administrator");
@@ -668,8 +668,8 @@ async fn without_the_right_to_create_roles_migrate_returns_the_statements_and_th
     })
     .await;
     assert_rights(&installation).await;
-    // A rotation needs an administrator too, because migrate may not change these logins. The first one creates the
-    // second login of each role, and the next one changes the first login.
+    // A rotation needs an administrator too, because migrate may not change these logins. The first rotation creates
+    // the second login of each role, and the second one changes the first login.
     for login in ["b", "a"] {
         installation.let_a_minute_pass().await;
         let rotate = json!({"rotateDatabaseRoles": true});
@@ -735,7 +735,7 @@ async fn after_the_logged_statement_only_migrate_may_create_objects_in_the_schem
 async fn statements_for_a_role_that_another_login_manages_are_returned_until_they_have_been_run() {
     let installation = Installation::start("createrole").await;
     let sql = installation.sql().await;
-    // Only a superuser may change it.
+    // Only a superuser may change this role.
     sql.batch_execute("create role pennon_flags_read_a superuser")
         .await
         .expect("a role");
@@ -758,7 +758,7 @@ async fn statements_of_an_earlier_run_do_not_complete_a_later_one() {
     let sql = installation.sql().await;
     let earlier = installation.migrate().await;
     let earlier = earlier["sql"].as_str().expect("SQL");
-    // Another password: its secret was lost.
+    // The secret was lost, so the next run creates another password.
     let read = installation.arn("read");
     installation.manager.change(read, "nonsense").await;
     installation.let_a_minute_pass().await;
@@ -841,7 +841,7 @@ async fn a_login_in_the_query_of_the_owners_url_is_not_written_to_the_secrets_of
 }
 
 #[tokio::test]
-async fn a_function_whose_role_has_no_login_yet_logs_it_and_finds_it_later() {
+async fn a_function_whose_role_has_no_login_yet_logs_the_reason_and_uses_a_later_login() {
     let installation = Installation::start("createrole").await;
     let get = installation.function("get-flag", &[]).await;
     let early = get.call(&Event::get("checkout")).await;
@@ -902,13 +902,13 @@ async fn the_server_ends_idle_sessions_of_the_roles_unless_a_pooler_keeps_them()
         assert_eq!(idle_timeout("read").await, expected);
     }
     let user = installation.connect_as("read").await;
-    eventually("the server has closed it", async || user.is_closed()).await;
+    eventually("the session is closed", async || user.is_closed()).await;
     let owner = "select count(*) from pg_db_role_setting join pg_roles on oid = setrole where rolname = 'owner'";
     let row = installation.sql().await.query_one(owner, &[]).await;
     assert_eq!(
         row.expect("settings").get::<_, i64>(0),
         0,
-        "the owner's login is as before"
+        "the owner's login has a setting"
     );
 }
 
@@ -1015,7 +1015,7 @@ async fn requests_whose_login_is_rejected_at_the_same_time_all_use_the_new_one()
             assert_eq!(answer.status, 200, "{answer:?}; {}", update.log());
         }
     }
-    assert_eq!(used_by_owner(), before, "the fallback is not used");
+    assert_eq!(used_by_owner(), before, "a request used the fallback");
 }
 
 #[tokio::test]
@@ -1048,7 +1048,7 @@ async fn the_fallback_secret_is_read_again_after_a_rotation() {
 }
 
 #[tokio::test]
-async fn while_no_login_works_secrets_and_logins_are_tried_every_five_seconds() {
+async fn while_no_login_works_secrets_and_logins_are_tried_at_most_every_five_seconds() {
     let installation = Installation::start("createrole").await;
     let manager = &installation.manager;
     let url = url_of(&installation.server, "late:late-password");

@@ -43,8 +43,8 @@ async fn finish_after_recovery(deployment: &Deployment, load: Load) -> Record {
     deployment.wait_for_cache(&probe).await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let record = load.finish().await;
-    assert_eq!(record.errors(), 0, "no request fails");
-    assert_eq!(record.stale(), 0, "no read is stale");
+    assert_eq!(record.errors(), 0, "requests failed");
+    assert_eq!(record.stale(), 0, "reads were stale");
     // Without a confirmed change, no read counts as stale.
     let mut samples = record.samples.iter();
     assert!(samples.any(|sample| sample.invalidated == Some(true)));
@@ -272,7 +272,7 @@ async fn after_a_split_brain_each_shard_has_one_primary_and_no_read_is_stale() {
         role[0].clone()
     });
     let primaries = roles.filter(|role| *role == Resp::Text("master".to_owned()));
-    assert_eq!(primaries.count(), 3, "one for each shard");
+    assert_eq!(primaries.count(), 3, "not one primary for each shard");
     assert_eq!(deployment.cluster.primary(), new);
     finish_after_recovery(&deployment, load).await;
 }

@@ -55,7 +55,7 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
         let message = line["message"].as_str().unwrap_or_default();
         message.contains("CACHE_KEY_PREFIX")
     });
-    assert_eq!(reports.count(), 1, "logged once: {}", get.log());
+    assert_eq!(reports.count(), 1, "not logged once: {}", get.log());
 
     let update = stack.function_with("update-flag", &theirs).await;
     let reconcile = stack.function_with("reconcile", &theirs).await;
@@ -183,7 +183,7 @@ async fn flag_files_at_the_same_path_are_different_installations() {
     assert!(stack.redis.has_entry());
     staging.restart().await;
     assert_eq!(percentage(&staging.get(path).await), 99);
-    assert!(!staging.log().contains(OTHER), "the id stays");
+    assert!(!staging.log().contains(OTHER), "the id changed");
     eventually("the restarted server has filled the entry", async || {
         staging.get(path).await.source() == "memory"
     })

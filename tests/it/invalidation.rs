@@ -1,4 +1,4 @@
-//! No read is stale after a commit: the races that make caches stale, one by one.
+//! Invalidation: the races between reads, fills and commits that can make a cache stale, one by one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,10 +101,10 @@ async fn a_fill_from_before_a_commit_is_rejected(on: Topology) {
     let lease = reader.read().await;
     let barrier = writer.begin_write().await;
     assert!(writer.end_write(barrier).await);
-    assert!(!reader.fill(lease, 1).await, "it read before the commit");
+    assert!(!reader.fill(lease, 1).await, "a stale fill was stored");
     assert_eq!(reader.revision().await, Lookup::Miss);
     let lease = reader.read().await;
-    assert!(reader.fill(lease, 2).await, "it read after the commit");
+    assert!(reader.fill(lease, 2).await, "a current fill was rejected");
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(2)));
 }
 
@@ -129,13 +129,13 @@ async fn the_end_of_one_write_does_not_end_another(on: Topology) {
     one.end_write(first).await;
     assert!(
         matches!(reader.read().await, Found::FillForbidden),
-        "the other still commits"
+        "a fill is allowed during the other write"
     );
     other.end_write(second).await;
     assert!(matches!(reader.read().await, Found::Lease(_)));
 }
 
-async fn a_lost_end_of_a_write_costs_hits_but_not_freshness(on: Topology) {
+async fn a_lost_end_of_a_write_causes_misses_but_no_stale_reads(on: Topology) {
     let redis = WiredRedis::start(on).await;
     let (reader, writer) = (Instance::of(&redis).await, Instance::of(&redis).await);
     let lease = reader.read().await;
@@ -147,10 +147,7 @@ async fn a_lost_end_of_a_write_costs_hits_but_not_freshness(on: Topology) {
     let Resp::Number(ttl) = redis.command(&["PTTL", KEY]) else {
         panic!("a number");
     };
-    assert!(
-        ttl > 0 && ttl <= 15_000,
-        "the barrier ends by itself: {ttl}"
-    );
+    assert!(ttl > 0 && ttl <= 15_000, "the TTL of the barrier is {ttl}");
 }
 
 async fn an_operators_del_deletes_leases(on: Topology) {
@@ -300,7 +297,7 @@ async fn a_response_reports_an_unconfirmed_invalidation(on: Topology) {
     let answer = set_percentage(&update, "checkout", 5).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
     assert_eq!(update.last_request()["cache_invalidated"], 0);
-    assert!(stack.redis.has_entry(), "the old entry is still there");
+    assert!(stack.redis.has_entry(), "the old entry is gone");
     stack.redis.set(Mode::Open).await;
 }
 
@@ -341,7 +338,7 @@ async fn no_reader_fills_the_old_state_while_postgresql_may_still_commit_a_chang
     let get = stack.function("get-flag").await;
     let sql = stack.database.sql();
     sql.batch_execute(HOLD_COMMITS).await.expect("a trigger");
-    // Redis confirms no barrier: it executes every command to set one, or none.
+    // Redis confirms no barrier: 100 % or 0 % of the commands that set one arrive.
     for arriving_percent in [100, 0] {
         stack.redis.command(&["DEL", KEY]);
         let before = percentage(&get.call(&Event::get("checkout")).await);
@@ -368,11 +365,14 @@ async fn no_reader_fills_the_old_state_while_postgresql_may_still_commit_a_chang
             stack.database_wire.set(Mode::Refuse).await;
         };
         let (answer, ()) = tokio::join!(update.call(&event), interference);
-        assert_eq!(answer.status, 503, "the outcome is unknown: {answer:?}");
+        assert_eq!(answer.status, 503, "the outcome is known: {answer:?}");
         stack.database_wire.set(Mode::Open).await;
         let answer = get.call(&Event::get("checkout")).await;
-        assert_eq!(percentage(&answer), before, "it is not committed yet");
-        assert!(!stack.redis.has_entry(), "{arriving_percent} % arrived");
+        assert_eq!(percentage(&answer), before, "an uncommitted change is read");
+        assert!(
+            !stack.redis.has_entry(),
+            "a reader filled the entry ({arriving_percent} % of the barriers arrived)"
+        );
         let unlock = "select pg_advisory_unlock(1)";
         sql.batch_execute(unlock).await.expect("it continues");
         eventually("the change is visible", async || {
@@ -409,8 +409,8 @@ async fn a_deleted_barrier_and_a_lost_invalidation_leave_an_old_entry_until_reco
             .await;
             stack.redis.command(&["DEL", KEY]);
             let answer = get.call(&Event::get("checkout")).await;
-            assert_eq!(percentage(&answer), before, "it is not committed");
-            assert!(stack.redis.has_entry(), "the old state was filled");
+            assert_eq!(percentage(&answer), before, "an uncommitted change is read");
+            assert!(stack.redis.has_entry(), "no entry was filled");
             sql.batch_execute("select pg_advisory_unlock(1)")
                 .await
                 .expect("the commit continues");
@@ -453,7 +453,7 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
     assert_eq!(
         percentage(&get.call(&Event::get("checkout")).await),
         50,
-        "the instance still has the old value"
+        "the instance has seen a change by SQL"
     );
     assert_eq!(
         run().await,
@@ -465,7 +465,7 @@ async fn reconciling_repairs_stale_entries_and_warms_missing_ones(on: Topology) 
     stack.redis.set(Mode::Refuse).await;
     assert!(
         reconcile.invoke(&json!({})).await.is_err(),
-        "counted for the alarm"
+        "reconcile reports success without Redis"
     );
 }
 
@@ -481,7 +481,7 @@ const SLOW_ENVIRONMENT: &str = "
     create view feature_flags as select * from all_flags where is_read(environment)";
 
 #[tokio::test]
-async fn an_environment_that_cannot_be_read_keeps_reconcile_from_no_other() {
+async fn an_environment_that_cannot_be_read_does_not_keep_reconcile_from_others() {
     let stack = Stack::start().await;
     let sql = stack.database.sql();
     sql.batch_execute(SLOW_ENVIRONMENT).await.expect("a view");
@@ -511,7 +511,7 @@ async fn an_instance_that_noticed_an_outage_distrusts_entries_from_before_it(on:
     let answer = set_percentage(&update, "checkout", 4).await;
     assert_eq!(answer.header("x-cache-invalidated"), Some("false"));
     stack.redis.set(Mode::Open).await;
-    assert!(stack.redis.has_entry(), "the old entry is still there");
+    assert!(stack.redis.has_entry(), "the old entry is gone");
     eventually("the entry is in the cache again", async || {
         assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 4);
         get.last_request()["cache_hit"] == 1
@@ -527,7 +527,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
     let update = stack.function("update-flag").await;
     set_percentage(&update, "checkout", 3).await;
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 3);
-    // A restart from a snapshot on disk, or a failover to a replica that was behind.
+    // As after a restart from a snapshot on disk, or a failover to a replica that was behind.
     stack.redis.command(&["DEL", KEY]);
     for (field, value) in &old {
         stack.redis.command(&["HSET", KEY, field, value]);
@@ -537,7 +537,7 @@ async fn an_entry_older_than_a_known_revision_is_rejected(on: Topology) {
     assert_eq!(
         percentage(&fresh.call(&Event::get("checkout")).await),
         3,
-        "the old entry was dropped"
+        "a new instance used the old entry"
     );
 }
 
@@ -567,7 +567,7 @@ async fn a_barrier_that_arrives_after_its_write_has_ended_is_not_set(on: Topolog
     assert!(writer.end_write(barrier).await);
     assert_eq!(redis.command(&late), Resp::Number(1));
     let lease = reader.read().await;
-    assert!(reader.fill(lease, 1).await, "fills are allowed");
+    assert!(reader.fill(lease, 1).await, "the late barrier is set");
     assert_eq!(redis.command(&late), Resp::Number(1));
     assert_eq!(reader.revision().await, Lookup::Hit(Revision(1)));
     // Nor is the late barrier set after a change by another writer.
@@ -595,7 +595,7 @@ async fn a_barrier_that_was_queued_in_a_hung_redis_is_not_set(on: Topology) {
         redis.command(&["EVAL", script, "1", KEY, id, "15000", &sent, "2000"])
     };
     assert_eq!(attempt(3_000), Resp::Number(0));
-    assert!(!redis.has_entry(), "the entry is deleted anyway");
+    assert!(!redis.has_entry(), "the late command kept the entry");
     assert!(matches!(reader.read().await, Found::Lease(_)));
     // The late command keeps the barriers of other writers.
     let barrier = writer.begin_write().await;
@@ -663,7 +663,7 @@ async fn a_forged_deadline_is_neither_kept_nor_prevents_a_write(on: Topology) {
             assert!((1..=15_000).contains(&ttl(&redis)), "{case}");
             set();
             assert!(writer.end_write(barrier).await, "{case}");
-            assert_eq!(ttl(&redis), -2, "{case}: nothing is left");
+            assert_eq!(ttl(&redis), -2, "{case}: a field is left");
             let lease = reader.read().await;
             assert!(reader.fill(lease, 1).await, "{case}");
             set();
@@ -672,7 +672,7 @@ async fn a_forged_deadline_is_neither_kept_nor_prevents_a_write(on: Topology) {
                 .discard(&writer.environment, Revision(1), &writer.context)
                 .await;
             assert!(discarded, "{case}");
-            assert_eq!(ttl(&redis), -2, "{case}: nothing is left");
+            assert_eq!(ttl(&redis), -2, "{case}: a field is left");
         }
     }
 }
@@ -728,7 +728,7 @@ async fn reconciling_counts_only_filled_entries_as_warmed() {
     assert_eq!(
         done,
         json!({"applied": 0, "environments": 1, "repaired": 0, "warmed": 0}),
-        "a barrier keeps everyone from filling"
+        "an entry was filled during a write"
     );
     assert!(!stack.redis.has_entry());
 }
@@ -737,7 +737,7 @@ on_every_redis!(
     a_fill_from_before_a_commit_is_rejected,
     no_reader_gets_a_lease_during_a_write,
     the_end_of_one_write_does_not_end_another,
-    a_lost_end_of_a_write_costs_hits_but_not_freshness,
+    a_lost_end_of_a_write_causes_misses_but_no_stale_reads,
     an_operators_del_deletes_leases,
     flushing_or_overwriting_the_key_deletes_leases,
     one_reader_loads_while_others_wait_and_a_dead_reader_blocks_none,
