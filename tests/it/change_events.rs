@@ -14,6 +14,7 @@ use pennon_tests::stack::{Stack, set_percentage};
 use pennon_tests::wire::Mode;
 use serde_json::{Value, json};
 
+/// The number of undelivered events.
 async fn waiting(stack: &Stack) -> i64 {
     let count = "select count(*) from pennon_outbox";
     let row = stack.database.sql().query_one(count, &[]).await;
@@ -134,7 +135,7 @@ async fn an_old_backlog_fails_reconcile_and_expires_after_a_week() {
     let claim = "begin; select from pennon_outbox where flag_key = 'checkout' for update";
     delivery.batch_execute(claim).await.expect("a lock");
     reconcile(&worker).await.expect_err("an old event is left");
-    let rest = "the run does not wait for an event that another one delivers";
+    let rest = "the run did not skip exactly the event that another one delivers";
     assert_eq!(waiting(&stack).await, 1, "{rest}");
     delivery.batch_execute("rollback").await.expect("no lock");
     reconcile(&worker).await.expect("no backlog");
@@ -157,7 +158,7 @@ async fn the_backlog_is_limited() {
     assert_eq!(waiting(&stack).await, 100_000);
     let oldest = "select min(sequence) from pennon_outbox where flag_key = 'search'";
     let oldest = sql.query_one(oldest, &[]).await.expect("a row");
-    assert_eq!(oldest.get::<_, i64>(0), 5, "the oldest events are removed");
+    assert_eq!(oldest.get::<_, i64>(0), 5, "not the oldest were removed");
 }
 
 #[tokio::test]
@@ -172,11 +173,7 @@ async fn a_rejected_entry_delays_later_events_of_its_flag_only() {
     let worker = stack.function_with("reconcile", &bus.environment()).await;
     bus.fail(BusFailure::Throttled);
     reconcile(&worker).await.expect("a young backlog");
-    assert_eq!(
-        waiting(&stack).await,
-        4,
-        "a throttled call delivers nothing"
-    );
+    assert_eq!(waiting(&stack).await, 4, "a throttled call removed events");
 
     bus.fail(BusFailure::Rejects("checkout"));
     eventually("the other flag is delivered", async || {
@@ -358,7 +355,7 @@ async fn events_of_a_flag_arrive_in_order_from_concurrent_senders() {
 }
 
 #[tokio::test]
-async fn an_import_is_sent_within_the_limits_of_a_call() {
+async fn the_events_of_an_import_are_sent_within_the_limits_of_a_call() {
     let stack = Stack::start().await;
     let bus = FailingBus::start().await;
     let import = stack
@@ -394,7 +391,7 @@ async fn an_import_is_sent_within_the_limits_of_a_call() {
 }
 
 #[tokio::test]
-async fn an_event_contains_no_key() {
+async fn the_event_of_an_api_key_does_not_contain_the_key() {
     let stack = Stack::start().await;
     let bus = FailingBus::start().await;
     let keys = stack.function_with("manage-keys", &UNREACHABLE).await;
@@ -424,7 +421,7 @@ async fn an_event_contains_no_key() {
 }
 
 #[tokio::test]
-async fn the_rollback_by_an_alarm_is_an_event() {
+async fn a_rollback_by_an_alarm_sends_an_event() {
     let stack = Stack::start().await;
     let bus = FailingBus::start().await;
     let alarms = CloudWatch::start().await;

@@ -156,7 +156,7 @@ async fn every_client_gets_the_error_code_of_a_missing_value() {
         for (answer, code) in answers.iter().zip(expected) {
             assert_eq!(answer["errorCode"], code, "{client:?}: {answer}");
             if client != Client::Rust {
-                assert_eq!(answer["value"], true, "the application's default: {answer}");
+                assert_eq!(answer["value"], true, "not the default: {answer}");
             }
         }
     }
@@ -216,7 +216,7 @@ async fn every_client_waits_for_the_retry_after_of_a_429() {
         assert_eq!(
             statuses,
             [false, true],
-            "{client:?}: one was admitted, one was rejected\n{log}"
+            "{client:?}: expected one admitted and one rejected request\n{log}"
         );
     }
 }
@@ -283,7 +283,7 @@ async fn the_web_client_without_a_targeting_key_gets_flags_that_need_none() {
     assert_eq!(message["results"][0]["value"], true, "{message}");
     assert_eq!(
         message["results"][9]["value"], false,
-        "the application's default: {message}"
+        "not the application's default: {message}"
     );
     assert_eq!(
         message["results"][9]["errorCode"], "TARGETING_KEY_MISSING",
@@ -302,8 +302,8 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
     let mut web = WebClient::start(&web_job(&local, &job));
     let first = web.next_message().await;
     assert_eq!(first["what"], "ready", "{first}");
-    let asked = || local.log().matches("/ofrep/v1/evaluate/flags 304").count();
-    eventually("it has polled without a change", async || asked() >= 2).await;
+    let polls = || local.log().matches("/ofrep/v1/evaluate/flags 304").count();
+    eventually("it has polled without a change", async || polls() >= 2).await;
     let off = local
         .patch("/api/admin/flags/on", r#"{"enabled":false}"#)
         .await;
@@ -318,7 +318,7 @@ async fn the_web_client_polls_by_etag_and_sees_a_change() {
         .collect();
     assert!(unchanged.len() >= 2, "{second}");
     for exchange in unchanged {
-        assert_eq!(exchange["sent"], exchange["etag"], "it keeps its tag");
+        assert_eq!(exchange["sent"], exchange["etag"], "another tag was sent");
     }
     // The targeting key is the same, so the client sends its old tag; the server must not answer 304.
     let third = web.next_message().await;
@@ -336,7 +336,7 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     assert_eq!(message["exchanges"][0]["status"], 401, "{message}");
     assert_eq!(
         message["results"][0]["value"], false,
-        "the application's default"
+        "not the application's default"
     );
 
     let slow = server(&[("PENNON_EVALUATIONS_PER_SECOND", "0.4")]).await;
@@ -356,6 +356,6 @@ async fn the_web_client_is_rejected_without_a_valid_key_and_waits_after_a_429() 
     assert_eq!(
         json!(statuses),
         json!([200, 429, 200]),
-        "it polls every 20 ms, but not before Retry-After has passed"
+        "the client did not wait for Retry-After"
     );
 }

@@ -183,7 +183,7 @@ async fn files_are_compressed_and_revalidated_with_a_tag_for_each_encoding() {
                 assert_eq!(answer.header("content-type"), Some(kind), "{path}");
                 assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{path}");
                 let tag = answer.header("etag").expect("a tag").to_owned();
-                assert!(tag.starts_with('"'), "{tag} is strong");
+                assert!(tag.starts_with('"'), "{tag} is not strong");
                 let condition = ("if-none-match", tag.as_str());
                 let again = console.send("GET", &path, &[accept, condition]).await;
                 assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
@@ -306,7 +306,7 @@ async fn people_sign_in_at_the_issuer_and_their_groups_determine_access_to_admin
     let first = sign_in.tokens(&exchange(verifier.as_str())).await;
     assert_eq!(first.status, 200, "{first:?}");
     let again = sign_in.tokens(&exchange(verifier.as_str())).await;
-    assert_eq!(again.status, 400, "a code is valid once: {again:?}");
+    assert_eq!(again.status, 400, "a code was accepted twice: {again:?}");
 
     let list = async |tokens: &Response, path: &str| {
         let token = tokens.json()["access_token"]
@@ -333,7 +333,7 @@ async fn people_sign_in_at_the_issuer_and_their_groups_determine_access_to_admin
     let rotated = sign_in.tokens(&refresh).await;
     assert_eq!(
         rotated.status, 400,
-        "a refresh token is valid once: {rotated:?}"
+        "a refresh token was accepted twice: {rotated:?}"
     );
 
     // The token of the server keeps working, and no other text does.
@@ -390,7 +390,7 @@ async fn the_policy_names_the_origin_of_the_token_endpoint() {
     );
     let other = stack.function("console").await;
     let without = other.call(&page.header("if-none-match", &tag)).await;
-    assert_eq!(without.status, 200, "the page with another policy");
+    assert_eq!(without.status, 200, "a tag of another policy matched");
 }
 
 #[tokio::test]
@@ -423,7 +423,7 @@ async fn an_issuer_that_fails_or_cannot_be_trusted_leaves_the_page_without_a_sig
         assert_eq!(
             issuer.fetches(),
             1,
-            "{fault:?}: the failure is remembered for a while"
+            "{fault:?}: the failure was not remembered"
         );
     }
 }
@@ -439,7 +439,7 @@ async fn endpoints_that_were_read_once_survive_an_outage_of_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_cannot_use_the_local_server() {
+async fn a_page_of_another_site_cannot_use_the_console_or_admin_routes_of_the_local_server() {
     let local = Local::start(&[("ADMIN_CORS_ORIGINS", "http://localhost:3000")]).await;
     let own = local.base().trim_start_matches("http://").to_owned();
     let port = own.rsplit(':').next().expect("a port").to_owned();

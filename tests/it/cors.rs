@@ -180,7 +180,7 @@ async fn functions_behind_a_gateway_send_the_same_headers_as_the_local_server() 
 async fn a_preflight_of_an_admin_path_needs_no_token_and_is_answered_behind_a_base_path() {
     let closed = Function::start("not-found", &[]).await;
     let open = Function::start("not-found", &NAMED).await;
-    let question = |template: &str, rest: &str, base: &str, origin: &str| {
+    let preflight = |template: &str, rest: &str, base: &str, origin: &str| {
         Event::by_route("OPTIONS", template, base, &[("proxy", rest)])
             .anonymous()
             .without_header("authorization")
@@ -190,7 +190,7 @@ async fn a_preflight_of_an_admin_path_needs_no_token_and_is_answered_behind_a_ba
     };
     for template in ["/api/admin/{proxy+}", "/admin/{proxy+}"] {
         for base in ["", "/flags", "/flags/v1"] {
-            let ask = |origin: &str| question(template, "flags/checkout", base, origin);
+            let ask = |origin: &str| preflight(template, "flags/checkout", base, origin);
             let answer = open.call(&ask(DESK)).await;
             let place = format!("{base}{template}: {answer:?}");
             assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{place}");
@@ -218,7 +218,7 @@ async fn a_preflight_of_an_admin_path_needs_no_token_and_is_answered_behind_a_ba
                 );
                 assert_eq!(answer.header("allow"), Some(methods), "{place}");
             }
-            let answer = open.call(&question(template, "nothing", base, DESK)).await;
+            let answer = open.call(&preflight(template, "nothing", base, DESK)).await;
             assert_eq!(answer.status, 401, "{place}: {answer:?}");
         }
     }
@@ -303,11 +303,11 @@ async fn a_preflight_names_the_methods_and_headers_of_its_path_and_no_others() {
             Err(Blocked::PreflightStatus(404)),
         ),
     ] {
-        let question = [
+        let request_headers = [
             ("origin", page.origin),
             ("access-control-request-method", method),
         ];
-        let answer = local.send("OPTIONS", path, &question, "").await;
+        let answer = local.send("OPTIONS", path, &request_headers, "").await;
         let headers: Vec<String> = headers.iter().map(|&it| it.to_owned()).collect();
         let found = page.check_preflight(&answer, method, &headers);
         assert_eq!(found, outcome, "{method} {path}: {answer:?}");
@@ -465,7 +465,7 @@ async fn pages_can_read_that_the_service_is_down_or_broken() {
 }
 
 #[tokio::test]
-async fn an_invalid_origin_is_logged_and_allows_nothing() {
+async fn an_invalid_origin_in_a_setting_is_logged_and_allows_nothing() {
     let local = Local::start(&[
         (
             "CORS_ORIGINS",

@@ -202,7 +202,7 @@ async fn public_routes_answer_at_function_urls_and_through_rest_apis() {
             &Event::list().query("environment=nowhere").by_rest_api(),
         )
         .await;
-    assert_eq!(listed.body, "{}", "the query is read as well");
+    assert_eq!(listed.body, "{}", "the query was not read");
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn an_unreadable_event_is_400_in_the_error_format_of_its_function() {
         assert_eq!(
             function.call(&event).await.status,
             200,
-            "the function still serves requests"
+            "the function no longer serves requests"
         );
     }
 }

@@ -174,7 +174,8 @@ async fn an_extension_responds_byte_for_byte_as_the_service() {
                 assert_eq!(found.body, expected.body, "{path}");
             }
         }
-        assert_eq!(source.requests().len(), 1, "one document answers all");
+        let fetched = source.requests().len();
+        assert_eq!(fetched, 1, "more than one document was fetched");
     }
 }
 
@@ -236,7 +237,7 @@ async fn without_the_service_an_instance_starts_and_serves_the_last_document() {
             let started = extension.lambda().seen().first_request;
             assert!(
                 started < source.given_up(),
-                "the start does not wait for it"
+                "the start waited for the request"
             );
         }
         for (key, body) in [
@@ -430,7 +431,7 @@ async fn lambda_can_freeze_the_instance_only_after_the_check_of_an_invocation() 
     let checks = source.requests().len();
     extension.lambda().invoke();
     eventually("a check begins", async || source.requests().len() > checks).await;
-    // The evaluation does not wait for it.
+    // The evaluation does not wait for the check.
     assert_eq!(
         extension.value_and_staleness("size").await,
         (json!(1), true)
@@ -484,7 +485,7 @@ async fn evaluations_are_sent_once_at_shutdown_and_again_with_the_same_id_after_
     extension.lambda().shut_down();
     eventually("all batches arrive", async || source.counts().len() == 4).await;
     let counts = source.counts();
-    assert_eq!(counts[1], counts[2], "the same batch again");
+    assert_eq!(counts[1], counts[2], "the batch was not repeated");
     assert_ne!(counts[2]["batch"], counts[3]["batch"]);
     assert_eq!((total(&counts[2]), total(&counts[3])), (1, 1));
 }

@@ -91,7 +91,7 @@ async fn a_forged_entry_is_a_miss_that_is_reported_and_repaired(on: Topology) {
             .fields()
             .contains(&("checkout".to_owned(), forged))
     );
-    // The request that found it has replaced it.
+    // The request that found the forged entry has replaced it.
     let next = stack.function("get-flag").await;
     let answer = next.call(&Event::get("checkout")).await;
     assert_eq!((percentage(&answer), answer.source()), (50, "redis"));
@@ -251,7 +251,7 @@ async fn no_field_of_an_entry_can_be_changed_or_removed_or_added(on: Topology) {
         let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
             panic!("a number");
         };
-        assert!(ttl > 0, "{what}: replaced, with a TTL ({ttl})");
+        assert!(ttl > 0, "{what}: the TTL is {ttl}");
     }
 }
 
@@ -426,7 +426,7 @@ async fn a_forged_flag_is_not_fetched_as_a_change() {
         assert_eq!(checkout(&second).await, percent, "{field}");
         assert!(has_reported(&second), "{field}");
         let next = start_and_read(&stack).await;
-        assert_eq!(checkout(&next).await, percent, "repaired");
+        assert_eq!(checkout(&next).await, percent, "{field}: not repaired");
     }
 }
 
@@ -485,7 +485,7 @@ async fn an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_se
         stack.redis.command(&["HSET", key, "__inst", "theirs"]);
         let ttl = ttl.to_string();
         let set = stack.redis.command(&["PEXPIRE", key, &ttl]);
-        assert_eq!(set, Resp::Number(1), "{key} exists");
+        assert_eq!(set, Resp::Number(1), "{key} does not exist");
     };
     forge(KEY, day);
     let get = stack.function("get-flag").await;
@@ -553,7 +553,7 @@ async fn a_forged_barrier_or_lease_does_not_keep_the_cache_empty(on: Topology) {
     }
 }
 
-async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on: Topology) {
+async fn without_a_mac_key_redis_is_neither_read_nor_filled_but_still_invalidated(on: Topology) {
     let stack = Stack::start_on(on).await;
     for key in ["", "too-short"] {
         let environment = [("CACHE_MAC_KEY", key)];
@@ -565,7 +565,7 @@ async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on
             assert_eq!(answer.header("x-cache-invalidated"), Some("true"));
             assert_eq!(checkout(&get).await, percent);
             assert!(!stack.redis.has_entry());
-            assert_eq!(checkout(&other).await, percent, "the change is seen");
+            assert_eq!(checkout(&other).await, percent, "the change is not seen");
         }
         let reports = get.lines();
         let reports = reports
@@ -579,7 +579,7 @@ async fn without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated(on
     }
 }
 
-async fn instances_with_different_keys_never_serve_each_others_entries(on: Topology) {
+async fn instances_with_different_mac_keys_never_serve_each_others_entries(on: Topology) {
     let stack = Stack::start_on(on).await;
     let (old, new) = ("o".repeat(32), "n".repeat(32));
     let both = format!("{old} {new}");
@@ -620,6 +620,6 @@ on_every_redis!(
     an_entry_of_another_installation_is_kept_only_with_a_ttl_that_pennon_sets,
     an_entry_that_is_not_signed_is_a_miss,
     a_forged_barrier_or_lease_does_not_keep_the_cache_empty,
-    without_a_key_redis_is_neither_read_nor_filled_but_still_invalidated,
-    instances_with_different_keys_never_serve_each_others_entries,
+    without_a_mac_key_redis_is_neither_read_nor_filled_but_still_invalidated,
+    instances_with_different_mac_keys_never_serve_each_others_entries,
 );
