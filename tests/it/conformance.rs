@@ -4,7 +4,7 @@
 //! which the two engines differ. docs/targeting.md describes the expected result of such a case and lists the remaining
 //! differences.
 
-#![expect(clippy::print_stdout, reason = "the seed is what repeats a run")]
+#![expect(clippy::print_stdout, reason = "the seed repeats a run")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -59,8 +59,8 @@ struct Tally {
 }
 
 impl Expectation {
-    /// Whether our result is acceptable. Two engines may agree for different reasons, for example if one reads a text
-    /// as 0 and the other as not a number; the reference's result is then acceptable too.
+    /// Whether our result is acceptable. The reference's result is acceptable too, because two engines may agree for
+    /// different reasons, for example if one reads a text as 0 and the other as not a number.
     fn allows(&self, ours: &Response) -> bool {
         let reference = self.contradiction.as_ref();
         same(ours, &self.expected) || reference.is_some_and(|reference| same(ours, reference))
@@ -161,7 +161,7 @@ impl Engines {
         })
     }
 
-    /// Finds a smaller flag and context with the same kind of difference.
+    /// Searches for a smaller flag and context that still differ, and describes the difference.
     fn shrink(&mut self, subject: Subject, mut file: Value, mut context: Value) -> String {
         let key = file["flags"]
             .as_object()
@@ -345,7 +345,7 @@ fn ours(ruleset: &Ruleset, key: &str, context: &Value) -> Response {
     }
 }
 
-/// Removes flags that flagd's schemas reject, and returns their number. Ours must reject the same.
+/// Removes flags that flagd's schemas reject, and returns their number. Pennon must reject the same flags.
 fn keep_valid(node: &mut ReferenceEngine, subject: Subject, file: &mut Value) -> usize {
     let mut alone = file.clone();
     let flags = file["flags"].as_object_mut().expect("flags");
@@ -362,7 +362,7 @@ fn keep_valid(node: &mut ReferenceEngine, subject: Subject, file: &mut Value) ->
         }
     }
     let rejected = before - valid.len();
-    assert!(rejected * 2 < before, "few flags of {alone} are valid");
+    assert!(rejected * 2 < before, "few generated flags are valid");
     *flags = valid;
     rejected
 }
@@ -395,7 +395,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
-/// Compares one of this many parts of all cases.
+/// Generates flags and contexts, and compares our results with the expected ones. `parts` divides the number of cases.
 fn compare(subject: Subject, parts: usize) {
     let seed = number("CONFORMANCE_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -636,7 +636,7 @@ fn odd_metadata() -> Map<String, Value> {
     metadata.as_object().expect("an object").clone()
 }
 
-/// Every engine gives every user the variant that Pennon gives them, from the document of `GET /v1/flags`.
+/// The engine gives every user the variant that Pennon gives them, from the document of `GET /v1/flags`.
 fn documents_give_every_user_the_same_variant(
     engine: &mut ReferenceEngine,
     version: FractionalVersion,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const ENVIRONMENTS: &str = "/api/admin/environments";
 const COPY: &str = "/api/admin/environments/production/copy";
 
-/// Creates an environment with these settings and flags.
+/// Creates an environment unless it exists, writes these settings and adds these flags.
 async fn create(api: &Api, environment: &str, settings: &Value, flags: &[Value]) {
     let made = json!({ "environment": environment });
     let made = api.admin("POST", ENVIRONMENTS, &made).await;
@@ -113,7 +113,7 @@ async fn a_copy_replaces_all_of_a_flag_except_its_overrides_and_a_dry_run_report
             .admin("POST", &format!("{COPY}?dryRun=true"), &wanted)
             .await;
         assert_eq!(dry.status, 200, "{dry:?} on {on}");
-        assert_eq!(audit(&api).await, unchanged, "a dry run changes nothing");
+        assert_eq!(audit(&api).await, unchanged, "a dry run was audited");
         let done = api.admin("POST", COPY, &wanted).await;
         assert_eq!(done.status, 200, "{done:?} on {on}");
         let (mut dry, mut done) = (dry.json(), done.json());
@@ -140,7 +140,7 @@ async fn a_copy_replaces_all_of_a_flag_except_its_overrides_and_a_dry_run_report
         assert_ne!(
             api.get("/api/config/flags/checkout").await.body,
             seen.body,
-            "the cache has the new state on {on}"
+            "the cache has the old state on {on}"
         );
         let users = api.read("/api/admin/flags/checkout/users").await.json();
         assert_eq!(users["includes"][0]["userId"], "alice", "{users} on {on}");
@@ -265,7 +265,7 @@ async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
         let message = answer["message"].as_str().expect("a message").to_owned();
         let names = "'checkout' has changed, 'search' exists, 'new' does not exist";
         assert!(message.contains(names), "{message} on {on}");
-        assert_eq!(audit(&api).await, before, "nothing was copied on {on}");
+        assert_eq!(audit(&api).await, before, "a flag was copied on {on}");
     }
 }
 
@@ -324,7 +324,7 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
                 assert!(!answer.body.contains("'same'"), "{answer:?} on {on}");
             }
         }
-        assert_eq!(audit(&api).await, before, "nothing was copied on {on}");
+        assert_eq!(audit(&api).await, before, "a flag was copied on {on}");
 
         let keys = ["same", "split", "checkout", "search", "export", "own"];
         for answer in both_ways(&api, &body(&keys)).await {
@@ -361,7 +361,7 @@ async fn a_flag_whose_rule_would_mean_something_else_is_refused_or_has_a_warning
 }
 
 #[tokio::test]
-async fn a_copy_cannot_take_an_environment_above_a_limit_or_read_unreadable_settings() {
+async fn a_copy_above_a_limit_or_with_unreadable_settings_is_rejected() {
     let api = Api::on_postgres().await;
     let value = "x".repeat(250_000);
     let flags: Vec<Value> = (0..24)

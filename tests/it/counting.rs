@@ -96,7 +96,7 @@ async fn evaluations_in_the_log_are_counted_once_even_when_delivered_again() {
     let event = Event::evaluate_all(&json!({"targetingKey": "user-8"}));
     assert_eq!(all.call(&event).await.status, 200);
     assert_eq!(list.call(&Event::list()).await.status, 200);
-    assert_eq!(counts(&stack).await, [], "no request has written anything");
+    assert_eq!(counts(&stack).await, [], "a request has written counts");
 
     let count = stack.function("count-evaluations").await;
     for (function, name, lines, evaluations) in [
@@ -152,7 +152,7 @@ async fn posted_evaluations_are_counted_once_even_when_posted_and_delivered_agai
     ] {
         assert_eq!(sync.call(&event).await.status, status);
     }
-    assert_eq!(counts(&stack).await, [], "no request has written anything");
+    assert_eq!(counts(&stack).await, [], "a request has written counts");
 
     let count = stack.function("count-evaluations").await;
     let event = batch(&sync, "sync");
@@ -248,7 +248,7 @@ async fn the_list_of_keys_shows_the_day_of_the_last_use_even_if_nothing_was_eval
     assert_eq!(
         stack.database.revision("production").await,
         before,
-        "the revision of the environment is the same"
+        "the counts changed the revision of the environment"
     );
     let list = Event::load("manage-keys-list");
     let listed = keys.call(&list).await.json();
@@ -307,7 +307,7 @@ async fn only_a_later_day_replaces_the_last_use_of_a_key_and_an_invalid_id_is_ig
 }
 
 #[tokio::test]
-async fn failed_evaluations_are_not_counted() {
+async fn failed_evaluations_and_unchanged_responses_are_not_counted() {
     let stack = stack().await;
     let one = stack.function("evaluate-flag").await;
     let all = stack.function("evaluate-flags").await;
@@ -324,7 +324,8 @@ async fn failed_evaluations_are_not_counted() {
     let bulk = Event::evaluate_all(&json!({"targetingKey": "a"}));
     let answer = all.call(&bulk).await;
     let tag = answer.header("etag").expect("an ETag").to_owned();
-    // An instance logs the counts of its first response with all flags at once, those of later ones after ten seconds.
+    // An instance logs the counts of its first response with all flags at once, and those of later responses after ten
+    // seconds.
     let another = stack.function("evaluate-flags").await;
     let unchanged = another.call(&bulk.header("if-none-match", &tag)).await;
     assert_eq!(unchanged.status, 304);
@@ -361,7 +362,7 @@ async fn an_unchanged_response_is_not_counted_even_if_a_rule_reads_the_time() {
         let answer = first.call(&event).await;
         assert_eq!(answer.status, 200, "{name}");
         let tag = answer.header("etag").expect("an ETag").to_owned();
-        // A function makes the body as plain text for this client; the tag, which hashes it, is the same.
+        // This client gets the body in another form. The tag contains a hash of the text, which is the same.
         let plain = event.header("accept-encoding", "identity");
         let unchanged = second.call(&plain.header("if-none-match", &tag)).await;
         assert_eq!(unchanged.status, 304, "{name}");
@@ -398,7 +399,7 @@ async fn counts_of_many_flags_are_logged_in_one_line_every_ten_seconds() {
         .iter()
         .map(|line| line["evaluated"].as_u64().unwrap_or(0))
         .collect();
-    assert_eq!(logged, [3003, 0, 0, 0, 0], "the rest within ten seconds");
+    assert_eq!(logged, [3003, 0, 0, 0, 0], "counts logged again too early");
     let length = lines[0].to_string().len();
     assert!(length < 256 * 1024, "longer than 256 KiB: {length}");
 }
@@ -437,7 +438,7 @@ async fn concurrent_batches_lose_no_counts() {
         json!({"evaluations": {"production": {"2026-11-21": given}}}).to_string()
     };
     let send = |number: usize| {
-        // The batches have opposite orders, which would deadlock if rows were locked in these orders.
+        // Every second batch has the opposite order. Locking rows in these orders would cause deadlocks.
         let mut flags = ["a", "b", "c", "d", "e"];
         if number.is_multiple_of(2) {
             flags.reverse();
@@ -495,7 +496,7 @@ async fn an_invalid_batch_is_an_error_and_an_invalid_line_is_skipped() {
     let event = subscription_event(&json!({"messageType": "DATA_MESSAGE", "logEvents": later}));
     assert!(
         count.invoke(&event).await.is_err(),
-        "so that Lambda tries again"
+        "the failure was not reported, so Lambda would not try again"
     );
 }
 
@@ -505,7 +506,7 @@ async fn a_batch_of_which_no_count_can_be_stored_is_reported_as_lost() {
     let count = stack.function("count-evaluations").await;
     let counts =
         json!({"evaluations": {"production": {"2026-11-21": {"a": {"on": 512, "off": 1}}}}});
-    // Later than any time of PostgreSQL, so it rejects every count, and also a statement without counts.
+    // PostgreSQL has no time this late, so it rejects every count, and also a statement without counts.
     let line =
         json!({"id": "1", "timestamp": 9_224_318_500_000_000_u64, "message": counts.to_string()});
     let event = json!({"messageType": "DATA_MESSAGE", "logEvents": [line]});
@@ -600,7 +601,7 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
     let answer = report.call(&usage).await;
     assert_eq!(
         answer.status, 200,
-        "a sum that overflows affects only its flag: {answer:?}"
+        "a sum that overflows affected another flag: {answer:?}"
     );
     assert_eq!(answer.json()["evaluations"], 8);
     let named = "a count was rejected; these evaluations are not counted";
@@ -611,11 +612,7 @@ async fn a_count_that_the_database_rejects_affects_no_other_count() {
         .collect();
     // Logged: five of the seven counts that are rejected before the database (at most five are logged), the three that
     // the database rejects, and one of the second batch.
-    assert_eq!(
-        lost.len(),
-        9,
-        "at most five of those rejected before the database"
-    );
+    assert_eq!(lost.len(), 9, "the number of logged rejections is wrong");
     assert!(lost.iter().all(|line| line.to_string().len() < 1_000));
 }
 
@@ -666,7 +663,7 @@ async fn counts_by_the_hour_are_kept_for_fourteen_days() {
         "select flag_key, sum(count)::bigint from pennon_evaluation_counts group by 1 order by 1";
     let days = database.query(days, &[]).await.expect("rows");
     let days: Vec<(String, i64)> = days.iter().map(|row| (row.get(0), row.get(1))).collect();
-    // Counts by the day are never deleted.
+    // The counts by the day are kept.
     let all = [
         row("checkout", 2),
         row("in-parts", 3),
@@ -677,7 +674,7 @@ async fn counts_by_the_hour_are_kept_for_fourteen_days() {
 }
 
 #[tokio::test]
-async fn a_variant_with_an_invalid_name_loses_no_other_counts() {
+async fn an_invalid_variant_name_affects_no_other_counts() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let definition = json!({
@@ -693,7 +690,7 @@ async fn a_variant_with_an_invalid_name_loses_no_other_counts() {
     }
     eventually("the other evaluation is counted", async || {
         let usage = api.read("/api/admin/flags/search/usage").await;
-        assert_eq!(usage.status, 200, "the breaker stays closed: {usage:?}");
+        assert_eq!(usage.status, 200, "the breaker is open: {usage:?}");
         usage.json()["evaluations"] == 1
     })
     .await;
@@ -718,7 +715,8 @@ async fn stale_flags_are_unused_or_the_same_for_everyone() {
     let sql = stack.database.sql();
     let report = stack.function("report-usage").await;
     let event = Event::load("report-usage");
-    assert_eq!(stale_keys(&report.call(&event).await), [], "all are new");
+    let at_first = stale_keys(&report.call(&event).await);
+    assert_eq!(at_first, [], "new flags are reported as stale");
     sql.batch_execute(
         "update feature_flags set created_at = '2020-01-01', updated_at = '2020-01-01';
          insert into pennon_evaluation_counts (environment, flag_key, variant, day, count, last_at)

@@ -1,6 +1,7 @@
 //! `scripts/deploy`, `scripts/set-parameter` and `scripts/login` with replacements for `sam`, `aws`, `cargo` and
-//! `cargo-lambda`, because no test deploys to AWS. Those of `sam` and `aws` record their arguments, and so does that of
-//! `cargo` for `scripts/login`. `scripts/prune-versions` and `scripts/guard-alarm` run with the real AWS CLI and moto.
+//! `cargo-lambda`, because no test deploys to AWS. The replacements of `sam` and `aws` record their arguments; for
+//! `scripts/login`, that of `cargo` does too. `scripts/prune-versions` and `scripts/guard-alarm` run with the real AWS
+//! CLI and moto.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,7 @@ impl Sandbox {
         self.run_script("deploy", arguments, variables)
     }
 
-    /// Changes samconfig.toml: replaces a line, in every stage that has it, by lines, of which empty ones are left out.
+    /// Replaces a line of samconfig.toml by others, in every stage that has it. Empty new lines are left out.
     fn replace_line(&self, line: &str, by: &[String]) {
         let path = self.folder.join("samconfig.toml");
         let config = std::fs::read_to_string(&path).unwrap_or_else(|_absent| samconfig());
@@ -161,7 +162,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
+fn a_deployment_sets_a_revision_runs_the_migrations_and_prunes_old_versions() {
     let sandbox = Sandbox::complete();
     let answer = [("ANSWER", r#"{"applied":2}"#)];
     let done = sandbox.run(&["production", "--no-confirm-changeset"], &answer);
@@ -187,7 +188,7 @@ fn every_deployment_has_a_new_revision_and_ends_with_the_migrations() {
         "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
     assert!(lines[13].starts_with(prunes), "{calls}");
 
-    // The same settings except for the revision: ten digits, as the template allows.
+    // The settings are the same except for the revision, which has ten digits.
     let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
     let revision = config
         .lines()
@@ -263,7 +264,7 @@ fn database_roles_change_from_one_to_separate_in_two_deployments() {
         sandbox.replace_line(last, &[last.to_owned(), line]);
         let (started, errors) = sandbox.deploy(&[("ROLES", before)]);
         assert_eq!(started, begins, "{before} {chosen:?}: {errors}");
-        // Removing the line would keep `moving`.
+        // The advice names `separate`, because removing the line would keep `moving`.
         let both_steps = errors.contains("DatabaseRoles = \"moving\"")
             && errors.contains("set it to \"separate\"");
         assert_eq!(both_steps, !begins, "{errors}");
@@ -413,7 +414,7 @@ fn a_deployment_does_not_move_to_another_cache() {
 }
 
 #[test]
-fn a_parameter_that_the_script_cannot_read_stops_it() {
+fn the_scripts_stop_at_a_parameter_that_they_cannot_read() {
     for line in [
         "DatabaseRoles = \"separate\" # done",
         "DatabaseRoles=\"separate\"",
@@ -549,7 +550,7 @@ fn a_stack_whose_first_change_set_was_declined_is_deployed_like_a_new_one() {
 }
 
 #[test]
-fn credentials_that_expire_too_early_are_a_warning() {
+fn credentials_that_expire_too_early_cause_a_warning() {
     for (end, warns) in [
         ("2020-01-01T00:00:00Z", true),
         ("2999-01-01T00:00:00+00:00", false),
@@ -622,7 +623,7 @@ aws cloudformation create-stack --stack-name pennon-dev --template-body '{"Resou
   "Get": {"Type": "AWS::Lambda::Function", "Properties": {"FunctionName": "pennon-dev-get-flag",
     "Handler": "bootstrap", "Runtime": "provided.al2023", "Role": {"Fn::GetAtt": ["Role", "Arn"]},
     "Code": {"ZipFile": "x"}}}}}'
-# The AWS CLI takes a second to start. This is its library.
+# The AWS CLI takes a second to start, so this calls its library.
 "$(dirname "$(readlink -f "$(command -v aws)")")/python" -c '
 import botocore.session
 functions = botocore.session.get_session().create_client("lambda")
@@ -708,12 +709,12 @@ async fn guard_alarm_adds_the_guard_function_as_an_action_and_keeps_all_other_pr
     let guard = "arn:aws:lambda:us-east-1:123456789012:function:pennon-dev-guard:live";
 
     let missing = sandbox.run_script("guard-alarm", &["dev", "rate"], &[]);
-    assert!(!missing.status.success(), "without a stack");
+    assert!(!missing.status.success(), "success without a stack");
     with_aws(STACK_WITH_ALARMS);
     let mut wanted = alarms();
     let shown = sandbox.run_script("guard-alarm", &["dev", "rate"], &[("DRY_RUN", "1")]);
     assert!(text(&shown.stdout).contains(guard), "{shown:?}");
-    assert_eq!(alarms(), wanted, "a dry run writes nothing");
+    assert_eq!(alarms(), wanted, "a dry run changed an alarm");
 
     for (alarm, place) in [
         ("checkout errors", "/MetricAlarms/0/AlarmActions"),
@@ -756,7 +757,7 @@ fn functions_are_built_for_the_processors_on_which_they_will_run() {
 }
 
 #[test]
-fn a_deployment_says_how_to_sign_in_to_the_console_while_the_stack_has_no_url_of_it() {
+fn a_deployment_says_how_to_set_the_console_url_while_the_stack_has_none() {
     for (url, is_missing) in [("", true), ("https://flags.example.com", false)] {
         let sandbox = Sandbox::complete();
         let variables = [("ANSWER", r#"{"applied":2}"#), ("CONSOLE", url)];
@@ -895,7 +896,7 @@ fn a_failed_change_is_not_written_to_samconfig() {
     assert_eq!(written, samconfig());
 }
 
-/// The wait ends with an error after an hour, and when an update was rolled back.
+/// An `aws` whose wait fails, as after an hour or when an update was rolled back.
 fn failing_wait() -> String {
     AWS.replace("case $* in", "case $* in\n  *wait*) exit 255 ;;")
 }
@@ -1095,7 +1096,7 @@ fn a_login_reads_issuer_and_client_from_the_stack() {
     );
     assert_eq!(options, wanted);
 
-    // With your own issuer, the stack only knows the issuer's name.
+    // A stack with your own issuer has no client id, so the caller gives one.
     let own = sandbox.run_script("login", &["dev", "--client-id", "mine"], &[issuer]);
     assert!(own.status.success(), "{}", text(&own.stderr));
     let last = sandbox

@@ -265,7 +265,7 @@ async fn every_route_with_a_body_rejects_a_duplicate_key_and_names_its_position(
             .read("/api/admin/environments/production/export")
             .await
             .body;
-        assert_eq!(before, after, "nothing was changed on {}", api.store);
+        assert_eq!(before, after, "a flag was changed on {}", api.store);
         assert_eq!(
             api.read("/api/admin/keys").await.json(),
             json!({"keys": []})
@@ -279,7 +279,7 @@ fn the_cases_cover_every_route_with_a_body() {
         .iter()
         .map(|(method, route, _, _)| (*method, *route))
         .chain([
-            // All its fields are those of the existing service; see below.
+            // All its fields are those of the existing service; see the next test.
             ("POST", "/api/admin/flags/{flagKey}/schedule"),
             // These routes take no body.
             ("POST", "/api/admin/flags/{flagKey}/restore"),
@@ -314,7 +314,7 @@ async fn for_existing_clients_the_last_duplicate_key_wins() {
                     "description",
                     json!("b"),
                 ),
-                // Unknown fields are ignored and named, as without a duplicate.
+                // Unknown fields are ignored, as without a duplicate.
                 (
                     r#"{"enabled":true,"owner":{"a":1,"a":2}}"#,
                     "enabled",

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 const OLD_TABLES: &str = include_str!("old_tables.sql");
 
-/// The migrations of earlier versions.
+/// The first four migrations, which earlier versions applied.
 const STEPS: [&str; 4] = [
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0001_tables.sql"),
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
@@ -50,7 +50,7 @@ const RECORDED: [(&str, i32); 20] = [
 ];
 
 /// The existing service's formula, computed by PostgreSQL.
-const EXPECTED: &str = "
+const BUCKET_QUERY: &str = "
     select ('x' || substr(encode(sha256(convert_to($1, 'utf8')), 'hex'), 1, 8))::bit(32)::bigint % 100";
 
 async fn run(database: &Database, sql: &str) {
@@ -108,7 +108,7 @@ async fn cached_list(database: &Database, redis: &Redis) -> Function {
     .await
 }
 
-/// The values of every flag for 300 users and an anonymous caller, according to the database at the time of this call.
+/// The values of every flag for 300 users and an anonymous caller. Deletes the cache first.
 async fn answers(list: &Function, redis: &Redis) -> BTreeMap<String, Value> {
     redis.command(&["FLUSHALL"]);
     let mut all = BTreeMap::new();
@@ -163,7 +163,7 @@ async fn migrate_chooses_the_defaults_by_the_existing_tables_and_reports_them() 
         assert_eq!(
             chosen_defaults(&database, &no_choice).await.as_deref(),
             Ok(expected),
-            "again, {name}"
+            "second run, {name}"
         );
         let anonymous = list(&database).await.call(&Event::list()).await;
         assert_eq!(anonymous.json()["a"], expected == "existing", "{name}");
@@ -193,17 +193,17 @@ async fn an_operator_can_choose_the_defaults_and_change_them_only_while_there_ar
     assert_eq!(
         chosen_defaults(&database, &json!({})).await.as_deref(),
         Ok("existing"),
-        "a run without a choice keeps the defaults"
+        "a run without a choice changed the defaults"
     );
     assert_eq!(
         chosen_defaults(&database, &new).await.as_deref(),
         Ok("new"),
-        "a change is possible while there are no flags"
+        "the defaults could not be changed although there are no flags"
     );
     assert_eq!(
         chosen_defaults(&database, &json!({})).await.as_deref(),
         Ok("new"),
-        "a run without a choice keeps the defaults"
+        "a run without a choice changed the defaults"
     );
     database.add_flag("a", true, 50).await;
     let refused = chosen_defaults(&database, &existing)
@@ -216,7 +216,7 @@ async fn an_operator_can_choose_the_defaults_and_change_them_only_while_there_ar
     assert_eq!(
         chosen_defaults(&database, &new).await.as_deref(),
         Ok("new"),
-        "the same value is accepted"
+        "the value in effect was rejected"
     );
     run(
         &database,
@@ -225,7 +225,7 @@ async fn an_operator_can_choose_the_defaults_and_change_them_only_while_there_ar
     .await;
     assert!(
         chosen_defaults(&database, &existing).await.is_err(),
-        "an archived flag may be restored"
+        "the defaults were changed although an archived flag may be restored"
     );
 
     let database = Database::create_empty().await;
@@ -233,11 +233,11 @@ async fn an_operator_can_choose_the_defaults_and_change_them_only_while_there_ar
     assert_eq!(
         chosen_defaults(&database, &new).await.as_deref(),
         Ok("new"),
-        "before the first migration"
+        "the choice before the first migration had no effect"
     );
     assert!(
         chosen_defaults(&database, &existing).await.is_err(),
-        "the flags of the old tables depend on the defaults"
+        "the defaults were changed although the flags of the old tables depend on them"
     );
 }
 
@@ -331,7 +331,7 @@ async fn an_upgrade_changes_no_result_of_three_hundred_users() {
             }
             let row = database
                 .sql()
-                .query_one(EXPECTED, &[user])
+                .query_one(BUCKET_QUERY, &[user])
                 .await
                 .expect("a bucket");
             let bucket: i64 = row.get(0);
@@ -413,7 +413,7 @@ async fn a_new_installation_turns_partial_rollouts_off_for_anonymous_callers_and
     assert_ne!(
         gets("g"),
         gets("h"),
-        "each flag orders the users differently"
+        "two flags order the users in the same way"
     );
 
     let key = format!("pennon_server_production_{}", "k".repeat(43));
@@ -494,7 +494,7 @@ async fn a_dry_run_of_settings_counts_the_users_for_whom_a_flag_changes() {
         let found = api.admin_if(&tag, "PUT", &dry, &wanted).await;
         assert_eq!(found.status, 200, "{found:?} on {on}");
         assert_eq!(api.read(SETTINGS).await.header("etag"), Some(tag.as_str()));
-        assert_eq!(of_users().await, before, "nothing has changed on {on}");
+        assert_eq!(of_users().await, before, "a dry run had effects on {on}");
 
         // Without `dryRun` the request changes settings, and takes no users.
         assert_eq!(
@@ -775,7 +775,7 @@ async fn a_dry_run_counts_the_users_whose_value_changes_with_the_bucketing_of_a_
         let found = api.admin_if(&tag, "PATCH", &dry, &tried).await;
         assert_eq!(found.status, 200, "{found:?} on {on}");
         assert_eq!(api.read(CHECKOUT).await.header("etag"), Some(tag.as_str()));
-        assert_eq!(of_users().await, before, "nothing has changed on {on}");
+        assert_eq!(of_users().await, before, "a dry run had effects on {on}");
 
         let done = api.admin_if(&tag, "PATCH", CHECKOUT, &change).await;
         assert_eq!(done.status, 200, "{done:?} on {on}");
@@ -792,7 +792,7 @@ async fn a_dry_run_counts_the_users_whose_value_changes_with_the_bucketing_of_a_
         let stale = api.admin_if(&tag, "PATCH", &dry, &tried).await;
         assert_eq!(stale.status, 412, "{stale:?} on {on}");
 
-        // The flag does not follow its environment any more, until it has no bucketing of its own.
+        // While the flag has a bucketing of its own, that of its environment has no effect on it.
         let body = json!({"bucketing": "fractional", "users": users});
         let settings = format!("{SETTINGS}?dryRun=true");
         let counted = api.admin_if("*", "PUT", &settings, &body).await.json();

@@ -93,7 +93,7 @@ async fn a_simple_flag_is_explained_by_override_and_bucket() {
             evaluations("search").await.as_u64() >= Some(2)
         })
         .await;
-        assert_eq!(evaluations("checkout").await, 2, "the two lists");
+        assert_eq!(evaluations("checkout").await, 2, "explanations are counted");
     }
 }
 

@@ -306,16 +306,12 @@ async fn a_setting_that_a_file_does_not_contain_stays_as_it_is() {
         import(&api, "", &file).await;
         let mut expected = settings.clone();
         expected["metadata"] = json!({"version": "3"});
-        assert_eq!(settings_now().await, expected, "only the metadata changes");
+        assert_eq!(settings_now().await, expected, "unexpected settings");
 
         file["metadata"] = json!({"pennon.fractional": "v3"});
         import(&api, "", &file).await;
         expected["fractional"] = json!("v3");
-        assert_eq!(
-            settings_now().await,
-            expected,
-            "only the setting fractional changes"
-        );
+        assert_eq!(settings_now().await, expected, "unexpected settings");
 
         file["metadata"] = json!({});
         file["$evaluators"] = json!({"staff": {"==": [1, 1]}});
@@ -391,7 +387,7 @@ async fn a_merge_adds_and_changes_flags_but_archives_none() {
             (&json!(2), &Value::Null)
         );
 
-        // An evaluator of the file breaks a flag that the file lacks.
+        // An evaluator of the file breaks a flag that the file does not contain.
         let named =
             json!({"flags": {}, "$evaluators": {"choice": {"if": [{"var": "x"}, "on", "ghost"]}}});
         let response = import(&api, "mode=merge", &named).await;
@@ -442,7 +438,7 @@ fn wrong_rules() -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_listed_by_an_import() {
+async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_is_a_warning_of_an_import() {
     for api in Api::of_both_kinds().await {
         let path = format!("{FLAGS}/rule");
         let definition = |targeting: &Value| json!({"variants": {"on": true, "off": false}, "defaultVariant": "off", "targeting": targeting});
@@ -502,7 +498,7 @@ async fn an_invalid_rule_is_rejected_by_the_routes_of_flags_and_listed_by_an_imp
 }
 
 #[tokio::test]
-async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_listed_by_an_import() {
+async fn evaluators_that_break_a_flag_are_rejected_by_settings_and_are_a_warning_of_an_import() {
     for api in Api::of_both_kinds().await {
         let with = |choice: &Value| json!({"evaluators": {"choice": choice}});
         let good = json!({"if": [{"var": "x"}, "on", "off"]});
@@ -583,7 +579,7 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
         let exported = api.read(EXPORT).await.json();
         assert!(
             exported["flags"]["five"]["variants"].is_object(),
-            "plain flagd on {}",
+            "not plain flagd on {}",
             api.store
         );
         let metadata = &exported["flags"]["five"]["metadata"];
@@ -613,7 +609,7 @@ async fn the_short_form_of_a_simple_flag_is_imported() {
     }
 }
 
-/// Generates files with any content that an import accepts.
+/// Generates files that an import accepts.
 struct FileGenerator(Rng);
 
 impl FileGenerator {

@@ -38,7 +38,7 @@ fn mode(path: &Path) -> u32 {
     path.metadata().expect("a file").permissions().mode() & 0o777
 }
 
-/// The names of the files in a folder, except the server's log.
+/// The names of the entries of a folder, except the server's log.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut names: Vec<String> = entries
@@ -283,7 +283,7 @@ async fn a_file_above_a_limit_is_accepted_at_the_start_and_may_not_grow() {
         file["flags"]["large-0"]["description"] = json!("edited");
         std::fs::write(&path, file.to_string()).expect("writes");
         let health = local.get("/health").await.json();
-        assert_eq!(health["status"], "healthy", "the file has not grown");
+        assert_eq!(health["status"], "healthy", "an edit of equal size failed");
         let grown = |mut file: Value| {
             file["flags"]["more"] = json!({"state": "ENABLED", "rolloutPercentage": 5});
             file.to_string()
@@ -320,7 +320,7 @@ async fn stale(local: &Local) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn the_age_of_a_flag_in_an_edited_file_counts_from_the_edit() {
+async fn an_edit_of_the_file_sets_the_times_of_flags_that_it_adds_or_changes() {
     let folder = new_folder("edited");
     let path = folder.join("flags.json");
     let flags = |percentages: &[(&str, u8)]| {
@@ -391,7 +391,7 @@ async fn the_age_of_a_flag_in_an_edited_file_counts_from_the_edit() {
     assert_eq!(
         stale(&local).await,
         after,
-        "a flag that was added again is new"
+        "a flag that was added again is not treated as new"
     );
     local.restart().await;
     assert_eq!(stale(&local).await, after);
@@ -428,14 +428,14 @@ async fn invalid_edits_are_rejected_and_stay_in_the_file() {
             assert!(message.contains(word), "{word} in {message}");
         }
         let kept = std::fs::read_to_string(&path).expect("a file");
-        assert_eq!(kept, text, "the edit stays in the file");
+        assert_eq!(kept, text, "the server changed the rejected file");
         let log = local.log();
         assert!(log[logged..].contains(words[0]), "{text}: {log}");
         let known = local.get("/api/config/flags/mine").await;
         assert_eq!(
             percentage(&known),
             5,
-            "the flags from before the mistake stay in effect"
+            "an invalid edit changed the flags in effect"
         );
     }
     for (text, word) in [
@@ -498,7 +498,7 @@ async fn an_unreadable_file_makes_the_store_unhealthy() {
     let list = local.admin("GET", "/api/admin/flags", "").await;
     assert_eq!(list.status, 503);
     assert!(list.body.contains("flags.json"), "{}", list.body);
-    // All readers, including new ones, get the flags from before the mistake.
+    // Readers get the flags from before the mistake.
     let read = local.get("/api/config/flags/mine").await;
     assert_eq!((read.status, percentage(&read)), (200, 5), "{read:?}");
     std::fs::remove_file(&path).expect("removes");
@@ -630,7 +630,7 @@ async fn a_second_server_on_the_same_file_does_not_start_under_any_path() {
 }
 
 #[tokio::test]
-async fn a_write_keeps_links_mode_and_owner_and_leaves_no_other_file() {
+async fn a_write_keeps_links_mode_and_owner_and_leaves_no_temporary_file() {
     let folder = new_folder("flags");
     std::fs::create_dir(folder.join("real")).expect("a folder");
     let target = folder.join("real/mine.json");
@@ -794,10 +794,10 @@ async fn a_server_killed_during_writes_keeps_every_acknowledged_change() {
             .json();
         assert_eq!(
             audit["pagination"]["total"], there,
-            "each change is in the audit once"
+            "the audit does not contain each change once"
         );
         let newest = &audit["entries"][0]["after"]["description"];
-        assert_eq!(newest, &flag["description"], "both files agree");
+        assert_eq!(newest, &flag["description"], "the two files differ");
         let left = names(local.folder());
         assert_eq!(left, ["flags.json", "flags.json.lock", "flags.json.state"]);
         assert!(read_json(&path).is_object());
@@ -1091,9 +1091,9 @@ async fn an_old_file_is_converted_once_and_changes_no_result() {
         let audit = read("/api/admin/flags/half/audit").await;
         assert_eq!(audit["entries"][0]["id"], 4);
         local.restart().await;
-        assert_eq!(names(&folder), names_of_all, "converted once");
+        assert_eq!(names(&folder), names_of_all, "the file was converted again");
     }
-    // Flags from before the current rules keep working, and can be changed.
+    // Flags that violate the current rules keep working, and other flags can be changed.
     let url = "/api/admin/flags/half";
     assert_eq!(
         local.patch(url, r#"{"rolloutPercentage":51}"#).await.status,
@@ -1169,7 +1169,7 @@ async fn an_edit_applies_from_the_next_request_on_with_redis_too() {
     assert_eq!(percentage(&local.get(STAGING).await), 100);
     read_until_cached(&local, 6).await;
 
-    // An edit while no server runs, which the entry in Redis survives.
+    // An edit while no server runs. The entry in Redis remains.
     local.kill();
     edit(7, staging);
     assert!(redis.has_entry());

@@ -90,7 +90,7 @@ async fn flags_from_before_a_rule_keep_their_names_and_texts() {
     assert_eq!(done.json()["changed"][0]["key"], "stale");
     file["flags"]["stale"]["description"] = json!("e".repeat(600));
     for answer in both_ways(&api, &file).await {
-        assert_eq!(answer.status, 400, "a new text must follow the rule");
+        assert_eq!(answer.status, 400, "a new long text was accepted");
     }
 }
 
@@ -137,16 +137,16 @@ async fn a_variant_that_an_override_names_cannot_be_removed() {
         refused(&api.admin_if("*", "POST", &revert, &back).await);
 
         let three = definition(json!({"blue": "#00c", "red": "#c01", "green": "#0c0"}));
-        assert_eq!(patch(&three).await.status, 200, "their variant is kept");
+        assert_eq!(patch(&three).await.status, 200, "blue could not be kept");
         for user in ["alice", "bob"] {
             let path = format!("{theme}/users/{user}");
             api.admin("DELETE", &path, &Value::Null).await;
         }
-        assert_eq!(patch(&one).await.status, 200, "no override names it");
+        assert_eq!(patch(&one).await.status, 200, "blue could not be removed");
     }
 }
 
-/// Whether a list of warnings has 50 entries and then, without a place, this one.
+/// Whether a list of warnings has 50 entries with a place, and then this one without.
 fn ends_with(warnings: &[Value], last: &str) -> bool {
     let (listed, end) = warnings.split_at(50);
     listed.iter().all(|it| it["pointer"] != "") && end == [json!({"pointer": "", "message": last})]
@@ -334,7 +334,7 @@ async fn thousands_of_flags_are_imported_at_once_and_too_many_are_rejected() {
             .iter()
             .map(|entry| &entry["after"]["definition"]["variants"]["v"])
             .collect();
-        assert_eq!(values, [&json!(-7), &json!(7)], "an entry for each import");
+        assert_eq!(values, [&json!(-7), &json!(7)], "not one entry per import");
         let archived = api.read(&format!("{FLAGS}/search")).await.json();
         assert!(archived["archivedAt"].is_string() && archived["enabled"] == false);
         let back = api.admin_if("*", "POST", IMPORT, &file).await;

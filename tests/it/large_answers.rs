@@ -21,7 +21,7 @@ fn size_for_lambda(answer: &Response) -> usize {
 
 fn assert_fits(answer: &Response) {
     let size = size_for_lambda(answer);
-    assert!(size <= MAX_RESPONSE_SIZE, "{size}");
+    assert!(size <= MAX_RESPONSE_SIZE, "{size} bytes");
 }
 
 /// Sends a `GET`, and checks that the response fits.
@@ -136,7 +136,7 @@ async fn old_schedules_are_omitted_from_a_list_that_would_be_too_large() {
         .collect();
     assert!(
         times.is_sorted() && times[0] > "2020-01-01T01",
-        "the oldest are left out: {}",
+        "newer ones are left out: {}",
         times[0]
     );
     let other = read(&api, "/api/admin/flags/search/schedule").await;

@@ -79,7 +79,7 @@ async fn creation_and_import_reject_an_invisible_or_unreachable_key_and_name_the
         }
         let export = api.read(EXPORT).await.json();
         let flags = export["flags"].as_object().expect("flags");
-        assert_eq!(flags.len(), 3, "nothing was lost and nothing added");
+        assert_eq!(flags.len(), 3, "a rejected request changed the flags");
     }
 }
 
@@ -204,7 +204,7 @@ async fn a_flag_from_before_the_limits_can_be_managed_by_its_key_in_the_query() 
             assert_eq!(cancelled.json()["status"], "cancelled", "{on}");
             assert_eq!(api.read(&url("/usage")).await.json()["key"], key, "{on}");
 
-            // Every export contains it, and it can be imported with a change.
+            // The export contains the flag, and the flag can be imported with a change.
             let mut file = api.read(EXPORT).await.json();
             file["flags"][key]["state"] = json!("DISABLED");
             for answer in import(&api, &file).await {
@@ -272,7 +272,7 @@ async fn every_route_rejects_a_path_and_a_query_that_name_different_flags() {
             }
         }
     }
-    assert!(tried >= 14, "{tried}");
+    assert!(tried >= 14, "only {tried} routes");
 }
 
 #[tokio::test]
@@ -531,7 +531,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
         refused(&created, "definition", &["one-more", "250"], on);
         assert_eq!(bulk(&api).await.status, 200, "on {on}");
 
-        // Changes that do not increase the size are accepted, and small flags still fit.
+        // Changes that stay below the limit are accepted, and small flags still fit.
         let first = format!("{FLAGS}/large-0");
         for (body, status) in [
             (json!({"enabled": false}), 200),
@@ -587,7 +587,7 @@ async fn no_change_makes_the_response_with_all_flags_too_large_for_lambda() {
 }
 
 #[tokio::test]
-async fn an_environment_that_is_already_too_large_can_only_shrink() {
+async fn an_environment_that_is_already_too_large_cannot_grow() {
     let api = Api::on_postgres().await;
     let database = &api.stack().database;
     for number in 0..9 {
