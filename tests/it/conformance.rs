@@ -358,7 +358,7 @@ fn keep_valid(node: &mut ReferenceEngine, subject: Subject, file: &mut Value) ->
             assert!(read.is_ok(), "{:?} in {alone}", read.err());
             valid.insert(key, flag);
         } else {
-            assert!(read.is_err(), "flagd's schemas do not allow {alone}");
+            assert!(read.is_err(), "Pennon accepts {alone}, flagd does not");
         }
     }
     let rejected = before - valid.len();

@@ -246,7 +246,7 @@ async fn at_the_connection_limit_a_cold_instance_waits_and_then_answers_503() {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.header("retry-after"), Some("1"));
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(500), "only {waited:?}");
+    assert!(waited >= Duration::from_millis(500), "it waited {waited:?}");
     // An instance that is waiting when a connection becomes free gets it.
     let cold = stack
         .function_with(

@@ -14,8 +14,8 @@ use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::{eventually, wire::Mode};
 use serde_json::{Value, json};
 
-/// A limit that the requests of these tests never reach on their own. It detects requests that wait for a hung server,
-/// which would never end.
+/// A limit that the requests of these tests never reach on their own. It detects requests that wait for a hung server:
+/// they would never end.
 const MAX_DURATION: Duration = Duration::from_secs(5);
 
 /// The functions of three routes, on the same wires.

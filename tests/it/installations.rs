@@ -61,7 +61,7 @@ async fn two_installations_on_one_redis_never_serve_each_others_flags(on: Topolo
     let reconcile = stack.function_with("reconcile", &theirs).await;
     for percent in [8, 9, 10] {
         set_percentage(&update, "checkout", percent).await;
-        // Our instance fills the entry again, with the revision that the other database had before its update.
+        // Our instance fills the entry again, with the revision that the other database had before its first update.
         assert_eq!(percentage(&ours.call(&event).await), 50);
         assert_eq!(percentage(&get.call(&event).await), percent);
         reconcile
