@@ -249,12 +249,15 @@ async fn an_approval_holds_the_first_step_and_later_ones() {
             (&first["state"], first["step"].as_u64()),
             (&json!("pending"), Some(0))
         );
+        assert_eq!(first["reason"], "the first step needs an approval");
         assert_eq!(percentage(&api).await, 50);
         for action in ["resume", "acknowledge"] {
             assert_eq!(act(&api, action).await.status, 400, "{action}");
         }
         assert_eq!(act(&api, "pause").await.json()["state"], "paused");
-        assert_eq!(act(&api, "resume").await.json()["state"], "pending");
+        let resumed = act(&api, "resume").await.json();
+        assert_eq!(resumed["state"], "pending");
+        assert_eq!(resumed["reason"], "the first step needs an approval");
         assert_eq!(act(&api, "advance").await.json()["state"], "baking");
         assert_eq!(percentage(&api).await, 60);
         eventually("the ramp holds", async || {

@@ -287,6 +287,9 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 /// otherwise make the ramp grow without bound.
 pub const MAX_TRANSITIONS: usize = 1_000;
 
+/// Why a ramp is pending.
+pub(crate) const FIRST_STEP_NEEDS_APPROVAL: &str = "the first step needs an approval";
+
 impl Ramp {
     /// Whether it blocks changes of the flag: it was rolled back, and no editor has acknowledged that.
     #[must_use]

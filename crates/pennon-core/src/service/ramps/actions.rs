@@ -10,7 +10,9 @@ use crate::alarms::Alarms;
 use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::ramp::{MAX_TRANSITIONS, OnAlarm, Ramp, RampState, StepStart};
+use crate::ramp::{
+    FIRST_STEP_NEEDS_APPROVAL, MAX_TRANSITIONS, OnAlarm, Ramp, RampState, StepStart,
+};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::change::{Changed, Expected};
@@ -88,7 +90,8 @@ impl FlagService {
                 ));
             }
             (RampAction::Resume, RampState::Paused) if ramp.step == 0 => {
-                ramp.enter(RampState::Pending, None, who, now);
+                let why = FIRST_STEP_NEEDS_APPROVAL.to_owned();
+                ramp.enter(RampState::Pending, Some(why), who, now);
             }
             (RampAction::Resume, RampState::Paused) => {
                 ramp.bake_again(now);

@@ -12,7 +12,7 @@ use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::id::{random_bytes, unique_id};
-use crate::ramp::{Plan, Ramp, RampState, Share};
+use crate::ramp::{FIRST_STEP_NEEDS_APPROVAL, Plan, Ramp, RampState, Share};
 use crate::request_context::RequestContext;
 use crate::service::FlagService;
 use crate::service::change::{Changed, Expected, state_of};
@@ -99,7 +99,7 @@ impl FlagService {
             transitions: Vec::new(),
         };
         AlarmSource::Described(&described).update_alarms(&mut ramp);
-        let reason = needs_approval.then(|| "the first step needs an approval".to_owned());
+        let reason = needs_approval.then(|| FIRST_STEP_NEEDS_APPROVAL.to_owned());
         ramp.enter(RampState::Pending, reason, &actor.id, now);
         let summary = summary_of(&ramp);
         transaction
