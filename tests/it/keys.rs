@@ -158,6 +158,8 @@ async fn every_mistake_in_a_request_for_a_key_is_reported() {
         ("{}", &["kind", "name"][..]),
         (r#"{"kind":"admin","name":"x"}"#, &["kind"]),
         (r#"{"kind":"server","name":""}"#, &["name"]),
+        (r#"{"kind":"server","name":" "}"#, &["name"]),
+        (r#"{"kind":"server","name":"\u200b\u3000\n"}"#, &["name"]),
         (r#"{"kind":"server","name":7}"#, &["name"]),
         (r#"{"kind":"server","name":"a\u0000b"}"#, &["name"]),
         (r#"{"kind":"server","name":"x","expires":1}"#, &["expires"]),

@@ -233,6 +233,7 @@ async fn an_invalid_webhook_is_rejected() {
     for (body, field) in [
         (json!({ "url": URL }), "name"),
         (json!({ "name": "", "url": URL }), "name"),
+        (json!({ "name": "\u{200b} ", "url": URL }), "name"),
         (json!({ "name": "a" }), "url"),
         (json!({ "name": "a", "url": 5 }), "url"),
         (json!({ "name": "a", "url": "hooks.example.com" }), "url"),

@@ -1502,9 +1502,11 @@ export interface components {
             environment: components["schemas"]["EnvironmentName"];
             purged: boolean;
         };
+        /** @description At least one character must be visible */
+        VisibleName: string;
         NewKey: {
             kind: components["schemas"]["KeyKind"];
-            name: string;
+            name: components["schemas"]["VisibleName"];
         };
         /** @description At most 240,000 bytes */
         EvaluationCounts: {
@@ -1556,7 +1558,7 @@ export interface components {
          */
         WebhookFormat: "json" | "slack";
         NewWebhook: {
-            name: string;
+            name: components["schemas"]["VisibleName"];
             /**
              * @description An HTTPS URL of a public address, without user name, password and fragment
              * @example https://hooks.example.com/pennon

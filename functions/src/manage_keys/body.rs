@@ -25,7 +25,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<NewKey, Error> {
     if kind.is_none() {
         fields.errors.add("kind", "Expected server, client or sync");
     }
-    let name = fields.text("name", 1..=MAX_NAME_LENGTH);
+    let name = fields.visible_name("name", MAX_NAME_LENGTH);
     fields.require("name", name.as_ref());
     fields.reject_rest();
     fields.finish()?;

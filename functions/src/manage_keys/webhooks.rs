@@ -86,7 +86,7 @@ pub(crate) async fn delete(
 
 fn parse(body: &[u8], reach: Reach) -> Result<WantedWebhook, Error> {
     let mut fields = Fields::parse(body)?;
-    let name = fields.text("name", 1..=MAX_NAME);
+    let name = fields.visible_name("name", MAX_NAME);
     fields.require("name", name.as_ref());
     let url = fields.take("url", |value| {
         let text = value.as_str().ok_or("Expected a string")?;

@@ -7,6 +7,7 @@ use pennon_eval::{Violation, pointer_step};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, FieldErrors};
+use crate::limits::{is_blank, is_invisible};
 
 /// The error for a body that is not JSON, with the position.
 #[must_use]
@@ -146,6 +147,20 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Takes a name by which people recognise an item in a list: a string with at most this many characters, of which
+    /// one is visible. `None` if it is absent or `null`.
+    pub fn visible_name(&mut self, name: &str, max: usize) -> Option<String> {
+        let is_hidden = |character: char| {
+            character.is_control() || is_blank(character) || is_invisible(character)
+        };
+        let text = self.text(name, 1..=max)?;
+        if text.chars().all(is_hidden) {
+            self.errors.add(name, "Must contain a visible character");
+            return None;
+        }
+        Some(text)
     }
 
     /// The number of fields that have not been taken.
