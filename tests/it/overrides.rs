@@ -248,6 +248,19 @@ async fn a_user_id_may_contain_spaces_slashes_quotes_and_emoji() {
 }
 
 #[tokio::test]
+async fn a_path_that_does_not_decode_names_no_user() {
+    for api in Api::of_both_kinds().await {
+        let created = api.admin("POST", USERS, &include("%FF")).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        for (segment, status) in [("%FF", 404), ("%25FF", 204)] {
+            let path = format!("{USERS}/{segment}");
+            let answer = api.admin("DELETE", &path, &Value::Null).await;
+            assert_eq!(answer.status, status, "{segment} on {}", api.store);
+        }
+    }
+}
+
+#[tokio::test]
 async fn callers_without_a_role_may_not_see_or_change_overrides() {
     let stack = Stack::start().await;
     let overrides = stack.function("overrides").await;

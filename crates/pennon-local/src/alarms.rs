@@ -17,7 +17,8 @@ const PREFIX: &str = "/local/alarms/";
 /// The name of the alarm, if the request is for this route.
 pub(crate) fn alarm_of(method: &Method, path: &str) -> Option<String> {
     let name = path.strip_prefix(PREFIX)?;
-    (method == Method::PUT && !name.is_empty() && !name.contains('/')).then(|| decoded(name))
+    let is_route = method == Method::PUT && !name.is_empty() && !name.contains('/');
+    is_route.then(|| decoded(name))?
 }
 
 /// Sets the state for an admin, and handles `ALARM` as the function `guard` does.

@@ -30,7 +30,9 @@ impl OfrepPath {
         };
         Some(match rest.strip_prefix('/') {
             None if rest.is_empty() => Self::Bulk,
-            Some(key) if !key.is_empty() && !key.contains('/') => Self::Single(decoded(key)),
+            Some(key) if !key.is_empty() && !key.contains('/') => {
+                decoded(key).map_or(Self::Unknown, Self::Single)
+            }
             None | Some(_) => Self::Unknown,
         })
     }
@@ -113,6 +115,7 @@ mod tests {
                 "/v2/evaluate/flags",
                 "/v1/evaluate/flags/",
                 "/v1/evaluate/flags/a/b",
+                "/v1/evaluate/flags/%FF",
                 "/v1/evaluate/flagsx",
             ] {
                 assert_eq!(path(unknown), Some(OfrepPath::Unknown), "{start} {unknown}");

@@ -328,12 +328,12 @@ impl Endpoint {
     }
 }
 
-/// A percent-decoded segment of a path. A segment that does not decode to UTF-8 is returned unchanged; no
-/// flag or user has such a name.
+/// A percent-decoded segment of a path; `None` if it does not decode to UTF-8. Taken literally, `%FF` would name the flag
+/// or user whose correct path is `%25FF`.
 #[must_use]
-pub fn decoded(segment: &str) -> String {
+pub fn decoded(segment: &str) -> Option<String> {
     let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
-    decoded.map_or_else(|_| segment.to_owned(), std::borrow::Cow::into_owned)
+    decoded.ok().map(std::borrow::Cow::into_owned)
 }
 
 /// Replaces every segment that is not a literal of some route by `*`.
@@ -466,13 +466,16 @@ impl Template {
             && std::iter::zip(&self.segments, path).all(|(segment, given)| segment.fits(given))
     }
 
-    /// The parameters of a path that fits, decoded.
-    fn parameters(&self, path: &[&str]) -> Parameters {
+    /// The parameters of a path that fits, decoded; `None` if one cannot be decoded.
+    fn parameters(&self, path: &[&str]) -> Option<Parameters> {
         let segments = self.segments.iter().enumerate();
-        let parameters = segments.filter_map(|(at, segment)| match segment {
-            Segment::Literal(_) => None,
-            Segment::Parameter(name) => Some((*name, decoded(path.get(at)?))),
-            Segment::Rest(name) => Some((*name, decoded(&path.get(at..)?.join("/")))),
+        let parameters = segments.filter_map(|(at, segment)| {
+            let (name, text) = match segment {
+                Segment::Literal(_) => return None,
+                Segment::Parameter(name) => (*name, decoded(path.get(at)?)),
+                Segment::Rest(name) => (*name, decoded(&path.get(at..)?.join("/"))),
+            };
+            Some(text.map(|text| (name, text)))
         });
         parameters.collect()
     }
@@ -494,7 +497,8 @@ fn segments(path: &str) -> Vec<&str> {
     segments
 }
 
-/// Finds the route of a request by its percent-encoded path. `HEAD` uses the route of `GET`.
+/// Finds the route of a request by its percent-encoded path. `HEAD` uses the route of `GET`. A path that does not decode
+/// to UTF-8 has no route.
 #[must_use]
 pub fn find(method: &str, path: &str) -> Match {
     // A base URL with a slash at its end makes an empty segment before `ofrep`.
@@ -505,7 +509,8 @@ pub fn find(method: &str, path: &str) -> Match {
     let fitting = TEMPLATES
         .iter()
         .filter(|template| template.fits(&given) && (template.other_path.is_some() || !has_prefix));
-    let fitting = fitting.map(|template| (template.endpoint, template.parameters(&given)));
+    let fitting =
+        fitting.filter_map(|template| Some((template.endpoint, template.parameters(&given)?)));
     choose(method, &fitting.collect::<Vec<_>>(), path)
 }
 
@@ -687,6 +692,34 @@ mod tests {
         }
         let allow = Some("GET, HEAD, OPTIONS".to_owned());
         assert_eq!(allowed("POST", "/console/staging/flags"), allow);
+    }
+
+    #[test]
+    fn a_path_that_does_not_decode_to_utf_8_has_no_route() {
+        for path in [
+            "/api/config/flags/%FF",
+            "/ofrep/v1/evaluate/flags/%FF",
+            "//ofrep/v1/evaluate/flags/%FF",
+            "/console/staging/flags/%FF",
+        ] {
+            for method in ["GET", "POST", "OPTIONS"] {
+                assert_eq!(find(method, path), Match::Unknown, "{path}");
+            }
+        }
+        for path in [
+            "/api/admin/flags/a/users/%FF",
+            "/admin/flags/a%20b%C3/users/u",
+        ] {
+            assert_eq!(find("DELETE", path), Match::UnknownAdmin, "{path}");
+        }
+        // The correct path of a user called `%FF`, and a `%` that begins no escape.
+        for (path, user) in [("/%25FF", "%FF"), ("/100%", "100%")] {
+            let path = format!("/admin/flags/a/users{path}");
+            let Match::Found(_, parameters) = find("DELETE", &path) else {
+                panic!("{path}");
+            };
+            assert_eq!(parameters[1], ("userId", user.to_owned()));
+        }
     }
 
     #[test]
