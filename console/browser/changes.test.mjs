@@ -62,10 +62,14 @@ describe('changes', { concurrency: 2 }, () => {
     await person.sees('The ramp is paused at 100 %.');
     await control('Resume', 'The ramp is running at 100 %.');
 
+    await person.press('link', 'Rollout');
+    await person.sees('A ramp is running. Saving here ends it.');
     assert.equal((await installation.setAlarm('checkout-errors', 'ALARM')).rolledBack, 1);
-    // The page shows it without being loaded again.
-    await person.by('status').getByText('The ramp is rolled back at 2 %.').waitFor({ timeout: 30_000 });
-    await person.sees('A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off');
+    // Every tab shows it without being loaded again.
+    await person.page.getByText('A ramp is running. Saving here ends it.').waitFor({ state: 'detached', timeout: 60_000 });
+    await person.press('link', 'Ramp & schedule');
+    await person.by('status').getByText('The ramp is rolled back at 2 %.').waitFor();
+    await person.sees('A ramp was rolled back. Until someone acknowledges that, most changes of the flag are rejected');
     assert.equal((await installation.flag(env, 'checkout')).rolloutPercentage, 2);
     await person.by('listitem').filter({ hasText: "alarm 'checkout-errors' is in ALARM" }).first().waitFor();
     await person.assertAccessible('a ramp that was rolled back');
@@ -80,7 +84,7 @@ describe('changes', { concurrency: 2 }, () => {
     await person.sees('checkout was restored, turned off.');
     await control('Acknowledge', 'The ramp is rolled back at 2 %.');
     await person.sees('Acknowledged by local-admin.');
-    await person.seesNo('A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off');
+    await person.seesNo('A ramp was rolled back. Until someone acknowledges that, most changes of the flag are rejected');
     assert.equal((await ramp()).acknowledgedBy, 'local-admin');
     assert.equal((await installation.flag(env, 'checkout')).archivedAt, null);
     await person.press('button', 'Start another ramp');

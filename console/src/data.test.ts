@@ -74,6 +74,20 @@ test('a failed refresh keeps the data, and the next response removes the error',
   assert.equal(made.error.value, undefined);
 });
 
+test('404 removes the data and its tag', async () => {
+  const { made, call } = entry();
+  const first = made.reload();
+  call(0).answer({ status: 200, data: 'a', etag: '"1"' });
+  await first;
+  const gone = made.reload();
+  call(1).fail(new ApiError(404, 'gone'));
+  await gone;
+  assert.equal(made.data.value, undefined);
+  assert.equal(made.error.value?.status, 404);
+  void made.reload();
+  assert.equal(call(2).ifNoneMatch, undefined);
+});
+
 test('an entry that is used again is removed after those that are not', () => {
   const open = (url: string) => entryOf<null>(url, async () => ({ status: 200, data: null, etag: undefined }));
   const flag = open('/flag');

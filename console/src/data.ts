@@ -1,5 +1,5 @@
 // Data of the API that a page shows. Known data is shown at once and revalidated with its ETag; it stays while a newer
-// response is on its way, and when that fails.
+// response is on its way, and when that fails, unless the API says that it no longer exists.
 import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals-core';
 import { useEffect, useMemo } from 'preact/hooks';
 import { asApiError, curlOf, send, urlOf, type Method, type Params, type PathOf, type RequestOptions, type ResponseBody } from './api/client.ts';
@@ -57,7 +57,10 @@ export class Entry<T> implements Resource<T> {
     batch(() => {
       this.slow.value = false;
       this.error.value = result instanceof ApiError ? result : undefined;
-      if (result instanceof ApiError) return;
+      if (result instanceof ApiError) {
+        if (result.status === 404) this.data.value = this.etag.value = undefined;
+        return;
+      }
       this.loadedAt = Date.now();
       if (result.status === 304) return;
       this.data.value = result.data;

@@ -168,7 +168,7 @@ export const flagTexts = {
   removeText: 'The flag and its overrides are deleted. Only the history remembers them.',
   removed: (key: string) => `${key} was deleted.`,
   broken: (reason: string) => `The stored flag is unreadable: ${reason}. Its evaluations fail until the definition is replaced.`,
-  rolledBack: 'A ramp was rolled back. Until someone acknowledges that, the flag can only be turned off',
+  rolledBack: 'A ramp was rolled back. Until someone acknowledges that, most changes of the flag are rejected',
   toRamp: 'Open the ramp',
   notFound: (key: string, environment: string) => `There is no flag ${key} in ${environment}.`,
   toList: 'All flags',

@@ -20,7 +20,7 @@ import { useCommands } from '../../shortcuts.ts';
 import { flagTexts, texts, toggleTexts } from '../../strings.ts';
 import { errorsShownAt } from '../../api/error.ts';
 import { ToggleButton, toggleFlag } from '../toggle.tsx';
-import { useRampState, useToday, useWhyNot } from './facts.ts';
+import { useRampState, useEvaluations, useWhyNotEdit } from './facts.ts';
 import { attempt, changeCurl, FLAG, flagParams, restoreFlag, saved, FlagConflict, withReport, useSaving, type Flag } from './save.tsx';
 import { tabs } from './tabs.tsx';
 
@@ -40,12 +40,16 @@ export function flagSummary(flag: Flag): FlagSummary {
   };
 }
 
+/** The time between two requests for the state of the flag, in milliseconds. */
+const INTERVAL = 30_000;
+
 export function FlagPage({ env, path }: { env: string; path: string }) {
   const key = queryValue('key') || path;
   const target = flagParams(env, key);
-  const resource = useResource(FLAG, target, 30_000);
-  const { sentence: today, lastEvaluatedAt } = useToday(env, key);
-  const { blocks } = useRampState(env, key);
+  const resource = useResource(FLAG, target, INTERVAL);
+  const { sentence: today, lastEvaluatedAt } = useEvaluations(env, key);
+  // Its tabs share this request, so they follow an alarm and an acknowledgement too.
+  const { blocks } = useRampState(env, key, INTERVAL);
   const list = href(pagePath(env, 'flags'));
   if (resource.error.value?.status === 404) {
     return (
@@ -99,7 +103,7 @@ function Summary({ env, flag, etag: latestEtag, children }: SummaryProps) {
     setOpen(false);
   };
   const saving = useSaving(env, close);
-  const why = useWhyNot(env, flag.key);
+  const why = useWhyNotEdit(env, flag.key);
   const change = { description: description || null };
   const save = (ifMatch: string) => void saving.save(flag, change, ifMatch, flagTexts.described(flag.key));
   return (
@@ -137,7 +141,7 @@ function Actions({ env, flag, etag, today }: { env: string; flag: Flag; etag: st
   const target = flagParams(env, key);
   const archiving = prepareChange('delete', FLAG, target, { ifMatch: etag });
   const removing = request('delete', FLAG, { ...target, permanently: 'true' }, { ifMatch: etag });
-  const blocked = useWhyNot(env, key);
+  const blocked = useWhyNotEdit(env, key);
   const toggle = { env, flagKey: key, summary: flagSummary(flag), etag, use: today, why: flag.enabled ? why : blocked };
   useCommands(
     toggle.why === undefined && flag.archivedAt === null

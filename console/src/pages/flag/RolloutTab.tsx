@@ -16,7 +16,7 @@ import { flagPath } from '../../route.ts';
 import { href, navigate } from '../../router.ts';
 import { cohortSentence, rolloutSentence } from '../../sentences.ts';
 import { flagTexts, rolloutTexts, rulesTexts } from '../../strings.ts';
-import { useRampState, useToday, useWhyNot } from './facts.ts';
+import { useRampState, useEvaluations, useWhyNotEdit } from './facts.ts';
 import { useOverrides } from './overrides.ts';
 import { changeCurl, FlagConflict, useSaving, type Flag, type FlagChange } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
@@ -28,7 +28,7 @@ export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
   const { base, etag, draft, changed, stale, edit, discard } = useDraft(`rollout/${env} ${flag.key}`, flag, latestEtag, fieldsOf);
   const slider = useId();
   const ramping = useRampState(env, flag.key).running;
-  const today = useToday(env, flag.key).sentence;
+  const today = useEvaluations(env, flag.key).sentence;
   const from = flag.rolloutPercentage;
   const percent = numberOf(draft.percent) as number;
   // The API rejects every other value, which changes nothing.
@@ -62,7 +62,7 @@ export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
     curl: curl(ifMatch),
     run: () => saving.save(flag, change, ifMatch, rolloutTexts.done(flag.key, to, env)),
   });
-  const why = useWhyNot(env, flag.key);
+  const why = useWhyNotEdit(env, flag.key);
   return (
     <div class="stack">
       {ramping && <Banner tone="warn">{rolloutTexts.supersedes} <a href={href(flagPath(env, flag.key, { tab: 'ramp' }))}>{flagTexts.toRamp}</a></Banner>}

@@ -13,7 +13,7 @@ import { useDraft } from '../../drafts.ts';
 import { withItem } from '../../forms.ts';
 import { parseRules, writeRules } from '../../rules.ts';
 import { problemTexts, rulesTexts, texts } from '../../strings.ts';
-import { useToday, useWhyNot } from './facts.ts';
+import { useEvaluations, useWhyNotEdit } from './facts.ts';
 import { RulesForm } from './RulesForm.tsx';
 import { changeCurl, FlagConflict, useSaving, type Flag } from './save.tsx';
 import type { TabProps } from './tabs.tsx';
@@ -25,8 +25,8 @@ export function RulesTab({ env, flag: latest, etag: latestEtag }: TabProps) {
   const saving = useSaving(env, end);
   const settings = useResource('/api/admin/environments/{environment}/settings', { environment: env }).data.value;
   const { key } = latest;
-  const why = useWhyNot(env, key);
-  const today = useToday(env, key).sentence;
+  const why = useWhyNotEdit(env, key);
+  const today = useEvaluations(env, key).sentence;
   const stored = base.definition as Definition | null;
   // Rules and variants belong together, so a draft has all fields and not only those that were edited.
   const edit = (change: Partial<Draft>) => editFields({ ...draft, ...change });
