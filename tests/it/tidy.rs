@@ -108,7 +108,7 @@ fn modules_of_pennon_core_do_not_import_each_other_in_a_circle() {
         for line in code {
             assert!(
                 !line.contains("crate::{"),
-                "one `use` per module: {line} in {path}"
+                "{path} imports several modules in one `use`: {line}"
             );
             let names = line.split("crate::").skip(1).map(|rest| {
                 let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
@@ -132,7 +132,7 @@ fn modules_of_pennon_core_do_not_import_each_other_in_a_circle() {
     }
     assert!(
         imports.is_empty(),
-        "modules in a circle, or that import from one: {imports:#?}"
+        "these modules import each other in a circle, or import from one: {imports:#?}"
     );
 }
 
@@ -157,7 +157,7 @@ fn evaluation_is_pure() {
         let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
         assert!(
             ["serde", "serde_json", "sha2", "thiserror"].contains(&name),
-            "{name}"
+            "pennon-eval depends on {name}"
         );
     }
 }
@@ -168,14 +168,14 @@ fn every_function_has_an_event_a_template_entry_and_a_row_in_the_routes_page() {
     let routes = read("docs/routes.md");
     for function in functions() {
         let event = root().join(format!("events/{function}.json"));
-        assert!(event.is_file(), "events/{function}.json");
+        assert!(event.is_file(), "no file events/{function}.json");
         assert!(
             template.contains(&format!("Handler: {function}\n")),
-            "{function} in template.yaml"
+            "template.yaml has no function {function}"
         );
         assert!(
             routes.contains(&format!("`{function}`")),
-            "{function} in docs/routes.md"
+            "docs/routes.md does not name {function}"
         );
     }
 }
@@ -259,7 +259,7 @@ fn every_dependency_is_used() {
             .filter(|(path, _)| !nested.iter().any(|other| path.starts_with(other)))
             .collect();
         let names = dependencies(manifest);
-        assert!(!names.is_empty(), "{folder}");
+        assert!(!names.is_empty(), "no dependencies found in {folder}");
         for name in names {
             let path = format!("{}::", name.replace('-', "_"));
             let is_named = |line: &str| {
@@ -279,7 +279,7 @@ fn every_dependency_is_used() {
         let is_used = manifests
             .iter()
             .any(|(_, manifest)| manifest.contains(&line));
-        assert!(is_used, "Cargo.toml: no crate takes {name}");
+        assert!(is_used, "Cargo.toml: no crate uses {name}");
     }
 }
 
@@ -352,7 +352,7 @@ fn the_index_lists_every_document() {
         let path = document.strip_prefix("docs/").expect("below docs");
         assert!(
             path == "README.md" || index.contains(&format!("({path})")),
-            "{document} in docs/README.md"
+            "docs/README.md does not list {document}"
         );
     }
 }
@@ -386,37 +386,40 @@ fn links_between_documents_resolve() {
             } else {
                 folder.join(file)
             };
-            assert!(target.exists(), "{page}: {link}");
+            assert!(target.exists(), "{page}: no file for {link}");
             if !heading.is_empty() && target.extension().is_some_and(|it| it == "md") {
                 let text = std::fs::read_to_string(&target).expect("text");
                 let headings = text.lines().filter(|line| line.starts_with('#'));
                 let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#').trim()));
-                assert!(anchors.any(|it| it == heading), "{page}: {link}");
+                assert!(
+                    anchors.any(|it| it == heading),
+                    "{page}: no heading for {link}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn every_route_is_served_everywhere() {
+fn every_route_has_a_function_an_event_in_the_template_and_a_row_in_the_routes_page() {
     let template = read("template.yaml");
     let routes = read("docs/routes.md");
     let functions = functions();
     for endpoint in ENDPOINTS.iter().chain(http::PAGES) {
         assert!(
             functions.contains(endpoint.function),
-            "{}",
+            "no module for the function {}",
             endpoint.function
         );
         for path in endpoint.paths() {
             assert!(
                 template.contains(&format!("Path: {path}\n")),
-                "{path} in template.yaml"
+                "template.yaml has no event for {path}"
             );
         }
         assert!(
             routes.contains(endpoint.path),
-            "{} in docs/routes.md",
+            "docs/routes.md does not list {}",
             endpoint.path
         );
     }
@@ -436,7 +439,7 @@ fn a_bare_cargo_run_starts_the_local_server() {
     let wanted = "\ndefault-members = [\"crates/*\", \"functions\"]\n";
     assert!(
         workspace.contains(wanted),
-        "`sam build` finds binaries in default members only"
+        "`sam build` finds no functions: it builds default members only"
     );
 }
 
@@ -466,7 +469,7 @@ fn every_setting_is_in_the_configuration_page() {
     for name in names {
         assert!(
             page.contains(&format!("`{name}`")),
-            "{name} in docs/configuration.md"
+            "docs/configuration.md does not explain {name}"
         );
     }
 }
@@ -568,7 +571,7 @@ fn scripts_build_with_the_lock_file() {
             }
         }
     }
-    assert!(calls >= 7, "{calls}");
+    assert!(calls >= 7, "only {calls} calls of cargo found");
 }
 
 /// A mere name, such as `cargo run`, is no command.
@@ -597,7 +600,7 @@ fn commands_in_documents_build_with_the_lock_file() {
             }
         }
     }
-    assert!(found > 30, "{found}");
+    assert!(found > 30, "only {found} commands found");
 }
 
 /// Every installed Python package has a version and the hashes of its files, so that no other file is installed.
@@ -606,12 +609,16 @@ fn python_packages_are_pinned_with_hashes() {
     let tools = read("scripts/tools");
     let installs = tools.lines().filter(|line| line.contains("pip install"));
     let installs: Vec<&str> = installs.collect();
-    assert_eq!(installs.len(), 2, "one of uv, and one by uv: {installs:?}");
+    assert_eq!(
+        installs.len(),
+        2,
+        "not one installation of uv and one by uv: {installs:?}"
+    );
     for line in installs {
-        assert!(line.contains("--require-hashes"), "{line}");
+        assert!(line.contains("--require-hashes"), "no hashes: {line}");
     }
     for other in ["uvx", "uv tool", "pip sync"] {
-        assert!(!tools.contains(other), "{other}");
+        assert!(!tools.contains(other), "scripts/tools uses {other}");
     }
     let mut files = vec!["tests/clients/python/requirements".to_owned()];
     let folder = std::fs::read_dir(root().join("scripts")).expect("a folder");

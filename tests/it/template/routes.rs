@@ -265,7 +265,7 @@ fn check_api(stack: &Stack, routes: &BTreeMap<(String, String), Route>, problems
 }
 
 /// `count-evaluations` reads the log of every function that evaluates flags, or takes counts from programs that do.
-/// Without a subscription, flags that only this function evaluates would be listed as unused.
+/// Flags that only a function without a subscription evaluates would be listed as unused.
 fn check_log_subscriptions(stack: &Stack, problems: &mut Problems) {
     let counter = &stack.get("CountEvaluationsFunction")["Properties"];
     let events = counter["Events"].as_object();
@@ -368,7 +368,7 @@ fn every_event_file_is_for_a_route_of_its_function() {
             .any(|it| it.function == function && key == format!("{} {}", it.method, it.path));
         assert!(
             known || (function == FALLBACK && key == "$default"),
-            "{file}: {key}"
+            "{file}: {key} is not a route of {function}"
         );
     }
 }
@@ -395,7 +395,7 @@ planted! {
         [Mistake("UpdateFlagFunction", "            Auth: {Authorizer: AdminToken}\n", "")]
         => "PATCH /api/admin/flags/{flagKey}: no authorizer",
             "UpdateFlagFunction: gets traffic without a deployment";
-    an_admin_route_with_an_authorizer_that_is_not_there:
+    an_admin_route_with_an_authorizer_that_does_not_exist:
         [Mistake("UpdateFlagFunction", "Authorizer: AdminToken", "Authorizer: AdminTokens")]
         => "PATCH /api/admin/flags/{flagKey}: no authorizer",
             "UpdateFlagFunction: gets traffic without a deployment";

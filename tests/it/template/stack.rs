@@ -154,8 +154,8 @@ impl Stack {
         }
     }
 
-    /// Whether this is a template with a mistake in another place than this function. Checks that read nothing but the
-    /// function and the parameters found no problem in the committed template, and would find none here.
+    /// Whether the planted mistake is known not to affect this function. Checks that read only the function and the
+    /// parameters can then be skipped: they find no problem in the committed template.
     pub(super) fn has_mistake_elsewhere(&self, function: &Function) -> bool {
         self.mistaken.spares(&function.id)
     }
@@ -208,7 +208,7 @@ impl Function {
     }
 }
 
-/// The resources that a planted mistake affects; `None` if it may affect all of them.
+/// The resources that a planted mistake affects; `None` if it may affect all of them, or if there is no mistake.
 #[derive(Clone, Default)]
 pub(super) struct Mistaken(Option<Arc<BTreeSet<String>>>);
 
@@ -228,7 +228,7 @@ impl Mistaken {
             .iter()
             .filter(|(id, resource)| committed["Resources"][id.as_str()] != **resource);
         let changed: BTreeSet<String> = changed.map(|(id, _)| id.clone()).collect();
-        // Without a mistake, nothing may be taken from elsewhere.
+        // Without a mistake, no resource is taken from the committed template.
         Self((committed != template).then(|| Arc::new(changed)))
     }
 
@@ -400,7 +400,7 @@ pub(super) fn target(value: &Value) -> &str {
 }
 
 #[test]
-fn every_two_values_of_two_parameters_meet_in_a_profile() {
+fn every_pair_of_values_that_is_not_rejected_occurs_in_a_profile() {
     let profiles = profiles();
     for one in &profiles {
         for two in &profiles {
@@ -412,7 +412,7 @@ fn every_two_values_of_two_parameters_meet_in_a_profile() {
                     let is_rejected = REJECTED.iter().all(|one| pair.contains(one));
                     assert!(
                         first == second || is_rejected || profiles.iter().any(together),
-                        "{first}={value} never meets {second}={other}"
+                        "no profile has {first}={value} and {second}={other}"
                     );
                 }
             }

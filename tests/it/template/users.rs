@@ -60,7 +60,7 @@ fn moving_from_a_token_to_users_does_not_replace_the_cache() {
 }
 
 #[test]
-fn every_function_reads_the_login_of_its_own_user_only() {
+fn every_function_can_read_only_the_cache_secrets_that_it_needs() {
     let template = parse(&super::read("template.yaml"));
     for access in ACCESS {
         for mode in ["none", "single", "cluster"] {
@@ -111,7 +111,7 @@ fn the_users_of_the_caches_differ_in_del_wait_and_memory_usage_only() {
     assert_eq!(
         rules("CacheDefaultUser"),
         writer,
-        "while the token is in use"
+        "while the token is in use, the default user differs from the writers"
     );
     for rules in [&reader, &writer] {
         assert!(rules.contains("-@all") && rules.contains("resetchannels"));

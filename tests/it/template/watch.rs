@@ -1,5 +1,5 @@
-//! Alarms, dashboard and saved queries: an alarm for every documented limit, and only metrics and log fields that the
-//! code writes.
+//! Alarms, dashboard and saved queries: all required alarms exist, and only metrics and log fields that the code writes
+//! are used.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ const LOG_FIELDS: [&str; 23] = [
 /// Fields that CloudWatch adds to every line, and fields of flow logs.
 const CLOUDWATCH_FIELDS: [&str; 5] = ["@timestamp", "action", "srcAddr", "dstAddr", "dstPort"];
 
-/// Functions with routes and a cache whose metrics about Redis no alarm counts, because an alarm can have at most ten
+/// Functions with routes that use Redis, but that no alarm about Redis counts, because an alarm can have at most ten
 /// metrics. `health` pings without counting, `schedules` only stores what `reconcile` applies, `ramps` gets the fewest
 /// calls, and clients of `sync-flags` keep their document while it fails.
 const UNCOUNTED: [&str; 4] = ["health", "schedules", "ramps", "sync-flags"];
@@ -487,7 +487,7 @@ fn check_dashboard(stack: &Stack, problems: &mut Problems) {
         "response_latency by version",
     ] {
         let metric = panel.split([',', ' ']).next().unwrap_or_default();
-        // 5xx are shown of the functions with most calls, for which the latency is shown too.
+        // 5xx must be shown for the functions whose latency must be shown.
         let about = if metric == "server_errors" {
             "response_latency"
         } else {
@@ -531,7 +531,7 @@ fn check_node_panels(
     }
 }
 
-/// Names that a query defines itself, and functions and keywords of the query language.
+/// Whether a word is a name that the query defines, or a function or keyword of the query language.
 fn is_language(query: &str, word: &str) -> bool {
     let words = [
         "fields",
@@ -670,7 +670,7 @@ planted! {
         [Mistake("HealthCanaryServerErrorsAlarm", "MetricName: server_errors", "MetricName: stale_answers")]
         => "HealthCanaryServerErrorsAlarm: stale_answers is not written under [\"Function\", \"Version\"]",
            "HealthFunction: no alarm for a version that answered 5xx three times";
-    an_expression_about_nothing:
+    an_expression_with_an_unknown_id:
         [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
         => "StaleAnswersAlarm: list is in no expression",
            "StaleAnswersAlarm: lists in its expression is not an id";
@@ -699,13 +699,13 @@ planted! {
         [Mistake("CacheForgedEntriesAlarm", "[{Name: Installation, Value: !Ref AWS::StackId}]", "[{Name: Function, Value: !Ref GetFlagFunction}]")]
         => "CacheForgedEntriesAlarm: forged_entries is not written under [\"Function\"]",
            "CacheForgedEntriesAlarm: forged_entries of another installation";
-    forged_entries_of_something_else:
+    forged_entries_of_another_installation:
         [Mistake("CacheForgedEntriesAlarm", "Value: !Ref AWS::StackId", "Value: !Ref AWS::StackName")]
         => "CacheForgedEntriesAlarm: forged_entries of another installation";
-    an_alarm_that_nobody_hears:
+    an_alarm_that_notifies_nobody:
         [Mistake("ApiErrorsAlarm", "      AlarmActions: [!Ref AlarmTopic]\n", "")]
         => "ApiErrorsAlarm: notifies nobody";
-    an_alarm_whose_end_nobody_hears:
+    an_alarm_whose_end_notifies_nobody:
         [Mistake("DatabaseStorageAlarm", "      OKActions: [!Ref AlarmTopic]\n", "")]
         => "DatabaseStorageAlarm: no notification when it returns to OK";
     an_alarm_that_is_undecided_without_data:
@@ -720,28 +720,28 @@ planted! {
     a_canary_alarm_that_keeps_its_state:
         [Mistake("GetFlagCanaryErrorRateAlarm", "      DatapointsToAlarm: 1\n", "")]
         => "GetFlagCanaryErrorRateAlarm: FILL decides for the newest period";
-    a_lag_in_milliseconds:
+    a_threshold_of_the_replication_lag_in_milliseconds:
         [Mistake("ClusterCacheLagAlarm", "Threshold: 0.5", "Threshold: 500")]
         => "alarms: none for replication lag > 0.5 s";
-    a_hit_rate_that_may_be_lower:
+    a_lower_threshold_of_the_hit_rate:
         [Mistake("HitRateAlarm", "Threshold: 80", "Threshold: 60")]
         => "alarms: none for hit rate < 80 %";
-    a_miss_rate_that_may_be_higher:
+    a_higher_threshold_of_the_miss_rate:
         [Mistake("MissRateAlarm", "Threshold: 20", "Threshold: 40")]
         => "alarms: none for miss rate > 20 %";
-    a_busier_cluster:
+    a_higher_threshold_of_the_cpu_of_the_cluster:
         [Mistake("ClusterCacheEngineCpuAlarm", "Threshold: 75", "Threshold: 95")]
         => "alarms: none for Redis thread > 75 % (cluster)";
-    a_busier_single_node:
+    a_higher_threshold_of_the_cpu_of_the_single_node:
         [Mistake("SingleCacheEngineCpuAlarm", "Threshold: 75", "Threshold: 95")]
         => "alarms: none for Redis thread > 75 % (single)";
-    connection_errors_by_the_hour:
+    connection_errors_that_are_counted_by_the_hour:
         [Mistake("ConnectionErrorsAlarm", "Period: 60", "Period: 3600")]
         => "alarms: none for connection errors > 5 a minute";
-    more_connections_than_eight:
+    a_higher_threshold_of_connections:
         [Mistake("ActiveConnectionsAlarm", "Threshold: 8", "Threshold: 10")]
         => "alarms: none for connections > 8";
-    a_slower_service:
+    a_higher_threshold_of_the_latency:
         [Mistake("LatencyAlarm", "Threshold: 200", "Threshold: 2000")]
         => "alarms: none for p95 > 200 ms";
     a_dashboard_that_is_not_json:

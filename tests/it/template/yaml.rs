@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// Parses a template or another YAML file.
 pub(crate) fn parse(text: &str) -> Value {
     let documents = Yaml::load_from_str(text).expect("YAML");
-    assert_eq!(documents.len(), 1, "one document");
+    assert_eq!(documents.len(), 1, "not exactly one document");
     convert(&documents[0])
 }
 
@@ -118,7 +118,7 @@ fn tags_become_the_long_form() {
 }
 
 #[test]
-fn parsing_by_entry_has_the_same_result() {
+fn parsing_by_entry_has_the_same_result_as_parsing_at_once() {
     let template = super::read("template.yaml");
     assert_eq!(parse_by_entry(&template), parse(&template));
 }
