@@ -128,7 +128,7 @@ fn with_wrong_purposes_key_ids_or_types(fixture: &Fixture) -> Vec<(&'static str,
 }
 
 #[tokio::test]
-async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
+async fn a_token_with_an_invalid_header_claim_or_signature_makes_an_anonymous_caller() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
     let list_flags = fixture.list_flags().await;
     assert!(
@@ -150,11 +150,11 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             fixture.token(|_, it| it["exp"] = json!("9999999999")),
         ),
         (
-            "not yet",
+            "not valid yet",
             fixture.token(|_, it| it["nbf"] = json!(now() + 60)),
         ),
         (
-            "from the future",
+            "issued in the future",
             fixture.token(|_, it| it["iat"] = json!(now() + 60)),
         ),
         (
@@ -180,9 +180,12 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             "no audience",
             fixture.token(|_, it| drop(it.as_object_mut().map(|it| it.remove("aud")))),
         ),
-        ("nobody", fixture.token(|_, it| it["sub"] = json!(""))),
         (
-            "a number for a name",
+            "an empty subject",
+            fixture.token(|_, it| it["sub"] = json!("")),
+        ),
+        (
+            "a subject that is a number",
             fixture.token(|_, it| it["sub"] = json!(118)),
         ),
         (
@@ -190,7 +193,7 @@ async fn every_way_in_which_a_token_can_be_wrong_makes_an_anonymous_caller() {
             fixture.token(|it, _| it["crit"] = json!(["exp"])),
         ),
         (
-            "a key that is not there",
+            "an unknown key id",
             fixture.token(|it, _| it["kid"] = json!("k2")),
         ),
         (
@@ -228,7 +231,7 @@ async fn a_token_cannot_choose_how_it_is_checked() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
     let list_flags = fixture.list_flags().await;
     let claims = encode(fixture.issuer.claims(USER).to_string().as_bytes());
-    // Without a signature, in every spelling.
+    // Without a signature, in several spellings.
     for name in ["none", "None", "NONE", ""] {
         let header = encode(json!({ "alg": name, "kid": "k1" }).to_string().as_bytes());
         for token in [format!("{header}.{claims}."), format!("{header}.{claims}")] {
@@ -285,7 +288,7 @@ async fn a_token_cannot_choose_how_it_is_checked() {
 }
 
 #[tokio::test]
-async fn clocks_may_differ_by_half_a_minute_and_an_audience_may_be_a_list_or_a_client_id() {
+async fn tokens_within_the_clock_tolerance_or_with_another_valid_type_or_audience_are_accepted() {
     let fixture = Fixture::start(SigningKey::p256()).await;
     let list_flags = fixture.list_flags().await;
     for token in [
@@ -391,7 +394,7 @@ async fn a_failing_issuer_costs_one_bounded_wait_and_fails_no_request() {
     let token = fixture.token(|_, it| it["iss"] = json!("http://127.0.0.1:1"));
     assert!(
         !is_known(&list_flags, &token).await,
-        "the issuer is unavailable"
+        "a token of an unavailable issuer was accepted"
     );
 }
 
@@ -431,7 +434,7 @@ async fn an_issuer_may_name_only_trusted_addresses() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_imitates_localhost_is_not_contacted() {
+async fn an_invalid_issuer_url_is_not_contacted() {
     let fixture = Fixture::start(SigningKey::rsa()).await;
     let port = fixture
         .issuer

@@ -44,7 +44,7 @@ async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
         assert_eq!(back.status, 200, "{back:?} on {}", api.store);
         assert!(
             back.json()["archivedAt"].is_string(),
-            "it was archived when it was deleted"
+            "the flag is no longer archived"
         );
         let entry = newest(&api).await;
         assert_eq!(entry["action"], "flag.revert");
@@ -98,7 +98,7 @@ async fn restoring_an_override_counts_as_an_addition_and_removing_it_does_not() 
         assert!(answer.header("retry-after").is_some());
         let nothing = json!({"auditId": id, "state": "before"});
         let answer = api.admin_if("*", "POST", REVERT, &nothing).await;
-        assert_eq!(answer.status, 200, "the override has that state already");
+        assert_eq!(answer.status, 200, "a needless revert was rejected");
     }
 }
 
@@ -117,7 +117,7 @@ async fn archiving_a_flag_cancels_its_schedules() {
         let answer = api.admin("DELETE", &one, &Value::Null).await;
         assert_eq!(
             answer.status, 404,
-            "an archived flag has no schedules on any route"
+            "a route found a schedule of an archived flag"
         );
         assert_eq!(api.read(SCHEDULE).await.status, 404);
         restore(&api).await;

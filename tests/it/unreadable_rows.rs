@@ -1,4 +1,4 @@
-//! An unreadable row affects only what depends on it, and can be repaired through the API.
+//! An unreadable row affects only what depends on it, and can be repaired.
 
 use std::time::{Duration, Instant};
 
@@ -178,7 +178,7 @@ async fn break_bad(api: &Api, text: &str) {
     sql(api.stack(), &statement).await;
 }
 
-/// On PostgreSQL, with a flag `bad` whose definition is unreadable.
+/// A server on PostgreSQL, with a flag `bad` whose definition is unreadable.
 async fn with_bad_flag() -> Api {
     let api = Api::on_postgres().await;
     let definition: Value = serde_json::from_str(DEFINITION).expect("JSON");
@@ -534,12 +534,12 @@ async fn unreadable_settings_are_named_by_every_list_and_block_no_import_of_flag
     .await;
     assert!(
         api.read(SETTINGS).await.json()["broken"].is_object(),
-        "NULL is not the default"
+        "NULL counts as the default settings"
     );
 }
 
 #[tokio::test]
-async fn a_broken_flag_is_imported_over_archived_deleted_and_restored() {
+async fn a_flag_with_an_unreadable_definition_can_be_imported_archived_deleted_and_restored() {
     let api = with_bad_flag().await;
     let url = "/api/admin/flags/bad";
     let good = json!({"state": "ENABLED", "variants": {"red": 1}, "defaultVariant": "red"});
@@ -617,7 +617,7 @@ async fn a_broken_flag_is_imported_over_archived_deleted_and_restored() {
     let back = api
         .admin_if("*", "POST", &format!("{url}/revert"), &back)
         .await;
-    assert_eq!(back.status, 200, "it is restored unchanged: {back:?}");
+    assert_eq!(back.status, 200, "the deletion was not reverted: {back:?}");
     assert_eq!(back.json()["broken"]["definition"], "{\"variants\": 1}");
 }
 
@@ -801,7 +801,7 @@ async fn a_missing_table_or_column_of_a_migrated_database_is_an_error_and_grants
         assert!(list.lines().iter().any(logged), "{missing}: {}", list.log());
         assert!(
             stack.redis.fields().iter().all(|(name, _)| name != "__rev"),
-            "{missing}: nothing is filled"
+            "{missing}: the cache was filled"
         );
         let health = stack.function("health").await;
         let degraded = health.call(&Event::load("health")).await.json();

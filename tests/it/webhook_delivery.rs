@@ -76,7 +76,7 @@ impl Setup {
         added.expect("a webhook");
     }
 
-    /// Adds webhooks of environments by their ids. Each environment has a flag `checkout`, which changes once for each.
+    /// Adds webhooks, each given by its environment and id. After each, `checkout` changes once in that environment.
     async fn webhooks_with_events(&self, receiver: &Receiver, webhooks: &[(&str, &str)]) {
         self.sql(
             "insert into feature_flags (flag_key, environment) values ('checkout', 'staging')",
@@ -105,7 +105,7 @@ impl Setup {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Makes all webhooks due, as after their pauses and leases, and runs `reconcile`.
+    /// Makes all enabled webhooks due, as after their pauses and leases, and runs `reconcile`.
     async fn reconcile(&self) -> Result<Value, Value> {
         let due = "update pennon_webhooks set due_at = now() where enabled";
         self.sql(due).await;
@@ -150,7 +150,7 @@ fn events(requests: &[Received]) -> Vec<Value> {
     events.collect()
 }
 
-/// The sequence numbers of a flag, in the order of their arrival.
+/// The sequence numbers of the events of a flag, in the order of their arrival.
 fn numbers(requests: &[Received], key: &str) -> Vec<i64> {
     let events = events(requests).into_iter();
     let of_flag = events.filter(|event| event["flagKey"] == key);
@@ -292,7 +292,7 @@ async fn with_a_slow_database_a_round_leases_fewer_webhooks() {
         setup.webhook(id, &receiver.url(), Format::Json).await;
     }
     setup.change("checkout", 25).await;
-    // Leasing one webhook takes longer than a round leases.
+    // Leasing one webhook takes longer than a round may spend on leases.
     let slow = Mode::Delay(Duration::from_millis(600));
     setup.stack.database_wire.set(slow).await;
     eventually("all events are delivered", async || {
@@ -304,7 +304,7 @@ async fn with_a_slow_database_a_round_leases_fewer_webhooks() {
 }
 
 #[tokio::test]
-async fn webhooks_without_events_do_not_delay_those_of_others() {
+async fn a_webhook_without_events_does_not_delay_the_events_of_others() {
     let setup = Setup::start().await;
     let receiver = Receiver::start().await;
     setup.webhook("gone", &receiver.url(), Format::Json).await;
@@ -315,7 +315,7 @@ async fn webhooks_without_events_do_not_delay_those_of_others() {
     setup
         .sql("delete from pennon_outbox using pennon_audit as kept where destination = 'gone' and audit_id = kept.id")
         .await;
-    // Leasing the webhook without events takes longer than a round leases.
+    // Leasing the webhook without events takes longer than a round may spend on leases.
     setup
         .sql(
             "create function pause() returns trigger language plpgsql as
