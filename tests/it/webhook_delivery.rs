@@ -151,7 +151,7 @@ fn events(requests: &[Received]) -> Vec<Value> {
 }
 
 /// The sequence numbers of the events of a flag, in the order of their arrival.
-fn numbers(requests: &[Received], key: &str) -> Vec<i64> {
+fn sequence_numbers(requests: &[Received], key: &str) -> Vec<i64> {
     let events = events(requests).into_iter();
     let of_flag = events.filter(|event| event["flagKey"] == key);
     of_flag
@@ -209,7 +209,8 @@ async fn a_receiver_that_was_down_gets_all_events_in_order() {
     setup.reconcile().await.expect("a run");
     let received = receiver.received().split_off(failed);
     for key in ["checkout", "search"] {
-        assert_eq!(numbers(&received, key), [1, 2, 3, 4, 5, 6], "{key}");
+        let found = sequence_numbers(&received, key);
+        assert_eq!(found, [1, 2, 3, 4, 5, 6], "{key}");
     }
     assert!(setup.shown("one").await["outage"].is_null());
 }
@@ -226,7 +227,7 @@ async fn a_long_backlog_is_delivered_in_requests_of_limited_size() {
     let received = receiver.received();
     assert_eq!(received.len(), 3);
     let all: Vec<i64> = (1..=45).collect();
-    assert_eq!(numbers(&received, "checkout"), all);
+    assert_eq!(sequence_numbers(&received, "checkout"), all);
     // Three states of 240 kB exceed half a megabyte, two do not.
     let enlarge = "update pennon_audit set after = json_build_object('text', repeat('x', 240000))";
     for percentage in [50, 51, 52] {
@@ -265,7 +266,7 @@ async fn receivers_that_hang_or_never_end_a_response_do_not_stop_the_requests_of
     setup.webhook("good", &good.url(), Format::Json).await;
     setup.change("checkout", 25).await;
     setup.reconcile().await.expect("a run");
-    assert_eq!(numbers(&good.received(), "checkout"), [1]);
+    assert_eq!(sequence_numbers(&good.received(), "checkout"), [1]);
     for (id, _, reason) in behaviours {
         let shown = setup.shown(id).await;
         assert_eq!(shown["outage"]["error"], reason, "{shown}");
@@ -364,7 +365,7 @@ async fn a_day_of_failures_disables_a_webhook_and_enabling_it_delivers_the_rest(
     assert_eq!(enabled, 200);
     setup.reconcile().await.expect("a run");
     let received = receiver.received().split_off(2);
-    assert_eq!(numbers(&received, "checkout"), [1, 2]);
+    assert_eq!(sequence_numbers(&received, "checkout"), [1, 2]);
     let actions: Vec<Value> = events(&received)
         .iter()
         .map(|event| event["action"].clone())
@@ -533,7 +534,7 @@ async fn a_webhook_without_a_destination_does_not_stop_the_others() {
         .await;
     setup.change("checkout", 1).await;
     setup.reconcile().await.expect("a run");
-    assert_eq!(numbers(&receiver.received(), "checkout"), [1]);
+    assert_eq!(sequence_numbers(&receiver.received(), "checkout"), [1]);
     assert_eq!(setup.waiting("b").await, 0);
     assert!(
         setup
@@ -573,7 +574,7 @@ async fn an_outage_of_lambda_is_not_a_failure_of_the_webhook() {
     }
     assert!(setup.shown("one").await["outage"].is_null());
     setup.reconcile().await.expect("a run");
-    assert_eq!(numbers(&receiver.received(), "checkout"), [1]);
+    assert_eq!(sequence_numbers(&receiver.received(), "checkout"), [1]);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ pub struct Call {
     text: String,
 }
 
-/// Signs the request on standard input as botocore does.
+/// A Python program that prints the signature that botocore computes for the request on standard input.
 const SIGN: &str = r#"
 import json, sys
 from botocore.auth import SigV4Auth
@@ -170,7 +170,7 @@ impl ControlPlane {
 }
 
 impl Invoke {
-    /// Runs these functions.
+    /// Answers invocations of these functions.
     pub fn new(functions: Vec<(&'static str, Target)>) -> Arc<Self> {
         Arc::new(Self {
             functions,

@@ -160,7 +160,7 @@ pub fn rust_example() -> PathBuf {
 }
 
 /// Builds a Rust client. Each is its own workspace, so that its HTTP client and TLS library are not dependencies
-/// of Pennon. The clients share a target folder because they share most crates; the first build takes half a minute.
+/// of Pennon. The clients share a target folder because they share most crates.
 fn build(workspace: &Path, program: &str) -> PathBuf {
     // target/<profile>/deps/it-<hash>
     let own = std::env::current_exe().expect("a path");

@@ -132,8 +132,8 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every running node reports `cluster_state:ok` and announces all others to clients. A node announces
-    /// a replica after the replica's first successful synchronisation.
+    /// Waits until every running node reports `cluster_state:ok` and announces all running nodes to clients. A node
+    /// announces a replica after the replica's first successful synchronisation.
     pub async fn wait(&self) {
         crate::eventually("the cluster works", async || {
             self.nodes.iter().filter(|node| node.runs()).all(|node| {
@@ -176,8 +176,8 @@ impl Cluster {
         }
     }
 
-    /// The URL of node 0. With three shards, it does not have production's entry; with one shard, it does until a
-    /// failover.
+    /// The URL of node 0. With three shards, node 0 does not have production's entry; with one shard, it has the entry
+    /// until a failover.
     pub fn url(&self) -> String {
         self.url_of(0)
     }
@@ -263,7 +263,7 @@ impl Cluster {
         format!("127.0.0.1:{}", self.announced_ports[node])
     }
 
-    /// How often each running node has executed a command.
+    /// How often each node has executed a command; 0 for a node that does not run.
     pub fn calls(&self, command: &str) -> Vec<u64> {
         self.nodes
             .iter()

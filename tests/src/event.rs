@@ -281,7 +281,7 @@ impl Event {
         self
     }
 
-    /// Adds a header.
+    /// Sets a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.0["headers"][name] = json!(value);
         self

@@ -93,7 +93,7 @@ impl EventBus {
     }
 }
 
-/// A server that answers as EventBridge does, records events, and fails on request.
+/// A server that answers as EventBridge does, records the accepted events, and fails on request.
 pub struct FailingBus {
     endpoint: String,
     shared: Arc<Shared>,
@@ -102,7 +102,7 @@ pub struct FailingBus {
 /// A failure of the next call of [`FailingBus`].
 #[derive(Debug, Clone, Copy)]
 pub enum BusFailure {
-    /// The call is throttled.
+    /// Rejects the call as throttled.
     Throttled,
     /// Rejects the first entry of this flag, and accepts the others.
     Rejects(&'static str),
@@ -132,7 +132,7 @@ impl FailingBus {
         Self { endpoint, shared }
     }
 
-    /// Fails the next call, after those that have a failure already.
+    /// Makes one call fail: the next one that has no failure yet.
     pub fn fail(&self, failure: BusFailure) {
         let mut failures = self.shared.failures.lock().expect("not poisoned");
         failures.push_back(failure);

@@ -313,7 +313,8 @@ impl Extension {
         extension
     }
 
-    /// Starts an extension with settings that it rejects, and waits until it has reported the reason to Lambda.
+    /// Starts an extension with settings that it rejects, and waits until it has reported the error to Lambda. Returns
+    /// the phase, type and body of the error.
     pub async fn fail_to_start(
         url: &str,
         folder: &Path,
@@ -380,10 +381,10 @@ impl Extension {
         self.send(&path_of(key), &[], body).await
     }
 
-    /// The value of a flag for a user, and whether it is marked as stale.
+    /// The value of a flag for the user `alice`, and whether the response is marked as stale.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the status is not 200, or the source is neither `memory` nor `stale`.
     pub async fn value_and_staleness(&self, key: &str) -> (Value, bool) {
         let response = self
             .evaluate(key, r#"{"context":{"targetingKey":"alice"}}"#)

@@ -82,7 +82,7 @@ const ODD_VERSIONS: &[&str] = &[
     "1-beta", "1.2-beta", "1.2+b", "1.2.3-01", "1.x", "-1.2.3", "1..2", "1.2.", "v", "1.2.3-ä",
 ];
 
-/// Attributes that have the type that their name suggests, or are absent.
+/// Attributes that are texts, or absent.
 const TEXT_ATTRIBUTES: &[&str] = &["plan", "email", "country"];
 /// Paths of attributes. Most have a value of any type, and some do not exist.
 const UNTYPED_ATTRIBUTES: &[&str] = &[

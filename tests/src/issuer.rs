@@ -116,7 +116,8 @@ struct Shared {
     keys: Mutex<Value>,
     fetches: AtomicUsize,
     fault: Mutex<Option<Fault>>,
-    overrides: Mutex<Map<String, Value>>,
+    /// Fields of the metadata that a test has set.
+    changed_metadata: Mutex<Map<String, Value>>,
     sign_in: Mutex<SignIn>,
 }
 
@@ -155,7 +156,7 @@ impl Issuer {
             keys: Mutex::new(json!({ "keys": keys })),
             fetches: AtomicUsize::new(0),
             fault: Mutex::new(None),
-            overrides: Mutex::default(),
+            changed_metadata: Mutex::default(),
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(metadata))
@@ -199,8 +200,8 @@ impl Issuer {
 
     /// Adds a field to its metadata, or replaces one.
     pub fn set_metadata(&self, name: &str, value: Value) {
-        let mut overrides = self.shared.overrides.lock().expect("not poisoned");
-        overrides.insert(name.to_owned(), value);
+        let mut changed = self.shared.changed_metadata.lock().expect("not poisoned");
+        changed.insert(name.to_owned(), value);
     }
 
     /// Accesses the state of sign-ins.
@@ -263,7 +264,7 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     ] {
         metadata[name] = json!(format!("{}/{endpoint}", shared.address));
     }
-    for (name, value) in shared.overrides.lock().expect("not poisoned").iter() {
+    for (name, value) in shared.changed_metadata.lock().expect("not poisoned").iter() {
         metadata[name.as_str()] = value.clone();
     }
     (StatusCode::OK, metadata.to_string())

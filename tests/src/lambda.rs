@@ -49,7 +49,7 @@ struct Api {
     first_poll: OnceLock<Instant>,
 }
 
-/// The installation of functions and servers, unless a test sets another one.
+/// The `INSTALLATION_ID` of functions and servers, unless a test sets another one.
 pub const INSTALLATION: &str = "tests";
 
 /// The MAC key of functions and servers, unless a test sets another one.

@@ -1,7 +1,7 @@
 //! The test harness: real servers, the compiled functions, and TCP proxies ("wires") between them that a test
 //! can cut.
 //!
-//! Every test has its own Redis process and PostgreSQL database. Services of AWS are simulated, in [`aws`],
+//! No two tests share a Redis process or a PostgreSQL database. Services of AWS are simulated, in [`aws`],
 //! [`cloudwatch`], [`event_bus`], [`extension`], [`lambda`] and [`secrets`]; so are an issuer of tokens, in [`issuer`],
 //! and a receiver of webhooks, in [`receiver`]. [`wire`] injects network faults.
 
@@ -55,8 +55,7 @@ pub mod wire;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// The time limit of every wait. It catches hangs, and is far above the usual time, so that tests pass on a slow
-/// machine.
+/// The usual time limit of a wait. It ends tests that hang, and is so long that tests pass on a slow machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until a condition holds. Checks less often the longer it waits, because many conditions send requests.

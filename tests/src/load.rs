@@ -1,5 +1,5 @@
-//! Constant load by several functions in separate processes. Each response is compared with the changes that had been
-//! acknowledged when its request began.
+//! Constant load by several functions in separate processes. Each response to a read is compared with the changes that
+//! had been acknowledged when the read began.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -174,7 +174,7 @@ impl Record {
         times
     }
 
-    /// The log lines of requests that could not read the cache or not invalidate it.
+    /// The log lines of requests that could not read the cache, or could not invalidate it.
     pub fn failed_cache_operations(&self) -> Vec<Value> {
         let functions = self.readers.iter().chain([&self.writer]);
         let lines = functions.flat_map(Function::requests);

@@ -16,7 +16,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler in front of the server of this database, which accepts every login.
+    /// Starts a pooler that accepts every login, in front of the server of this database.
     pub async fn start(database: &Database) -> Self {
         Self::start_with(database, None).await
     }

@@ -33,7 +33,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates and starts a server. `extra` are settings as on the command line of `postgres`.
+    /// Creates and starts a server. `extra` are settings as on the command line of `postgres`. `prepare` gets the
+    /// folder of the server before its first start.
     pub async fn start(extra: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = new_folder("postgres");
         let data = folder.join("data");
@@ -133,7 +134,7 @@ impl Server {
         self.port
     }
 
-    /// The folder that was passed to `prepare`.
+    /// The folder with its data and its log.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -379,7 +380,7 @@ async fn shared() -> &'static Shared {
 }
 
 /// Migrates a database with the production code, with the evaluation defaults of an existing installation, which
-/// most tests use. `migrate` itself would choose those of a new one.
+/// most tests use. The function `migrate` would choose those of a new installation.
 pub async fn migrate(url: &str) {
     let found = |name: &str| (name == "DATABASE_URL").then(|| url.to_owned());
     let (config, _) = Config::from_lookup(found);
@@ -415,8 +416,8 @@ pub fn program(name: &str) -> PathBuf {
     find_program(name, &folders, ADVICE)
 }
 
-/// The user that runs PostgreSQL, which refuses to run as root. If we are root, as in many containers, this is the
-/// user that the package created, or `nobody`.
+/// The user that runs PostgreSQL if the tests run as root, which PostgreSQL refuses: the user that its package created,
+/// or `nobody`. If the tests do not run as root, `None`: PostgreSQL runs as the same user.
 fn owner() -> Option<u32> {
     let own = std::fs::metadata("/proc/self").ok()?.uid();
     if own != 0 {

@@ -18,7 +18,7 @@ pub struct SignIn {
     key: Option<(Arc<SigningKey>, String)>,
     codes: HashMap<String, Code>,
     refresh_tokens: Vec<String>,
-    /// The number of codes and tokens issued so far.
+    /// The number of codes and of responses with tokens so far.
     issued: usize,
     /// The subject of its tokens.
     pub subject: String,
@@ -104,7 +104,7 @@ impl SignIn {
         }
     }
 
-    /// Replaces the signing key.
+    /// Sets the signing key.
     pub fn set_key(&mut self, key: Arc<SigningKey>, id: &str) {
         self.key = Some((key, id.to_owned()));
     }

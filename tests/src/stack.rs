@@ -35,8 +35,8 @@ pub const LONG_DATABASE_TIMEOUTS: [(&str, &str); 2] = [
     ("DATABASE_TIMEOUT_MS", "15000"),
 ];
 
-/// A cold start waits half a second for Redis. On a busy machine that may not be enough, and the first requests then
-/// do not use the cache: try again.
+/// How many cold starts are tried until one connects to Redis. A cold start waits half a second for Redis, which may
+/// not be enough on a busy machine; the first requests then do not use the cache.
 const MAX_COLD_STARTS: usize = 20;
 
 impl Stack {

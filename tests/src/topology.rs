@@ -295,8 +295,8 @@ impl Drop for Starting {
     }
 }
 
-/// Takes a cluster that was started in advance. Its nodes need two seconds before they accept commands, which pass
-/// while other tests run.
+/// Takes a cluster that was started in advance, or starts one if there is none. The nodes of a cluster need two seconds
+/// before they accept commands; this time passes while other tests run.
 fn take_prestarted(shape: Shape) -> Cluster {
     static PLAIN: Mutex<Reserve> = Mutex::new(Reserve::EMPTY);
     static SECURED: Mutex<Reserve> = Mutex::new(Reserve::EMPTY);

@@ -21,7 +21,7 @@ pub enum Mode {
     Refuse,
     /// Accepts connections and keeps them open, but no bytes pass.
     Hang,
-    /// Replaces every reply to a command of the cache protocol by these bytes; other commands pass.
+    /// Answers every command of the cache protocol by these bytes and does not forward it; other commands pass.
     Answer(Vec<u8>),
     /// Cuts every reply, and its connection, after this many bytes.
     CutReply(usize),
@@ -247,7 +247,7 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", far_end.port)).await else {
         return;
     };
-    // Otherwise a small write waits for a delayed acknowledgement, 40 ms later.
+    // Otherwise a small write may wait 40 ms for a delayed acknowledgement.
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
         return;
     }
@@ -359,7 +359,7 @@ async fn write_slowly(
 fn replace_texts(bytes: &[u8], pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut changed = bytes.to_vec();
     for (from, to) in pairs {
-        assert_eq!(from.len(), to.len(), "the protocol counts bytes");
+        assert_eq!(from.len(), to.len(), "{from:?} and {to:?} differ in length");
         let places: Vec<usize> = (0..=changed.len().saturating_sub(from.len()))
             .filter(|at| changed[*at..].starts_with(from.as_bytes()))
             .collect();

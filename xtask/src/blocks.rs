@@ -82,8 +82,8 @@ pub(crate) fn directive(line: &str) -> Option<Result<Directive<'_>, String>> {
     }))
 }
 
-/// Replaces the placeholders of a block. A placeholder without a value or default is an error, and so is a value
-/// without a placeholder.
+/// Replaces the placeholders of a block. A `<name>` without a value is an error, and so is a value without a
+/// placeholder.
 pub(crate) fn fill(block: &str, values: &Values) -> Result<Vec<String>, String> {
     let mut lines = Vec::new();
     let mut used = Vec::new();

@@ -119,9 +119,9 @@ impl Functions {
         found.ok_or_else(|| format!("{PATH} has no function {name:?}"))
     }
 
-    /// The functions of a list such as `reads,reconcile`. `reads` are the functions that read flags. `cache` are the
-    /// functions that use the cache while they serve a request, without `health`, `schedules`, `ramps` and `sync-flags`:
-    /// an alarm can have ten metrics.
+    /// The functions of a list such as `reads,reconcile`. `reads` are the functions that read flags. `cache` are those
+    /// that use the cache while they serve a request, but not `health`, `schedules`, `ramps` and `sync-flags`: an alarm
+    /// can have at most ten metrics.
     pub(crate) fn select(&self, list: &str) -> Result<Vec<&Function>, String> {
         let mut names = Vec::new();
         for name in list.split(',') {
@@ -200,7 +200,7 @@ impl Function {
     }
 }
 
-/// `GetFlag` of `get-flag`.
+/// Joins words in camel case: `GetFlag` for `get-flag`.
 pub(crate) fn camel(name: &str) -> String {
     let words = name.split('-').filter(|word| !word.is_empty());
     words

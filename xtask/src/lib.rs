@@ -98,7 +98,7 @@ mod tests {
 
     fn change(root: &Path, path: &str, from: &str, to: &str) {
         let text = read(root, path).expect("text");
-        assert!(text.contains(from), "{from:?} in {path}");
+        assert!(text.contains(from), "{path} does not contain {from:?}");
         std::fs::write(root.join(path), text.replacen(from, to, 1)).expect("written");
     }
 

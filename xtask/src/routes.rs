@@ -38,7 +38,7 @@ const OLDER_NAMES: [(&str, &str, &str); 16] = [
     ("OPTIONS", "/api/admin/{proxy+}", "AdminPreflight"),
 ];
 
-/// `PostFlagsFlagKeyRestore` of `POST /api/admin/flags/{flagKey}/restore`.
+/// The name of an event, such as `PostFlagsFlagKeyRestore` for `POST /api/admin/flags/{flagKey}/restore`.
 fn name_of(method: &str, path: &str) -> String {
     let older = OLDER_NAMES
         .iter()

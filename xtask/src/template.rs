@@ -26,7 +26,7 @@ const PARTS: [&str; 16] = [
     "outputs",
 ];
 const FIRST_LINE: &str = "# Generated from infra/ and the route table by `cargo xtask generate`. Change those, not this file.";
-/// The width beyond which a list is wrapped, and the width up to which horizontal lines reach.
+/// The maximum width of wrapped lists and of horizontal lines.
 const WIDTH: usize = 120;
 /// Types of resources with a list of tags in the property `Tags`.
 const TAGGED: &str = "
