@@ -160,8 +160,8 @@ impl Issuer {
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(metadata))
-            .route("/keys", get(keys_of))
-            .route("/other-keys", get(good_keys))
+            .route("/keys", get(published_keys))
+            .route("/other-keys", get(moved_keys))
             .route("/authorize", get(authorize))
             .route("/token", post(token))
             .route("/revoke", post(revoke))
@@ -270,7 +270,7 @@ async fn metadata(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     (StatusCode::OK, metadata.to_string())
 }
 
-async fn keys_of(State(shared): State<Arc<Shared>>) -> Response {
+async fn published_keys(State(shared): State<Arc<Shared>>) -> Response {
     let keys = shared.keys.lock().expect("not poisoned").clone();
     let fault = *shared.fault.lock().expect("not poisoned");
     if fault == Some(Fault::Moved) {
@@ -288,7 +288,7 @@ async fn keys_of(State(shared): State<Arc<Shared>>) -> Response {
     keys.to_string().into_response()
 }
 
-async fn good_keys(State(shared): State<Arc<Shared>>) -> String {
+async fn moved_keys(State(shared): State<Arc<Shared>>) -> String {
     shared.keys.lock().expect("not poisoned").to_string()
 }
 

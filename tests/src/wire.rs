@@ -110,16 +110,16 @@ impl Wire {
         let requests = Arc::new(AtomicUsize::new(0));
         let commands = Arc::default();
         let era = Arc::new(AtomicUsize::new(0));
-        let far_end = FarEnd {
+        let backend = Backend {
             port,
-            switch: mode.clone(),
+            mode: mode.clone(),
             failures: Arc::new(Mutex::new(0)),
             requests: requests.clone(),
             commands: Arc::clone(&commands),
             era: era.clone(),
             rng: Rng::new(u64::from(port)),
         };
-        tokio::spawn(listen(Some(listener), address, far_end, watcher));
+        tokio::spawn(listen(Some(listener), address, backend, watcher));
         Self {
             address,
             mode,
@@ -168,9 +168,9 @@ impl Wire {
 
 /// The server behind a wire, and the state that its connections share.
 #[derive(Clone)]
-struct FarEnd {
+struct Backend {
     port: u16,
-    switch: watch::Sender<Mode>,
+    mode: watch::Sender<Mode>,
     failures: Arc<Mutex<usize>>,
     requests: Arc<AtomicUsize>,
     commands: Arc<Mutex<Vec<Instant>>>,
@@ -178,7 +178,7 @@ struct FarEnd {
     rng: Rng,
 }
 
-impl FarEnd {
+impl Backend {
     /// Records that this many commands have arrived.
     fn note(&self, commands: usize) {
         let mut arrivals = self.commands.lock().expect("not poisoned");
@@ -189,7 +189,7 @@ impl FarEnd {
 async fn listen(
     mut listener: Option<TcpListener>,
     address: SocketAddr,
-    far_end: FarEnd,
+    backend: Backend,
     mut watcher: watch::Receiver<Mode>,
 ) {
     let mut reserved = None;
@@ -214,11 +214,11 @@ async fn listen(
                 if changed.is_err() {
                     return;
                 }
-                *far_end.failures.lock().expect("not poisoned") = 0;
+                *backend.failures.lock().expect("not poisoned") = 0;
             }
             client = accepted => {
                 if let Ok((client, _)) = client {
-                    tokio::spawn(forward(client, far_end.clone()));
+                    tokio::spawn(forward(client, backend.clone()));
                 }
             }
         }
@@ -242,9 +242,9 @@ fn open(socket: TcpSocket) -> std::io::Result<TcpListener> {
 }
 
 /// Forwards one connection until one side closes it or the mode does.
-async fn forward(client: TcpStream, far_end: FarEnd) {
-    let mut mode = far_end.switch.subscribe();
-    let Ok(server) = TcpStream::connect(("127.0.0.1", far_end.port)).await else {
+async fn forward(client: TcpStream, backend: Backend) {
+    let mut mode = backend.mode.subscribe();
+    let Ok(server) = TcpStream::connect(("127.0.0.1", backend.port)).await else {
         return;
     };
     // Otherwise a small write may wait 40 ms for a delayed acknowledgement.
@@ -253,7 +253,7 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
     }
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let era = far_end.era.load(Ordering::Relaxed);
+    let era = backend.era.load(Ordering::Relaxed);
     let mut request = vec![0; 64 * 1024];
     let mut reply = vec![0; 64 * 1024];
     loop {
@@ -267,14 +267,14 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
             }
             read = from_client.read(&mut request), if !hangs => {
                 let Ok(length @ 1..) = read else { return };
-                if era != far_end.era.load(Ordering::Relaxed) {
+                if era != backend.era.load(Ordering::Relaxed) {
                     continue;
                 }
                 let bytes = &request[..length];
-                far_end.requests.fetch_add(1, Ordering::Relaxed);
+                backend.requests.fetch_add(1, Ordering::Relaxed);
                 let commands = count_commands(bytes);
                 if commands > 0 {
-                    far_end.note(commands);
+                    backend.note(commands);
                     if let Mode::Answer(answer) = &now {
                         if to_client.write_all(&answer.repeat(commands)).await.is_err() {
                             return;
@@ -287,9 +287,9 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
                         arriving_percent,
                     } = now
                         && String::from_utf8_lossy(bytes).contains(text)
-                        && far_end.rng.roll(100) < percent
+                        && backend.rng.roll(100) < percent
                     {
-                        if far_end.rng.roll(100) < arriving_percent {
+                        if backend.rng.roll(100) < arriving_percent {
                             let _lost_anyway = to_server.write_all(bytes).await;
                         }
                         return;
@@ -302,10 +302,10 @@ async fn forward(client: TcpStream, far_end: FarEnd) {
                         continue;
                     }
                     if let Mode::FailFirst(limit) = now {
-                        let mut failed = far_end.failures.lock().expect("not poisoned");
+                        let mut failed = backend.failures.lock().expect("not poisoned");
                         *failed += 1;
                         if *failed >= limit {
-                            far_end.switch.send_replace(Mode::Open);
+                            backend.mode.send_replace(Mode::Open);
                         }
                         return;
                     }
