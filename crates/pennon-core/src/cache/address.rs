@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_ip_address_is_returned_without_a_lookup() {
+    async fn an_ip_address_is_returned_unchanged() {
         let deadline = Instant::now() + Duration::from_secs(5);
         for host in ["127.0.0.7", "::1"] {
             let found = Address::new(host, 6379).reach(deadline).await;

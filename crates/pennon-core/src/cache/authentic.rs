@@ -23,7 +23,7 @@ pub struct EntryInfo {
     /// The revision of the flags in it.
     pub revision: Revision,
     /// How long ago it was filled from the database, computed from its expiry and the TTL of this instance;
-    /// [`Duration::MAX`] if more than that TTL is left.
+    /// [`Duration::MAX`] if more than that TTL and ten seconds are left.
     pub age: Duration,
     /// The time until it expires.
     pub ttl: Duration,
@@ -72,8 +72,8 @@ impl Cache {
     }
 
     /// Verifies the header of an entry. The revision alone is not enough: anyone may have written it, and
-    /// databases that were restored from the same backup have the same revisions. This does not
-    /// log an unusable header: the caller then reads the whole entry, and that read does.
+    /// databases that were restored from the same backup have the same revisions. An unusable header is not logged
+    /// here: the caller then reads the whole entry, and that read logs the reason.
     pub(super) fn header_in(&self, reply: Reply, environment: &Environment) -> Lookup<EntryInfo> {
         let Reply::List(parts) = reply else {
             return Lookup::Miss;

@@ -172,7 +172,7 @@ const REPLICATION_TIMEOUT: Duration = Duration::from_millis(50);
 pub(super) const REPLICATION_MARGIN: Duration =
     REPLICATION_TIMEOUT.saturating_add(Duration::from_millis(100));
 
-/// The scripts of the protocol that change the entry.
+/// The scripts of the protocol, except that of [`Command::Read`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
     Fill,
@@ -314,7 +314,7 @@ impl From<FredError> for Failure {
 pub(super) struct Connections {
     pool: FredPool,
     tasks: Vec<ConnectHandle>,
-    /// An event for each time that fred has replaced a connection which the server or the network has closed.
+    /// For each connection, fred's events: one for each time that fred has replaced it after a loss.
     replaced: Mutex<Vec<Receiver<Server>>>,
 }
 
@@ -505,7 +505,7 @@ fn build(url: &RedisUrl, server: ServerConfig, config: &CacheConfig) -> Result<F
             // The executor handles LOADING and READONLY.
             connection.reconnect_errors = Vec::new();
         });
-    // The setting is for a single node: to a cluster, an instance has a connection to each node in use.
+    // The setting is for a single node. In a cluster, an instance has one connection to each node in use.
     let size = if url.cluster { 1 } else { config.pool_size };
     Ok(builder.build_pool(size)?)
 }

@@ -84,8 +84,8 @@ pub(super) const SUMMARY: [&str; 8] = {
 pub(super) const LIST_REVISION: Revision = Revision(1);
 const RESERVED: &str = "__";
 const ESCAPED_FLAG: &str = "__f:";
-/// The prefix of the message that `__mac` authenticates, so that the key never signs two kinds of messages. A
-/// message in another format needs another prefix.
+/// The prefix of the message that `__mac` authenticates. Messages of another kind or format have another prefix, so
+/// that a MAC of one is not valid for the other.
 const DOMAIN: &str = "pennon cache entry 1";
 /// The prefix of the message that `__imac` authenticates. Its number is [`VERSION`], because a reader of changes does
 /// not fetch `__fmt`.
@@ -119,7 +119,7 @@ pub(super) enum Unusable {
     OtherInstallation,
     /// It has no MAC.
     Unsigned,
-    /// Its MAC does not match: other fields, another environment, or an unknown key.
+    /// Its MAC or `__sum` does not match: other fields, another environment, or an unknown key.
     Forged,
     /// It expired this many milliseconds ago.
     Expired(u64),
@@ -821,13 +821,13 @@ mod tests {
         }
         let keys = keys("k");
         let late = changes_since(&earlier, summary(&good), &signer(&keys), EXPIRES);
-        assert!(late.is_none(), "expired");
+        assert!(late.is_none(), "an expired index was used");
         let staging = Signer {
             environment: "staging",
             ..signer(&keys)
         };
         let moved = changes_since(&earlier, summary(&good), &staging, NOW);
-        assert!(moved.is_none(), "of another environment");
+        assert!(moved.is_none(), "the index of another environment was used");
     }
 
     #[test]
@@ -835,7 +835,7 @@ mod tests {
         let (earlier, next) = change();
         assert!(
             fetched(&earlier.clone(), &encoded(&next)).is_none(),
-            "a copy has none"
+            "a copy, which has no digests, was used"
         );
         let mut fields = encoded(&next);
         fields.retain(|(name, _)| ![INDEX, INDEX_MAC].contains(&name.as_str()));
@@ -889,7 +889,7 @@ mod tests {
         let changed = encoded(&with_bucketing);
         assert_eq!(decoded(&changed), Ok(with_bucketing));
         let (found, names) = fetched(&next, &changed).expect("changes");
-        assert_eq!(names, ["a"], "the digest covers the bucketing");
+        assert_eq!(names, ["a"], "the digest does not cover the bucketing");
         assert!(found.flags["a"].bucketing.is_some());
     }
 

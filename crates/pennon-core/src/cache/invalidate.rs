@@ -39,9 +39,9 @@ impl Cache {
             arguments,
         };
         let started = Instant::now();
-        let size = context.budget.remaining();
+        let remaining = context.budget.remaining();
         let invalidate = async |executor: &Executor| {
-            let own = context.with_budget(size);
+            let own = context.with_budget(remaining);
             let outcome = executor.execute(&command, &own).await;
             let confirmed = match outcome.reply {
                 Some(Reply::Number(1)) => true,

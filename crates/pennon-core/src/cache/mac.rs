@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_cannot_move_between_parts() {
+    fn different_parts_have_different_messages_and_digests() {
         assert_ne!(message_of(&["ab", "c"]), message_of(&["a", "bc"]));
         assert_ne!(message_of(&["a", ""]), message_of(&["a"]));
         assert_ne!(

@@ -10,7 +10,7 @@
 //!
 //! * A reader that finds no entry takes a **lease** before it reads the database, and may fill only while
 //!   that lease is valid. Everything that removes the entry (a writer, an operator's `DEL`, expiry) also
-//!   removes the leases, so a fill never restores data that was read before.
+//!   removes the leases, so no fill restores data that was read before the removal.
 //! * Before its commit a writer sets a **write barrier**, which removes the entry and the leases and prevents
 //!   new leases. After the commit it removes the barrier. If this second step is lost, the barrier expires once
 //!   no `COMMIT` can reach the database any more; readers use the database until then.
@@ -428,12 +428,12 @@ impl Cache {
         barrier: WriteBarrier,
         context: &RequestContext,
     ) -> bool {
-        let done_for = if barrier.may_arrive_late {
+        let done_ttl = if barrier.may_arrive_late {
             BARRIER
         } else {
             Duration::ZERO
         };
-        let arguments = [barrier.id, done_for.as_millis().to_string()];
+        let arguments = [barrier.id, done_ttl.as_millis().to_string()];
         self.source.wait_until_current(&context.budget).await;
         // Checked before the invalidation, which uses the present target even if the secret arrives meanwhile.
         let reaches_all_readers = self.source.is_current(Moment::now());
@@ -458,7 +458,7 @@ impl Cache {
     }
 
     /// Removes the entry at a key if it has this revision; with an empty revision, any entry. Returns whether Redis
-    /// has confirmed that it is gone.
+    /// has confirmed that no such entry is left.
     async fn drop_entry(&self, key: &str, revision: &str, context: &RequestContext) -> bool {
         let arguments = [revision.to_owned()];
         self.run(Script::Discard, key, &arguments, context)
@@ -516,7 +516,7 @@ impl Cache {
         })
     }
 
-    /// Whether the breaker is open, so that this process sends Redis no reads.
+    /// Whether reads cannot use Redis: the breaker is open, or there is no valid URL.
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
         self.source
@@ -550,12 +550,12 @@ impl Cache {
     }
 }
 
-/// The texts among values; `None` for fields that do not exist.
+/// The values as texts; `None` for a value that is not a text, such as that of a missing field.
 fn texts(values: &[Reply]) -> Vec<Option<&str>> {
     values.iter().map(Reply::as_text).collect()
 }
 
-/// Groups alternating fields and values into pairs. `None` if one of them is not text.
+/// Groups alternating fields and values into pairs. `None` if one of them is not text or has no partner.
 fn pairs(flat: &[Reply]) -> Option<Vec<(&str, &str)>> {
     flat.chunks(2)
         .map(|pair| match pair {

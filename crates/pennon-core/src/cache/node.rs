@@ -93,8 +93,8 @@ impl Node {
         Ok(connections)
     }
 
-    /// Replaces a failed connection. Returns whether another attempt may succeed. That is not the case if
-    /// connections are lost right after they are established.
+    /// Replaces a failed connection. Returns whether there is one for another attempt. None is opened within
+    /// [`MIN_RECONNECT_INTERVAL`] of the last attempt to connect.
     pub(super) async fn reconnect(&self, deadline: Instant) -> bool {
         let is_recent = |last: &Option<(Moment, Option<Failure>)>| {
             last.as_ref()

@@ -8,10 +8,9 @@
 //! To keep readers correct during that time, the secret may contain several URLs: the first Redis is read, and
 //! changes invalidate all of them.
 //!
-//! That protects only instances that read the secret in each of these steps. One that was idle during all of them
-//! knows a Redis that others may neither read nor invalidate any more. So an instance that has not read the secret for
-//! a tenth longer than [`CacheConfig::secret_refresh`] does not read Redis while it reads the secret, and reports none
-//! of its changes as confirmed until it has read it.
+//! An instance that was idle during that time knows only a Redis that others may neither read nor invalidate any more.
+//! So an instance that has not read the secret for a tenth longer than [`CacheConfig::secret_refresh`] does not read
+//! Redis while it reads the secret, and reports none of its changes as confirmed until it has read the secret.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,8 +78,8 @@ pub(super) struct TargetSource {
     has_reported_no_keys: AtomicBool,
     /// Whether an entry was found that none of the keys has signed: the secret may contain a new key.
     suspects_keys: AtomicBool,
-    /// The number of outages of earlier targets, plus one per change of the target, and one per failure to read a
-    /// secret that may have changed.
+    /// The number of outages of earlier targets, plus one per change of the target, and one per call of
+    /// `distrust_entries`.
     outages_before: AtomicU64,
     reading: tokio::sync::Mutex<SecretRead>,
     /// The start of the last successful read of the secret, which left the target as the secret named it.

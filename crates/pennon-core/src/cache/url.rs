@@ -18,7 +18,7 @@ pub struct RedisUrl {
     pub username: Option<String>,
     /// A password or an authentication token.
     pub password: Option<Secret>,
-    /// The database number; always 0 in a cluster.
+    /// The database number. A cluster has only 0, and ignores this number.
     pub database: u8,
 }
 

@@ -33,7 +33,7 @@ impl Shard {
         self.replicas_doubted_since.is_some() || self.replicas.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// Whether a replica can confirm an invalidation.
+    /// Whether a replica can confirm an invalidation. If the replicas are unknown, one may be able to.
     pub(super) fn can_confirm(&self) -> bool {
         self.replicas
             .as_ref()

@@ -63,8 +63,8 @@ impl Topology {
         }
     }
 
-    /// Reads the slot map; from `suspect` only if no other node gives an answer that is not doubtful. One request
-    /// refreshes, and the others wait for it.
+    /// Reads the slot map. `suspect` is asked last, after all other nodes have failed or given a doubtful answer. One
+    /// request refreshes, and the others wait for it.
     pub(in crate::cache) async fn refresh(&self, suspect: Option<&Arc<Node>>, deadline: Instant) {
         let started = Moment::now();
         let Ok(mut last) = tokio::time::timeout_at(deadline.into(), self.refreshing.lock()).await
@@ -183,8 +183,8 @@ impl Topology {
         shards.collect()
     }
 
-    /// Whether this map says that the primary has no replicas, and the current map does not. The new map may come from
-    /// a primary that was replaced and does not know it.
+    /// Whether this map says that the primary of the default slot has no replicas, and the current map does not. The
+    /// new map may come from a primary that was replaced and does not know it.
     fn is_doubtful(&self, map: &SlotMap) -> bool {
         let Some(shard) = shard_at(map, self.default_slot) else {
             return false;

@@ -17,7 +17,7 @@ use crate::snapshot::Revision;
 /// lag that raises an alarm; under load, one in hundreds of reads is sent to the primary.
 const MAX_AGE: Duration = Duration::from_millis(500);
 
-/// Decides about reads from replicas, by the last replies of primaries, by environment.
+/// Decides about reads from replicas, by the last reply of the primary for each environment.
 #[derive(Default)]
 pub(in crate::cache) struct ReplicaReads {
     primaries: Mutex<HashMap<Environment, PrimaryState>>,

@@ -1,4 +1,4 @@
--- Replaces the whole hash if the lease is still valid.
+-- Replaces the whole hash, except the records of writers that are done, if the lease is still valid.
 -- KEYS[1]: the hash of the environment. ARGV: lease id; TTL of the entry (ms); then field, value, …, __rev first.
 -- Returns 1 if it has filled, otherwise 0.
 local key = KEYS[1]
