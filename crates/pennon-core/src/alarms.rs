@@ -11,7 +11,7 @@ use crate::ramp::{MAX_WINDOW, alarm_name};
 
 /// Time limit of one call of CloudWatch.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// A run begins no further call after this time: `reconcile` needs the rest of its time for the ramps.
+/// [`Alarms::find`] begins no further call after this time: `reconcile` needs the rest of its time for the ramps.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The value of `CLOUDWATCH_ENDPOINT` in a network from which CloudWatch cannot be reached.
 const NONE: &str = "none";
@@ -82,8 +82,8 @@ pub struct Alarm {
     pub state: AlarmState,
     /// When it entered this state. Unknown for a server that answers without this field of CloudWatch, such as moto.
     pub since: Option<SystemTime>,
-    /// Its evaluation interval: period × evaluation periods. For a composite alarm, the longest one of the
-    /// alarms in its rule.
+    /// Its evaluation interval: period × evaluation periods, between `MIN_WINDOW` and `MAX_WINDOW`. For a composite
+    /// alarm, the longest one of the alarms in its rule.
     pub window: Duration,
     /// The names of the alarms in the rule of a composite alarm.
     parts: BTreeSet<String>,

@@ -110,7 +110,7 @@ impl Claims {
         self.values.get(name)?.as_str()
     }
 
-    /// The groups of the caller, from the claim `ADMIN_CLAIM`.
+    /// The groups of the caller, from the claim that `ADMIN_CLAIM` names. On the local server, from the claim `role`.
     fn groups(&self, headers: &HeaderMap, config: &AuthConfig) -> Result<Vec<String>, GroupsError> {
         if self.verifier == Verifier::Local {
             return names(self.values.get(LOCAL_ROLE));
@@ -162,7 +162,7 @@ impl Claims {
             return Ok(vec![text.to_owned()]);
         };
         let list = rest.strip_suffix(']').ok_or(GroupsError::AmbiguousText)?;
-        // Only HTTP APIs always write lists like this, and only names of Cognito groups contain no spaces.
+        // REST APIs write lists in more than one way, and names in other claims may contain spaces.
         if claim != COGNITO_GROUPS || self.verifier != Verifier::HttpApi {
             return Err(GroupsError::AmbiguousText);
         }
@@ -173,8 +173,8 @@ impl Claims {
         }
     }
 
-    /// Whether the gateway writes `exp` as this text: HTTP APIs write the number, REST APIs a date. The local server writes
-    /// it as JSON, also one that is not whole.
+    /// Whether this text stands for `exp`. Gateways write the number, REST APIs also a date. The local server writes
+    /// the JSON, even of a number that is not whole.
     fn is_expiry(&self, written: &str, exp: Option<&Value>) -> bool {
         let Some(exp) = exp.filter(|exp| exp.is_number()) else {
             return false;
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn with_several_tokens_the_gateways_claims_alone_decide() {
+    fn without_exactly_one_token_the_gateways_claims_alone_decide() {
         let payload = |groups: &str| {
             token(&format!(
                 r#"{{"sub":"u-1","iss":"i","exp":1,"roles":["{groups}"]}}"#

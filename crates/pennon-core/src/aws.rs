@@ -408,7 +408,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_without_ipv4_use_the_dual_stack_endpoint() {
+    fn the_endpoint_of_a_region_depends_on_dual_stack_and_on_its_partition() {
         for (region, dual_stack, endpoint) in [
             (
                 "eu-west-1",

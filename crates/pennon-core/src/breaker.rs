@@ -119,9 +119,9 @@ mod tests {
         assert_eq!(breaker.permit(start + 249 * MS), Permit::Refused);
         assert_eq!(breaker.permit(start + 250 * MS), Permit::Probe);
         assert_eq!(breaker.permit(start + 251 * MS), Permit::Refused);
-        assert!(breaker.succeeded(), "that ended an outage");
+        assert!(breaker.succeeded(), "a success did not end the outage");
         assert_eq!(breaker.permit(start + 252 * MS), Permit::Normal);
-        assert!(!breaker.succeeded(), "there was no outage to end");
+        assert!(!breaker.succeeded(), "the outage ended twice");
     }
 
     #[test]

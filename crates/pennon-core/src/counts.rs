@@ -4,8 +4,8 @@
 //! CloudWatch Logs delivers those lines to the function `count-evaluations`, which adds them to the database
 //! in batches. A few entries are written with the line of their own request. Many entries, as from
 //! evaluations of all flags, are written every ten seconds, so that counting takes a bounded share of the
-//! log; what does not fit into the line of the request follows in lines of its own. Lambda may stop an instance
-//! without notice; its last ten seconds of such evaluations are lost.
+//! log; what does not fit into the line of the request follows in lines of its own. If Lambda stops an instance
+//! without notice, the counts that it has not written yet are lost.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -318,7 +318,7 @@ fn add(flags: &mut ByFlag, entries: &mut usize, (flag, variant): (&str, &str), m
 }
 
 impl Inner {
-    /// Moves all counts to those that are being reported, of which there are none.
+    /// Moves all counts to `reporting`, which must be empty.
     fn start_report(&mut self) {
         self.name_choices();
         self.reporting = std::mem::take(&mut self.by_day);
@@ -342,7 +342,7 @@ impl Inner {
     }
 }
 
-/// Removes and returns counts: those of the first day up to this many bytes of names, or all.
+/// Removes and returns counts: those of the first day until their names reach this many bytes, or all.
 fn take(by_day: &mut ByDay, most_bytes: Option<usize>) -> Counts {
     let mut counts = Counts::default();
     let mut bytes = 0;
@@ -480,7 +480,7 @@ mod tests {
         }
         assert_eq!(reported, 20_000);
         assert!((5..10).contains(&lines), "{lines}");
-        assert_eq!(tally.due(now), None, "until ten seconds have passed");
+        assert_eq!(tally.due(now), None, "reported before ten seconds");
         let later = tally.due(now.after(10_000, 10_000));
         assert_eq!(later.map(|counts| counts.total()), Some(3));
     }

@@ -18,7 +18,7 @@ const DUPLICATE: &str = "duplicate name";
 #[derive(Debug, PartialEq)]
 pub(super) struct Payload(Map<String, Value>);
 
-/// Why the payload of a text cannot be read.
+/// Why no payload can be read from a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PayloadError {
     /// The text is not a signed JSON Web Token.

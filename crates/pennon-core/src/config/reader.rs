@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_prefix_cannot_move_a_key_to_another_slot() {
+    fn an_invalid_key_prefix_is_not_used() {
         for good in ["", "staging:", "a-b_c.d:", &"x".repeat(64)] {
             let (config, warnings) = read(&[("CACHE_KEY_PREFIX", good)]);
             assert_eq!(config.cache.key_prefix, good);
