@@ -1,6 +1,6 @@
 // Sign-in: a token that is entered or part of the address, kept in sessionStorage; or the authorization code flow with
-// PKCE, whose access token is kept in memory only. Its refresh token, which the issuer replaces at each use, survives a
-// reload in sessionStorage.
+// PKCE, whose access token is kept in memory only. Its refresh token, which the issuer may replace at each use,
+// survives a reload in sessionStorage.
 import { signal } from '@preact/signals-core';
 import { consolePath } from './base.ts';
 import { tryJson } from './api/json.ts';

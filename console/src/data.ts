@@ -134,7 +134,7 @@ export async function reloadAll(): Promise<void> {
   await Promise.all(reloads);
 }
 
-/** Sends a change. When it has ended, the page shows the new state; so it does after a conflict with another change. */
+/** Sends a change, then reloads the data of the page. It is also reloaded after a conflict with another change. */
 export async function change<M extends Method, P extends PathOf<M>>(method: M, pattern: P, params: Params, options?: RequestOptions) {
   try {
     const reply = await send(method, pattern, params, options);

@@ -6,7 +6,7 @@ export type ValueType = 'boolean' | 'string' | 'number' | 'object';
 export interface Draft {
   type: ValueType;
   variants: { name: string; text: string }[];
-  /** The position of the default variant, because two variants have the same name while one is being typed; -1 without one. */
+  /** The position of the default variant, or -1. Not its name: another variant may have it while a name is typed. */
   defaultAt: number;
   /** The targeting as JSON text: what the form and the text field both edit. */
   targeting: string;
@@ -33,7 +33,7 @@ export function defaultOf({ variants, defaultAt }: Draft): string | undefined {
   return variants[defaultAt]?.name;
 }
 
-/** The type of all variants of a flag: that of the first. */
+/** The type of a value. The first variant decides the type of a flag. */
 function typeOf(value: Json): ValueType {
   return value instanceof Object || value === null ? 'object' : typeof value === 'object' ? 'number' : typeof value as ValueType;
 }
@@ -87,7 +87,7 @@ function valueFrom(text: string, type: ValueType): Json | undefined {
   return value !== undefined && typeOf(value) === type && (type !== 'object' || isObject(value)) ? value : undefined;
 }
 
-/** A split that gives a simple flag's users the value that they have, where the environment uses `fractional`. */
+/** A definition that gives the users of a simple flag the values that they have, if its buckets are `fractional`. */
 export function definitionOfSimple(percentage: number, salt: string | null): Definition {
   const buckets: Json[] = [['on', percentage], ['off', 100 - percentage]];
   const by: Json[] = salt === null ? [] : [{ cat: [salt, { var: 'targetingKey' }] }];
@@ -98,7 +98,7 @@ export function definitionOfSimple(percentage: number, salt: string | null): Def
   };
 }
 
-/** Their definition with the fields that I have changed; mine as a whole if either side has none. */
+/** Their definition with the fields that I have changed; mine as a whole if one of the three is null. */
 export function mergeDefinitions(base: Definition | null, theirs: Definition | null, mine: Definition | null): Definition | null {
   if (!base || !theirs || !mine) return mine;
   const merged: Definition = {};

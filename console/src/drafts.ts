@@ -14,7 +14,7 @@ export interface DraftOf<T, D> extends Omit<Work<T, D>, 'draft'> {
   draft: D;
   /** Whether there is something to save. */
   changed: boolean;
-  /** Whether there is, and the state has changed since `base`. */
+  /** Whether there is something to save, and the state has changed since `base`. */
   stale: boolean;
   edit(change: Partial<D>): void;
   discard(): void;

@@ -12,7 +12,7 @@ test('a path with a malformed percent-encoding has no parts', () => {
   assert.deepEqual(partsOf('/%zz/flags'), []);
 });
 
-test('an address below the base path loses it', () => {
+test('the base path is removed from an address below it', () => {
   assert.equal(pathBelow('/prod/console/', '/prod/console/a/flags'), '/a/flags');
   assert.equal(pathBelow('/prod/console/', '/prod/console'), '/');
   assert.equal(pathBelow('/prod/console/', '/prod/consoles'), null);

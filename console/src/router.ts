@@ -37,7 +37,7 @@ export function navigate(path: string, options: { replace?: boolean; query?: Que
   if (!samePage) scrollTo(0, 0);
 }
 
-/** Changes query parameters of the current page. Typing into a search field should not fill the history: `replace`. */
+/** Changes query parameters of the current page. By default without a history entry, as when typing into a search. */
 export function setQuery(change: Query, options: { replace?: boolean } = { replace: true }): void {
   const query: Query = Object.fromEntries(address.value.query);
   navigate(address.value.path, { ...options, query: { ...query, ...change } });
@@ -50,7 +50,7 @@ export const environmentInAddress = computed<string | null>(() => {
 });
 
 export function startRouter(): void {
-  // A sign-in has changed the address since this module was loaded.
+  // A sign-in may have changed the address since this module was loaded.
   address.value = read();
   addEventListener('popstate', () => {
     address.value = read();

@@ -175,7 +175,7 @@ function writeOutcome(outcome: Outcome): Json {
   return { fractional: outcome.by === undefined ? buckets : [outcome.by, ...buckets] };
 }
 
-/** The value of an object's only field. */
+/** The value of this field if it is the only one of an object. */
 export function only(json: Json, field: string): Json | undefined {
   return isObject(json) && Object.keys(json).length === 1 ? json[field] : undefined;
 }
@@ -244,7 +244,7 @@ export function outcomeSentence(outcome: Outcome | undefined, defaultVariant: st
   return sharesOf(outcome.buckets).map(({ variant, share }) => `${share} % ${variant}`).join(', ');
 }
 
-/** The shares of a split in percent, with two decimals. */
+/** The shares of a split in percent, rounded to two decimals. */
 export function sharesOf(buckets: readonly Bucket[]): { variant: string; share: number }[] {
   const weights = buckets.map(({ weight = 1 }) => Math.max(0, weight));
   const sum = weights.reduce((total, weight) => total + weight, 0);

@@ -20,7 +20,7 @@ test('a change of the rollout names flag, environment and share', () => {
   assert.equal(cohortSentence(0, 100, false), 'Everyone gets it.');
   assert.equal(cohortSentence(10, 50, false), 'About 40 % of all users newly get it.');
   assert.equal(cohortSentence(5, 5, false), 'No user gets or loses it.');
-  assert.match(cohortSentence(5, 5, true), /^This chooses other users/, 'with another salt, the same share is not the same users');
+  assert.match(cohortSentence(5, 5, true), /^This chooses other users/, 'another salt is not shown to choose other users');
   assert.equal(evaluationsSentence(1_240), '1,240 evaluations in the last hour or two.');
   assert.equal(evaluationsSentence(null), '');
 });

@@ -1,4 +1,5 @@
-// All texts of the console. Each page has its own section, so that a page's texts can be read together.
+// Texts of the console. Each page has its own section, so that a page's texts can be read together. sentences.ts and
+// rules.ts contain more texts.
 //
 // The build replaces `texts.save` by its value, and leaves the name out. It does so only for sections that are never used
 // as a whole or with a computed name. So texts that are chosen by a computed name have a constant of their own.

@@ -10,7 +10,7 @@ const SIGNS = { same: ' ', added: '+', removed: '−' };
 const textOf = (value: unknown) => (value === null || value === undefined ? '' : pretty(value));
 
 interface Props {
-  /** Null or undefined is no value. There is none at all if the response would have been too large. */
+  /** Null or undefined if there is no value. If both sides have none, they were too large for the response. */
   before: unknown;
   after: unknown;
   label: string;

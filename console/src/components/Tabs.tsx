@@ -2,7 +2,7 @@
 import { useEffect, useRef } from 'preact/hooks';
 import { address, href } from '../router.ts';
 
-/** Scrolls a row of links, where it is too narrow for all, to the current one. */
+/** Scrolls a row that is too narrow for all its links to the current one. */
 export function useCurrentLink(current: string) {
   const row = useRef<HTMLElement>(null);
   useEffect(() => {

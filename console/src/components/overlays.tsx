@@ -100,7 +100,7 @@ effect(() => {
   confirmation.value = null;
 });
 
-/** Asks before a change that is destructive or reaches production. */
+/** Asks before a change, in any environment. */
 export function confirmThen(question: Confirmation): void {
   confirmation.value = question;
 }

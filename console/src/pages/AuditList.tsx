@@ -69,8 +69,8 @@ function Entry({ env, entry }: { env: string; entry: AuditEntry }) {
 }
 
 /**
- * Asks, and shows a difference: for a flag from its current state, for overrides that of the entry. Sends the ETag of the
- * current state, so that no later change is overwritten.
+ * Asks before a revert, and shows a difference: for a flag, from its current state; for overrides, that of the entry.
+ * Sends the ETag of the current state, so that no later change is overwritten.
  */
 async function revert(env: string, entry: AuditEntry, side: 'before' | 'after'): Promise<void> {
   const key = entry.flagKey ?? '';

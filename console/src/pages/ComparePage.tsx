@@ -198,8 +198,8 @@ function Comparison({ from, to, only }: { from: string; to: string; only: string
 }
 
 /**
- * Returns a copied flag to its state before, unless that was unreadable or someone has changed the flag since. A flag
- * that was new is archived.
+ * The step that returns a copied flag to its previous state. None if that state was unreadable, or someone has changed
+ * the flag since. A flag that was new is archived.
  */
 function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefined): Step[] {
   const flag = now?.get(key);

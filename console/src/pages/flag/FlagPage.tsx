@@ -60,7 +60,7 @@ export function FlagPage({ env, path }: { env: string; path: string }) {
   }
   const flag = resource.data.value;
   const etag = resource.etag.value ?? '*';
-  // An archived flag can only be restored, reverted and deleted, the latter after a rollback was acknowledged.
+  // An archived flag can only be restored, reverted and deleted. After a rollback, deleting needs an acknowledgement.
   const offered = flag && flag.archivedAt !== null ? tabs.filter(([tab]) => tab === 'history' || (blocks && tab === 'ramp')) : tabs;
   const id = queryValue('tab');
   const [current, , Tab] = offered.find(([tab]) => tab === id) ?? offered[0]!;

@@ -23,7 +23,7 @@ import type { TabProps } from './tabs.tsx';
 
 const fieldsOf = ({ rolloutPercentage, salt, bucketing }: Flag) => ({ percent: String(rolloutPercentage), salt: salt ?? '', bucketing: bucketing ?? '' });
 
-/** The sentences compare the form with the stored flag. If that has changed since the first edit, the form shows both changes. */
+/** The sentences compare the form with the stored flag. If the flag has changed since, the form shows both changes. */
 export function RolloutTab({ env, flag, etag: latestEtag }: TabProps) {
   const { base, etag, draft, changed, stale, edit, discard } = useDraft(`rollout/${env} ${flag.key}`, flag, latestEtag, fieldsOf);
   const slider = useId();

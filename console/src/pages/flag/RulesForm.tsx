@@ -132,7 +132,7 @@ function ConditionFields({ condition, segments, onChange }: { condition: Conditi
   );
 }
 
-/** Keeps what is being typed, such as `1.` on the way to `1.5`, as long as it means the value. */
+/** Keeps what is being typed, such as `1.0` on the way to `1.05`, as long as it means the value. */
 function ValueField({ operator, value, onChange }: { operator: Operator; value: Json; onChange: (value: Json) => void }) {
   const shown = fieldText(operator, value);
   const [typed, setTyped] = useState(shown);
