@@ -26,11 +26,11 @@ async fn audit_rows(stack: &Stack) -> i64 {
 }
 
 #[tokio::test]
-async fn the_audit_records_actor_time_and_both_states_of_every_change() {
+async fn each_change_has_an_entry_and_that_of_an_update_has_actor_time_and_both_states() {
     for api in Api::of_both_kinds().await {
         assert!(
             read_audit(&api, AUDIT).await.is_empty(),
-            "no change, no entry"
+            "an unchanged flag has an entry"
         );
         api.admin(
             "PATCH",
@@ -77,22 +77,22 @@ async fn the_audit_records_actor_time_and_both_states_of_every_change() {
             "on {}",
             api.store
         );
-        let first = entries.last().expect("an entry");
-        assert_eq!(first["flagKey"], "checkout");
-        assert_eq!(first["environment"], "production");
-        assert_eq!(first["actor"], "local-admin");
-        assert_eq!(first["at"].as_str().map(str::len), Some(24));
-        assert_eq!(first["before"]["rolloutPercentage"], 50);
-        assert_eq!(first["before"]["description"], Value::Null);
-        assert_eq!(first["after"]["rolloutPercentage"], 60);
-        assert_eq!(first["after"]["description"], "why");
+        let oldest = entries.last().expect("an entry");
+        assert_eq!(oldest["flagKey"], "checkout");
+        assert_eq!(oldest["environment"], "production");
+        assert_eq!(oldest["actor"], "local-admin");
+        assert_eq!(oldest["at"].as_str().map(str::len), Some(24));
+        assert_eq!(oldest["before"]["rolloutPercentage"], 50);
+        assert_eq!(oldest["before"]["description"], Value::Null);
+        assert_eq!(oldest["after"]["rolloutPercentage"], 60);
+        assert_eq!(oldest["after"]["description"], "why");
         let ids: Vec<i64> = entries
             .iter()
             .filter_map(|entry| entry["id"].as_i64())
             .collect();
         assert!(
             ids.is_sorted_by(|one, other| one > other),
-            "newest first: {ids:?}"
+            "the newest entry is not first: {ids:?}"
         );
         let page = api.read(&format!("{AUDIT}?page=2&pageSize=3")).await.json();
         assert_eq!(page["entries"].as_array().map(Vec::len), Some(3));
@@ -153,8 +153,8 @@ async fn a_commit_that_fails_leaves_neither_a_change_nor_an_entry() {
     let update = stack.function("update-flag").await;
     let overrides = stack.function("overrides").await;
     let sql = stack.database.sql();
-    // Only the commit fails. The error is that of a full disk, after which the client may retry; after an error raised
-    // by a trigger a retry would be useless.
+    // Only the commit fails: first as on a full disk, after which a retry may succeed; then by an error of a trigger,
+    // after which a retry would fail too.
     for (code, status) in [("53100", 503), ("P0001", 500)] {
         sql.batch_execute(&format!(
             "create or replace function refuse() returns trigger language plpgsql as
@@ -244,7 +244,7 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
             .json();
         assert_eq!(
             first["rolloutPercentage"], 50,
-            "as it was before any change"
+            "not the state before the first change"
         );
         assert_eq!(
             (first["definition"].clone(), first["description"].clone()),
@@ -280,14 +280,14 @@ async fn a_flag_is_reverted_to_any_earlier_state() {
         let answer = api.admin_if("*", "POST", &revert, &no_state).await;
         assert_eq!(
             answer.status, 409,
-            "a scheduled change is not a state of the flag"
+            "a flag was reverted to a scheduled change"
         );
 
         let another = "/api/admin/flags/search/revert";
         let answer = api
             .admin_if("*", "POST", another, &json!({"auditId": id(0)}))
             .await;
-        assert_eq!(answer.status, 404, "an entry belongs to one flag");
+        assert_eq!(answer.status, 404, "an entry of another flag was used");
     }
 }
 
@@ -309,13 +309,13 @@ async fn a_permanently_deleted_flag_can_be_restored() {
         let entries = read_audit(&api, AUDIT).await;
         assert_eq!(
             entries[0]["before"]["overrides"][0]["userId"], "alice",
-            "the audit keeps them"
+            "the entry lacks the overrides"
         );
         let revert = format!("{CHECKOUT}/revert");
         let nothing = api
             .admin_if("*", "POST", &revert, &json!({"auditId": entries[0]["id"]}))
             .await;
-        assert_eq!(nothing.status, 409, "after that there was no flag");
+        assert_eq!(nothing.status, 409, "a flag was reverted to its deletion");
         let body = json!({"auditId": entries[2]["id"]});
         let back = api.admin_if("*", "POST", &revert, &body).await;
         assert_eq!(back.status, 200, "{back:?} on {}", api.store);
@@ -326,7 +326,7 @@ async fn a_permanently_deleted_flag_can_be_restored() {
         assert_eq!(
             api.get("/api/config/flags/checkout").await.status,
             404,
-            "archived again"
+            "the flag is not archived again"
         );
     }
 }

@@ -55,7 +55,7 @@ async fn a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag(on: Topo
     assert_eq!(
         stack.redis.command(&["KEYS", "*"]),
         Resp::List(vec![Resp::Text(KEY.to_owned())]),
-        "and nothing else"
+        "Redis has other keys than that of the entry"
     );
 }
 
@@ -66,14 +66,14 @@ async fn a_hit_sends_no_query_to_the_database(on: Topology) {
     let again = one.call(&Event::get("search")).await;
     assert_eq!(again.source(), "memory");
     assert_eq!(again.header("x-cache-hit"), Some("true"));
-    assert_eq!(database_loads(&one), 1, "queried once");
+    assert_eq!(database_loads(&one), 1, "the hit queried the database");
 
     let other = stack.function("list-flags").await;
     let answer = other.call(&Event::list()).await;
     assert_eq!(
         answer.source(),
         "redis",
-        "filled by one instance, read by another"
+        "another instance did not read the entry from Redis"
     );
     assert_eq!(answer.header("x-cache-hit"), Some("true"));
     assert_eq!(other.call(&Event::list()).await.source(), "memory");
@@ -93,7 +93,7 @@ async fn a_warm_cache_never_opens_a_database_connection(on: Topology) {
     }
 }
 
-async fn the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags(on: Topology) {
+async fn a_warm_read_in_an_environment_of_500_flags_costs_one_command(on: Topology) {
     let stack = Stack::start_on(on).await;
     stack
         .database
@@ -120,7 +120,7 @@ async fn the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags(on:
     assert_eq!(stack.redis.calls("eval"), scripts);
 }
 
-async fn an_environment_without_flags_is_an_entry_too(on: Topology) {
+async fn an_environment_without_flags_is_cached_too(on: Topology) {
     let stack = Stack::start_on(on).await;
     stack
         .database
@@ -146,11 +146,11 @@ async fn unknown_environments_create_no_keys_of_their_own_and_share_queries(on: 
         assert_eq!(list.call(&event).await.body, "{}");
     }
     let Resp::List(keys) = stack.redis.command(&["KEYS", "*"]) else {
-        panic!("a list");
+        panic!("KEYS returned no list");
     };
     let known = [KEY, LIST].map(|key| Resp::Text(key.to_owned()));
     assert!(keys.iter().all(|key| known.contains(key)), "{keys:?}");
-    assert_eq!(database_loads(&list), 1, "the one for production");
+    assert_eq!(database_loads(&list), 1, "an unknown name loaded flags");
     let requests = stack.database_wire.requests() - before;
     assert!(
         requests < 50,
@@ -191,9 +191,9 @@ async fn an_environment_with_an_entry_is_served_without_the_list_of_environments
         let answer = other.call(&staging).await;
         assert_eq!((percentage(&answer), answer.source()), (20, "redis"));
     }
-    assert_eq!(stack.database_wire.requests(), before, "no query");
+    assert_eq!(stack.database_wire.requests(), before, "a query was sent");
     let exists = stack.redis.command(&["EXISTS", LIST]);
-    assert_eq!(exists, Resp::Number(0), "no lease");
+    assert_eq!(exists, Resp::Number(0), "a read took a lease of the list");
 }
 
 /// Fails if 200 reads without Redis, of environments that the function does not know, read the list of environments more
@@ -334,12 +334,12 @@ async fn a_forged_list_of_environments_is_rejected() {
             "{}",
             list.log()
         );
-        assert_eq!(fields(LIST).len(), whole.len(), "filled again");
+        assert_eq!(fields(LIST).len(), whole.len(), "not filled again");
         assert!(!fields(LIST).contains(&Resp::Text(forged.to_owned())));
     }
     // The list of environments, stored in place of an environment's entry, is not accepted.
     let copied = stack.redis.command(&["COPY", LIST, KEY]);
-    assert_eq!(copied, Resp::Number(1), "there was no entry of production");
+    assert_eq!(copied, Resp::Number(1), "production already has an entry");
     let list = stack.function("list-flags").await;
     let answer = list.call(&Event::list()).await;
     assert_eq!(answer.json()["search"], true);
@@ -380,7 +380,7 @@ async fn an_entry_expires_and_is_filled_again(on: Topology) {
         (&line["cache_miss"], &line["cache_expired"]),
         (&json!(1), &json!(1))
     );
-    assert!(stack.redis.has_entry(), "filled again");
+    assert!(stack.redis.has_entry(), "the entry was not filled again");
 }
 
 async fn a_lease_and_an_entry_have_a_ttl(on: Topology) {
@@ -390,9 +390,9 @@ async fn a_lease_and_an_entry_have_a_ttl(on: Topology) {
     let mut killed = stack.function("get-flag").await;
     {
         let event = Event::get("checkout");
-        let asked = killed.invoke(event.value());
+        let invocation = killed.invoke(event.value());
         tokio::select! {
-            _ = asked => panic!("the database hangs"),
+            _ = invocation => panic!("a response although the database hangs"),
             () = eventually("the lease exists", async || {
                 stack.redis.command(&["EXISTS", KEY]) == Resp::Number(1)
             }) => {}
@@ -469,7 +469,7 @@ async fn an_update_is_seen_by_the_next_read_of_every_instance(on: Topology) {
     let mut percent = 0;
     for _ in 0..20 {
         percent = raise_percentage_until_confirmed(&update, "checkout", percent + 1).await;
-        assert!(!stack.redis.has_entry(), "deleted before the answer");
+        assert!(!stack.redis.has_entry(), "the update left the entry");
         assert_eq!(update.last_request()["cache_invalidated"], 1);
         for reader in &readers {
             assert_eq!(
@@ -507,7 +507,7 @@ async fn after_a_change_a_reader_fetches_only_the_flag_that_has_changed(on: Topo
     assert_eq!(
         percentage(&answer),
         100,
-        "a flag that was not fetched again"
+        "an unchanged flag has a wrong value"
     );
 }
 
@@ -531,7 +531,7 @@ async fn a_failed_update_deletes_nothing(on: Topology) {
     assert_eq!(stack.redis.fields(), before);
 }
 
-async fn an_operators_del_is_a_safe_way_to_invalidate(on: Topology) {
+async fn a_read_after_an_operators_del_sees_a_change_made_by_sql(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack.function("get-flag").await;
     get.call(&Event::get("checkout")).await;
@@ -565,7 +565,7 @@ async fn without_redis_every_read_is_compared_with_the_database() {
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 8);
 }
 
-async fn a_maximum_age_trades_freshness_for_the_round_trip(on: Topology) {
+async fn a_read_within_the_maximum_age_uses_memory_without_asking_redis(on: Topology) {
     let stack = Stack::start_on(on).await;
     let get = stack
         .function_with("get-flag", &[("SNAPSHOT_MAX_AGE_MS", "3600000")])
@@ -575,7 +575,7 @@ async fn a_maximum_age_trades_freshness_for_the_round_trip(on: Topology) {
     set_percentage(&update, "checkout", 9).await;
     let calls = stack.redis.calls("hmget");
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
-    assert_eq!(stack.redis.calls("hmget"), calls, "no round trip");
+    assert_eq!(stack.redis.calls("hmget"), calls, "a read asked Redis");
 }
 
 async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
@@ -695,8 +695,8 @@ on_every_redis!(
     a_miss_fills_the_hash_of_its_environment_with_a_field_per_flag,
     a_hit_sends_no_query_to_the_database,
     a_warm_cache_never_opens_a_database_connection,
-    the_cost_of_a_warm_read_is_one_command_whatever_the_number_of_flags,
-    an_environment_without_flags_is_an_entry_too,
+    a_warm_read_in_an_environment_of_500_flags_costs_one_command,
+    an_environment_without_flags_is_cached_too,
     unknown_environments_create_no_keys_of_their_own_and_share_queries,
     an_unknown_environment_opens_no_database_connection_if_redis_has_the_list,
     an_environment_with_an_entry_is_served_without_the_list_of_environments,
@@ -711,8 +711,8 @@ on_every_redis!(
     an_update_is_seen_by_the_next_read_of_every_instance,
     after_a_change_a_reader_fetches_only_the_flag_that_has_changed,
     a_failed_update_deletes_nothing,
-    an_operators_del_is_a_safe_way_to_invalidate,
-    a_maximum_age_trades_freshness_for_the_round_trip,
+    a_read_after_an_operators_del_sees_a_change_made_by_sql,
+    a_read_within_the_maximum_age_uses_memory_without_asking_redis,
     a_large_payload_is_stored_with_a_warning,
     only_an_entry_of_more_than_one_megabyte_logs_large_cache_payload,
     an_incomplete_entry_is_replaced,

@@ -19,7 +19,7 @@ const INPUTS: u32 = 2_000;
 /// Environment variables of proptest.
 const CHOSEN_INPUTS: &str = "PROPTEST_CASES";
 const CHOSEN_SEED: &str = "PROPTEST_RNG_SEED";
-/// The maximal number of edits of one input. More would leave nothing of the example.
+/// The maximal number of edits of one input. More would leave little of the example.
 const MAX_EDITS: usize = 6;
 /// The maximal length of an input in bytes.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -113,7 +113,7 @@ pub fn seeds() -> impl Strategy<Value = u64> {
     any::<u64>()
 }
 
-/// JSON: an example in which up to six values are replaced, removed, copied or nested.
+/// JSON: an example after up to six edits, each of which replaces, extends, shortens, removes, copies or nests a value.
 ///
 /// # Panics
 /// If there is no example.
@@ -185,7 +185,7 @@ fn edit_json(whole: &mut Value, edit: Edit, examples: &[Value]) {
     let (kind, one, other) = edit;
     let target = one as usize % count(whole);
     match kind % 8 {
-        0..=2 => *nth(whole, target) = odd(other),
+        0..=2 => *nth(whole, target) = unusual(other),
         3 => {
             let example = pick(examples, other >> 16);
             let part = other as usize % count(example);
@@ -236,11 +236,11 @@ fn nth(value: &mut Value, number: usize) -> &mut Value {
         }
         left -= size;
     }
-    unreachable!("the number is below the count")
+    unreachable!("the number is not below the count")
 }
 
-/// Unusual values.
-fn odd(number: u32) -> Value {
+/// One of 24 kinds of unusual values.
+fn unusual(number: u32) -> Value {
     let size = (number >> 8) as usize % 300;
     match number % 24 {
         0 => Value::Null,
@@ -292,16 +292,16 @@ fn remove(value: &mut Value, number: u32) {
 }
 
 fn add(value: &mut Value, number: u32) {
-    let odd = odd(number);
+    let added = unusual(number);
     match value {
-        Value::Array(items) => items.push(odd),
+        Value::Array(items) => items.push(added),
         Value::Object(fields) => {
-            let name = odd.as_str().map(str::to_owned);
+            let name = added.as_str().map(str::to_owned);
             let name = name.unwrap_or_else(|| format!("field-{}", number % 7));
-            fields.insert(name, odd);
+            fields.insert(name, added);
         }
         Value::String(text) => {
-            if let Value::String(more) = &odd {
+            if let Value::String(more) = &added {
                 text.push_str(more);
             } else {
                 text.insert(0, ' ');
@@ -309,7 +309,7 @@ fn add(value: &mut Value, number: u32) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {
             let mut fields = Map::new();
-            fields.insert("a".to_owned(), odd);
+            fields.insert("a".to_owned(), added);
             *value = Value::Object(fields);
         }
     }
