@@ -88,7 +88,7 @@ HEADROOM = 50
 
 
 def is_allowed(profile):
-    """Whether no rule of the template rejects this; `SET_WITH` satisfies the others."""
+    """Whether the template's rule about DatabaseProxy accepts this; `SET_WITH` satisfies the other rules."""
     has_proxy = profile.get("DatabaseProxy") == "true"
     return not has_proxy or (profile.get("DatabaseRoles") != "one" and profile.get("DatabaseMode") != "external")
 
@@ -280,7 +280,7 @@ def findings_of(document):
 def all_forms(documents):
     """A document with every form that a resource or an output has in some profile.
 
-    cfn-lint checks each form by itself, so it checks a form that several profiles share only once.
+    A form that several profiles share is in the document once, so cfn-lint checks it once.
     """
     whole = {**documents[0], "Resources": {}, "Outputs": {}}
     for section in ("Resources", "Outputs"):

@@ -113,7 +113,7 @@ async fn page(app: &App, request: &Request) -> Response {
     http::with_header(response, "content-security-policy", &policy)
 }
 
-/// A base path that is safe in an attribute, and cannot name another host; otherwise none.
+/// The base path, or an empty one if it might end the attribute or name another host.
 fn safe_base_path(base_path: &str) -> &str {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     if base_path.bytes().all(is_safe) && !base_path.contains("//") && !base_path.ends_with('/') {

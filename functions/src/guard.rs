@@ -1,5 +1,5 @@
-//! Rolls ramps back when an alarm fires. CloudWatch invokes this function as an action of the alarm, and Lambda repeats
-//! a failed invocation. This function never raises a share of users or switches a flag on.
+//! Rolls ramps back, or pauses them, when an alarm fires. CloudWatch invokes this function as an action of the alarm,
+//! and Lambda repeats a failed invocation. This function never raises a share of users or switches a flag on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,10 +10,10 @@ use pennon_core::service::AlarmEvent;
 use pennon_core::timestamp;
 use serde_json::{Value, json};
 
-/// The time limit for change events, which are sent after the rollback.
+/// The time limit for change events, which are sent after the rollbacks.
 const PUBLISH_BUDGET: Duration = Duration::from_secs(1);
 
-/// Rolls back the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.
+/// Rolls back or pauses the ramps that the alarm of this event guards, if the alarm has entered `ALARM`.
 ///
 /// # Errors
 /// [`Error::Invalid`] for any other event; [`Error::Unavailable`] if the store does not answer; the error of a ramp

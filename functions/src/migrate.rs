@@ -25,8 +25,8 @@ struct Options {
 /// administrator to run `sql`; `{"rotateDatabaseRoles": true}` gives all roles new passwords.
 ///
 /// # Errors
-/// If the event is invalid, the stored defaults differ and flags exist, the database is unreachable, or a step fails.
-/// Steps before a failed one stay applied.
+/// If the event is invalid, names other defaults than the stored ones although flags exist, the database is
+/// unreachable, or a step fails. Steps before a failed one stay applied.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let options = parse(&event).map_err(|why| Error::InvalidState(why.to_owned()))?;
     let store = app.service.store();

@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// permission to invoke it is missing.
 ///
 /// # Errors
-/// If the event is not from CodeDeploy, or the report to CodeDeploy fails: CodeDeploy then cancels the deployment
-/// after an hour.
+/// If the event is not from CodeDeploy, a variable that Lambda sets is missing, or the report to CodeDeploy fails.
+/// CodeDeploy then cancels the deployment after an hour.
 pub async fn handle(app: Arc<App>, event: Value) -> Result<Value, Error> {
     let id = |name: &str| {
         let missing = || Error::Internal(format!("the event has no {name}"));

@@ -48,9 +48,9 @@ impl Step {
 ///
 /// # Errors
 /// [`Error::Unavailable`] if the database does not answer, a scheduled change failed for a reason that a retry may
-/// resolve, a ramp could not be checked, Redis was unavailable for an environment, a change event is undelivered for
-/// too long, or `send-webhooks` cannot be invoked: the invocation fails, so that an alarm reports it. A webhook that
-/// fails is not an error; the list of webhooks shows its failures.
+/// resolve or no time was left for it, a ramp could not be checked, Redis was unavailable for an environment, a change
+/// event is undelivered for too long, or `send-webhooks` cannot be invoked. The invocation then fails, so that an alarm
+/// reports it. A webhook that fails is not an error; the list of webhooks shows its failures.
 pub async fn handle(app: Arc<App>) -> Result<Value, Error> {
     let began = Instant::now();
     let budget = app.config.cache.request_budget;

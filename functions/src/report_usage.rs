@@ -79,10 +79,10 @@ async fn usage(
             json!({ "hour": timestamp(one.hour), "variant": one.variant, "count": one.count })
         })
         .collect();
-    // Each list has half of the response. The oldest counts are omitted first.
-    let half = http::MAX_RESPONSE_SIZE / 2 + OVERHEAD;
-    let (counts, omitted_days) = http::take_fitting(counts, half);
-    let (hours, omitted_hours) = http::take_fitting(hours, half);
+    // Each list may fill half of the response. The oldest counts are omitted first.
+    let reserved = http::MAX_RESPONSE_SIZE / 2 + OVERHEAD;
+    let (counts, omitted_days) = http::take_fitting(counts, reserved);
+    let (hours, omitted_hours) = http::take_fitting(hours, reserved);
     let body = json!({
         "key": key.as_str(),
         "environment": environment.as_str(),

@@ -109,7 +109,7 @@ async fn measure(stack: &Stack, instances: &[Function], mut repeat: impl AsyncFn
 /// The bytes that Redis has sent to all its clients.
 fn sent_bytes(stack: &Stack) -> u64 {
     let Resp::Text(info) = stack.redis.command(&["INFO", "stats"]) else {
-        panic!("INFO answers with text");
+        panic!("INFO returned no text");
     };
     let line = info
         .lines()

@@ -290,7 +290,7 @@ fn report(
     );
     verdict.require(
         served + refused == COLD,
-        "a cold instance answered something else",
+        "a cold instance answered neither 200 nor 503 with Retry-After",
     );
     // The first ones may be refused too, because the warm instances use the connections.
     verdict.require(

@@ -131,7 +131,7 @@ async fn memory() {
                 .redis
                 .command(&["MEMORY", "USAGE", KEY, "SAMPLES", "0"]);
             let Resp::Number(bytes) = usage else {
-                panic!("MEMORY USAGE answers with a number, not {usage:?}");
+                panic!("MEMORY USAGE returned no number: {usage:?}");
             };
             let bytes = bytes as f64;
             print!(

@@ -1,6 +1,6 @@
-//! The memory and the read time of a function with exactly 512 MB, for the most expensive flags that the API accepts
-//! and for more expensive ones, created before the API had limits. Fails if a limit of `pennon_tests::limits` is
-//! exceeded or a function exceeds its memory.
+//! The memory and the times of reads and imports of functions with 512 MB: for the most expensive flags that the API
+//! accepts, and for more expensive ones, which SQL or an earlier version may have created. Fails if a function exceeds
+//! its memory or a limit of `pennon_tests::limits`, or if an import gets an unexpected status.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench memory`
 
@@ -19,7 +19,7 @@ use pennon_tests::stack::Stack;
 use pennon_tests::statistics::Times;
 use serde_json::{Map, Value, json};
 
-/// The memory of a function in the template.
+/// The default memory of a function in the template.
 const LIMIT: u64 = 512 * 1024 * 1024;
 /// The number of reads after the first one.
 const READS: u32 = 20;

@@ -1,5 +1,5 @@
-//! Constant load while Redis and PostgreSQL are refused, hung, frozen, killed and restarted. Measures each phase; fails
-//! if a response is an error or exceeds a limit of `pennon_tests::limits`.
+//! Constant load while Redis and PostgreSQL are refused, hung, frozen, killed and restarted. Measures each phase. Fails
+//! if a response is an error or, unless both are unavailable, exceeds a limit of `pennon_tests::limits`.
 //!
 //! `cargo bench --locked --profile driver -p pennon-tests --bench outage`; `OUTAGE_SECONDS` sets the length of a phase
 //! (5).
@@ -32,7 +32,7 @@ enum Available {
     Database,
     /// PostgreSQL is unavailable: no read may fail; there are no updates.
     RedisOnly,
-    /// Both are unavailable: a warm instance answers reads.
+    /// Both are unavailable: no read may fail, but its time has no limit.
     None,
 }
 

@@ -49,7 +49,7 @@ impl Settings {
     }
 }
 
-/// Parses the API key of an OpenFeature SDK. A sync key is none: it reads the rules of flags, but evaluates none.
+/// Parses the API key of an OpenFeature SDK. Rejects sync keys, which read the rules of flags and cannot evaluate them.
 pub(crate) fn parse_api_key(text: &str) -> Option<KeyText> {
     KeyText::parse(text).filter(|key| match key.kind {
         KeyKind::Server | KeyKind::Client => true,

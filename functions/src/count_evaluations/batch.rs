@@ -25,7 +25,7 @@ const MAX_SIZE: u64 = 64 * 1024 * 1024;
 pub struct Delivery {
     /// The number of lines with evaluations or uses of keys.
     pub lines: usize,
-    /// The evaluations, none of them empty.
+    /// The evaluations, without empty batches.
     pub batches: Vec<Batch>,
     /// The last uses of API keys.
     pub key_uses: LastUses,
@@ -34,8 +34,8 @@ pub struct Delivery {
 /// Evaluations that are counted once, however often they are delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The SHA-256 of the ids of the lines, so that it is the same when CloudWatch delivers them again. For posted
-    /// counts, the id that their line contains.
+    /// For posted counts, the id that their line contains. For the others, the SHA-256 of the ids of all lines, so that
+    /// a repeated delivery has the same id.
     pub id: String,
     /// The evaluations.
     pub counts: Counts,
@@ -179,8 +179,8 @@ mod fuzz {
         ]})
     }
 
-    /// Converts messages to strings: in an event they are JSON in a string, in the example JSON, so that mutations
-    /// change their contents.
+    /// Converts messages to strings, as an event has them. The example has them as JSON, so that mutations change their
+    /// contents.
     fn with_texts(mut data: Value) -> Value {
         let events = data.get_mut("logEvents").and_then(Value::as_array_mut);
         for event in events.into_iter().flatten() {

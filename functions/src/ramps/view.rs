@@ -49,7 +49,7 @@ fn guards(ramp: &Ramp) -> Vec<Value> {
 
 /// A ramp in short: an element of `earlier`, the previous ramps of a flag.
 pub(crate) fn outline(ramp: &Ramp) -> Value {
-    // An acknowledgement is a later transition.
+    // The first transition to a final state: an acknowledgement comes later.
     let end = ramp.transitions.iter().find(|it| !it.state.is_live());
     json!({
         "id": ramp.id,

@@ -36,8 +36,8 @@ const TOLERANCE: Duration = Duration::from_hours(24);
 ///
 /// # Errors
 /// Those of [`ofrep::admit_to_sync`]; [`Error::TooLarge`]; [`Error::OtherEnvironment`] for counts of another
-/// environment than that of the key; [`Error::Invalid`]; [`Error::Unavailable`] if there is no log, and the store does
-/// not answer.
+/// environment than that of the key; [`Error::Invalid`]; without a log for counts, [`Error::Unavailable`] if the store
+/// does not answer.
 pub(super) async fn handle(app: Arc<App>, request: Request) -> Result<Response, Error> {
     let client = ofrep::admit_to_sync(&app, &request).await?;
     let now = SystemTime::now();
@@ -131,7 +131,7 @@ fn parse(
     })
 }
 
-/// Whether an evaluation of the flag can have this variant. Without one, the application has used its own default.
+/// Whether an evaluation of the flag can have this variant. An empty name means that the application used its default.
 fn has_variant(flag: &Flag, variant: &str) -> bool {
     variant.is_empty()
         || match &flag.definition {
@@ -140,8 +140,8 @@ fn has_variant(flag: &Flag, variant: &str) -> bool {
         }
 }
 
-/// Whether the database can hold the name of the variant. A variant that is older than the limit, or was written by
-/// SQL, may have another name.
+/// Whether the database can hold the name of the variant. The name of a variant that is older than the limits, or was
+/// written by SQL, may be too long or contain a NUL character.
 fn is_countable(variant: &str) -> bool {
     variant.chars().count() <= MAX_VARIANT_LENGTH && !variant.contains('\0')
 }
@@ -155,7 +155,7 @@ fn parse_count(count: &Value) -> Result<u64, String> {
     })
 }
 
-/// The members of an object, with the position of each. Adds an error for another value.
+/// The members of an object, with the position of each. Adds an error if the value is not an object.
 fn members<'a>(
     place: &str,
     value: &'a Value,
