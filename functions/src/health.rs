@@ -1,5 +1,5 @@
-//! `GET /health` and `/health/ready`: whether Redis answers, and whether PostgreSQL did within the last ten seconds.
-//! `GET /health/live` checks neither.
+//! `GET /health` and `/health/ready`: whether Redis and PostgreSQL answer. The result for PostgreSQL may be up to ten
+//! seconds old. `GET /health/live` checks neither.
 
 use std::sync::Arc;
 use std::time::Duration;

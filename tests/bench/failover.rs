@@ -293,7 +293,7 @@ async fn cause(scenario: Scenario, cluster: &mut Cluster) {
 async fn fail_over(cluster: &Cluster, primary: usize) {
     let replica = cluster.replicas_of(primary)[0];
     cluster.fail_over_to(replica);
-    eventually("failed over", async || {
+    eventually("the old primary is a replica", async || {
         cluster.replicas_of(replica).contains(&primary)
     })
     .await;
@@ -301,7 +301,7 @@ async fn fail_over(cluster: &Cluster, primary: usize) {
 }
 
 async fn wait_for_another_primary(cluster: &Cluster, old: usize) {
-    eventually("another primary", async || {
+    eventually("another node is the primary", async || {
         cluster.try_primary().is_some_and(|new| new != old)
     })
     .await;
@@ -525,6 +525,6 @@ fn draw(
         unit: " %",
     };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/failover.svg");
-    std::fs::write(&path, plot.svg()).expect("it can be written");
+    std::fs::write(&path, plot.svg()).expect("the plot is written");
     println!("drawn into docs/failover.svg");
 }

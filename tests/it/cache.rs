@@ -590,7 +590,7 @@ async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
         .await
         .expect("flags");
     // Encoding and the transfer take less than the budget, unless the machine is busy.
-    eventually("an instance that fills the entry in time", async || {
+    eventually("an instance fills the entry in time", async || {
         let list = stack.function("list-flags").await;
         let answer = list.call(&Event::list()).await;
         assert_eq!(
@@ -603,7 +603,7 @@ async fn a_large_payload_is_stored_with_a_warning(on: Topology) {
     .await;
     assert_eq!(stack.redis.command(&["HLEN", KEY]), Resp::Number(10_012));
     // The transfer takes less than the budget of half a second, unless the machine is busy.
-    eventually("an instance that reads it in time", async || {
+    eventually("an instance reads the entry in time", async || {
         let other = stack.function("get-flag").await;
         let answer = other.call(&Event::get("flag-9999")).await;
         assert_eq!(answer.status, 200);
