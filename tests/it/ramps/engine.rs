@@ -71,7 +71,7 @@ async fn an_unreadable_ramp_harms_only_itself() {
 }
 
 #[tokio::test]
-async fn reconcile_passes_over_an_unreadable_ramp() {
+async fn reconcile_skips_an_unreadable_ramp() {
     let deployment = Deployment::start().await;
     deployment.stack.database.add_flag("other", true, 0).await;
     for key in ["checkout", "other"] {
@@ -134,7 +134,7 @@ async fn a_clock_that_was_set_back_bakes_the_step_again_and_hides_no_alarm() {
 async fn after_a_jump_of_the_clock_a_step_bakes_again() {
     for mut api in Api::of_both_kinds().await {
         start_ramp(&api, &plan(&[60, 70])).await;
-        // As if the clock had jumped three hours ahead since.
+        // As if the clock had jumped three hours ahead after the step began.
         edit_ramp(&mut api, "checkout", |ramp| {
             for (field, hours) in [("stepBeganAt", 3), ("checkedAt", 3), ("dueAt", 2)] {
                 let at = SystemTime::now() - Duration::from_secs(hours * 3_600);
@@ -184,7 +184,7 @@ async fn a_late_run_bakes_the_step_again_and_begins_one_step_at_a_time() {
     assert_eq!(
         deployment.read("checkout").await["step"],
         2,
-        "one step for each bake"
+        "a run skipped a bake, or began no step"
     );
 }
 

@@ -42,7 +42,7 @@ impl Deployment {
         Self {
             ramps: stack.function_with("ramps", &environment).await,
             reconcile: stack.function_with("reconcile", &environment).await,
-            // It does not call CloudWatch.
+            // `guard` does not call CloudWatch.
             guard: stack.function("guard").await,
             stack,
             alarms,
@@ -332,17 +332,17 @@ async fn a_ramp_that_is_checked_after_others_of_its_alarm_were_stopped_is_paused
             deployment.start_ramp(key, &body).await;
             begin_steps_earlier(&deployment.stack, key, minutes).await;
         }
-        let run = pennon_tests::postgres::connect(&deployment.stack.database.url()).await;
-        let run = run.expect("a connection");
+        let holder = pennon_tests::postgres::connect(&deployment.stack.database.url()).await;
+        let holder = holder.expect("a connection");
         let lock = format!("begin; select from pennon_ramps where flag_key = '{other}' for update");
-        run.batch_execute(&lock).await.expect("a lock");
+        holder.batch_execute(&lock).await.expect("a lock");
         alarms.set(alarm, "ALARM").await;
         let event = alarm_event(alarm, "ALARM", &now());
         let done = |rolled_back| Ok(json!({"state": "ALARM", "rolledBack": rolled_back}));
         assert_eq!(deployment.guard.invoke(&event).await, done(1));
         assert_eq!(deployment.read(&other).await["state"], "baking");
-        run.batch_execute("rollback").await.expect("no lock");
-        // A run without CloudWatch changes the state of the ramp, and it is still the same ramp.
+        holder.batch_execute("rollback").await.expect("no lock");
+        // Without CloudWatch, a run changes the ramp's state. The alarm must still stop the ramp.
         alarms.wire.set(Mode::Refuse).await;
         deployment.run().await;
         assert_eq!(deployment.read(&other).await["state"], "holding");
@@ -356,7 +356,7 @@ async fn a_ramp_that_is_checked_after_others_of_its_alarm_were_stopped_is_paused
             let ramp = deployment.read(key).await;
             assert_eq!(ramp["state"], state, "{ramp}");
         }
-        // When the alarm fires again, only one ramp is left.
+        // The ramp was resumed after the other one was stopped, so it does not share the alarm any more.
         assert_eq!(deployment.act(&other, "resume").await.status, 200);
         let again = alarm_event(alarm, "ALARM", &now());
         assert_eq!(deployment.guard.invoke(&again).await, done(1));
@@ -394,7 +394,7 @@ async fn a_ramp_that_is_not_among_the_five_hundred_of_a_run_shares_its_alarm_wit
         deployment.start_ramp(key, &body).await;
         begin_steps_earlier(&deployment.stack, key, minutes).await;
     }
-    // Unreadable ramps, which a run passes over, leave one place in it.
+    // A run skips unreadable ramps, but they take 499 of its 500 places.
     let many = "
         update pennon_ramps set checked_at = null where flag_key = 'other';
         insert into pennon_ramps (id, environment, flag_key, watched, open, alarms, ramp)
@@ -561,7 +561,7 @@ async fn a_composite_alarm_guards_a_ramp() {
     let refused = ramps.call(&event).await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(refused.body.contains("is in ALARM"), "{refused:?}");
-    // Within the evaluation interval of an alarm in the rule, which is half an hour.
+    // The step began within the evaluation interval (half an hour) of an alarm in the rule.
     begin_steps_earlier(&stack, "checkout", 20).await;
     // The event of a composite alarm has a rule instead of metrics.
     let mut event = alarm_event(NAME, "ALARM", &now());
@@ -837,7 +837,7 @@ async fn a_ramp_that_an_alarm_has_stopped_shares_the_alarm_until_its_rollback_is
             let body = guarded(&[60, 70], "errors");
             let made = api.admin_if("*", "POST", &path, &body).await;
             assert_eq!(made.status, 201, "{made:?}");
-            // As if it had begun before the other one was stopped.
+            // As if this ramp had begun before the other one was stopped.
             edit_ramp(&mut api, "other", |ramp| {
                 let at = SystemTime::now() - Duration::from_secs(25 * 60);
                 let at = json!(pennon_core::http::timestamp(at));

@@ -1,4 +1,4 @@
-//! Ramps: rollouts that advance by themselves, and that alarms and admins end.
+//! Ramps: rollouts that advance by themselves, and that alarms and admins can end.
 
 mod engine;
 mod guards;
@@ -18,11 +18,11 @@ const FLAG: &str = "/api/admin/flags/checkout";
 const RAMP: &str = "/api/admin/flags/checkout/ramp";
 const COPY: &str = "/api/admin/environments/production/copy";
 
-const LONG: u32 = 3_600;
+const HOUR_IN_SECONDS: u32 = 3_600;
 
 /// Steps with these percentages that bake for an hour.
 fn steps(percentages: &[u8]) -> Value {
-    let step = |percent: &u8| json!({"percent": percent, "bakeSeconds": LONG});
+    let step = |percent: &u8| json!({"percent": percent, "bakeSeconds": HOUR_IN_SECONDS});
     percentages.iter().map(step).collect()
 }
 
@@ -92,7 +92,7 @@ async fn sql(stack: &Stack, statement: &str) {
     done.expect("a statement");
 }
 
-/// Edits the stored ramp of a flag, as a change of the clock or a newer version does.
+/// Edits the stored ramp of a flag, to simulate a change of the clock or a newer version of Pennon.
 async fn edit_ramp(api: &mut Api, key: &str, edit: impl Fn(&mut Value)) {
     if let Some(stack) = &api.stack {
         let database = stack.database.sql();
@@ -127,7 +127,7 @@ async fn edit_ramp(api: &mut Api, key: &str, edit: impl Fn(&mut Value)) {
     api.local_mut().restart().await;
 }
 
-/// Ends the bake of the current step of every ramp, as if it had been watched all the time.
+/// Ends the bake of every ramp that is baking or holding, as if `reconcile` had checked the ramp all the time.
 async fn end_bakes(stack: &Stack) {
     let text = pennon_core::http::timestamp(SystemTime::now());
     let statement = format!(
@@ -230,7 +230,7 @@ async fn each_action_is_allowed_in_its_states_only() {
                 if !is_allowed {
                     assert_eq!(answer.status, 400, "{action} of {state}: {answer:?}");
                     assert_eq!(answer.json()["error"], "INVALID_STATE", "{answer:?}");
-                    assert_eq!(ramp(&api).await, before, "nothing has changed");
+                    assert_eq!(ramp(&api).await, before, "{action} changed a {state} ramp");
                 }
             }
         }
@@ -286,7 +286,7 @@ async fn the_tag_of_an_earlier_ramp_approves_no_step_of_the_next_one() {
 }
 
 #[tokio::test]
-async fn changes_need_the_state_that_they_are_based_on() {
+async fn changes_of_a_ramp_require_its_current_tag() {
     for api in Api::of_both_kinds().await {
         let body = plan(&[60, 70]);
         let flag = api.read(FLAG).await;
@@ -324,7 +324,7 @@ async fn changes_need_the_state_that_they_are_based_on() {
         let paused = api.admin_if(&tag, "POST", &path, &Value::Null).await;
         assert_eq!(paused.status, 200);
         let again = api.admin_if(&tag, "POST", &path, &Value::Null).await;
-        assert_eq!(again.status, 412, "the tag is of the state before");
+        assert_eq!(again.status, 412, "the tag of an older state was accepted");
         for (method, path) in [("POST", RAMP), ("GET", RAMP)] {
             assert_eq!(api.local().send(method, path, &[], "").await.status, 401);
         }
@@ -425,7 +425,7 @@ async fn an_invalid_plan_is_rejected_with_its_field() {
             assert_eq!(answer.status, status, "{key} {body}: {answer:?}");
         }
         start_ramp(&api, &plan(&[60])).await;
-        assert_eq!(create(&api, &plan(&[70])).await.status, 409, "one is live");
+        assert_eq!(create(&api, &plan(&[70])).await.status, 409, "two ramps");
         let path = format!("{RAMP}/pause");
         let answer = api.admin_if("*", "POST", &path, &json!({"a": 1})).await;
         assert_eq!(answer.status, 400);
@@ -453,14 +453,14 @@ async fn a_ramp_starts_and_is_advanced_only_while_its_guards_are_ok() {
         assert_eq!(act(&api, "rollback").await.status, 200);
         start_ramp(&api, &body).await;
         set_alarm(&api, "slow", "INSUFFICIENT_DATA").await;
-        assert_eq!(act(&api, "advance").await.status, 200, "that is ignored");
+        assert_eq!(act(&api, "advance").await.status, 200, "not ignored");
         act(&api, "pause").await;
         assert_eq!(
             set_alarm(&api, "errors", "ALARM").await["rolledBack"],
             0,
-            "paused"
+            "an alarm rolled a paused ramp back"
         );
-        // The engine would roll back a ramp that is running.
+        // The alarm is checked before the state, whose error would be 400.
         assert_eq!(act(&api, "advance").await.status, 409);
         assert_eq!(percentage(&api).await, 70, "on {}", api.store);
     }
@@ -514,13 +514,13 @@ async fn an_alarm_rolls_the_flag_back_as_configured() {
             assert_eq!(
                 ended.json()["reason"].is_null(),
                 end == "cancel",
-                "still says why"
+                "{end}: {ended:?}"
             );
             let reset = json!({"enabled": true, "rolloutPercentage": 50});
             assert_eq!(patch(&api, &reset).await.status, 200);
             earlier.insert(0, (id, ended.json()["transitions"].clone()));
         }
-        // An acknowledgement does not change when the ramp has ended.
+        // An acknowledgement does not change `endedAt`.
         let shown = ramp(&api).await["earlier"].clone();
         assert_eq!(shown.as_array().map(Vec::len), Some(3));
         for (shown, (id, transitions)) in
@@ -647,7 +647,7 @@ async fn most_changes_of_a_rolled_back_flag_are_rejected_until_the_rollback_is_a
         assert_eq!(
             act(&api, "acknowledge").await.status,
             404,
-            "no ramp is open"
+            "a rollback was acknowledged twice"
         );
         let restored = api.admin_if("*", "POST", &restore, &Value::Null).await;
         assert_eq!(restored.status, 200, "{restored:?}");
@@ -768,7 +768,7 @@ async fn a_ramp_moves_weight_between_two_variants() {
 }
 
 #[tokio::test]
-async fn a_step_waits_for_evaluations_from_its_start_on() {
+async fn a_step_counts_only_evaluations_since_it_began() {
     for api in Api::of_both_kinds().await {
         if let Some(stack) = &api.stack {
             stack.database.add_key(API_KEY).await;

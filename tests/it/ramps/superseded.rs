@@ -63,7 +63,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_and_the_reason_names_the_admin
                 assert_eq!(
                     ramp(&api).await["state"],
                     state,
-                    "an override must not supersede the ramp"
+                    "an override changed the state of the ramp"
                 );
                 let answer = api.admin_if("*", method, path, &body).await;
                 assert!(
@@ -102,7 +102,7 @@ async fn a_change_by_an_admin_supersedes_the_ramp_and_the_reason_names_the_admin
         assert_eq!(
             ramp(&api).await["state"],
             "superseded",
-            "history outlives the flag"
+            "the ramp was deleted with its flag"
         );
     }
 }
@@ -252,7 +252,7 @@ async fn reconcile_does_not_fail_on_a_schedule_of_a_rolled_back_flag() {
     assert_eq!(
         deployment.read("other").await["step"],
         2,
-        "ramps are advanced"
+        "the other ramp was not advanced"
     );
     assert_eq!(deployment.run().await["applied"], 0);
     let list = Event::admin("GET", "/api/admin/flags/checkout/schedule", "");
@@ -269,7 +269,7 @@ async fn a_change_without_the_api_supersedes_the_ramp_and_the_reason_names_no_ad
             if pause {
                 assert_eq!(act(&api, "pause").await.status, 200);
             }
-            // Changes nothing, so it is not the change that the reason names.
+            // This request changes nothing, so the reason must not name it.
             assert_eq!(patch(&api, &json!({})).await.status, 200);
             if let Some(stack) = &api.stack {
                 let change = "update feature_flags set rollout_percentage = 33
@@ -425,7 +425,7 @@ async fn no_ramp_overwrites_a_newer_change_by_an_admin() {
     assert!(count(1) >= started + in_order, "{} steps", count(1));
     assert!(count(2) >= in_order, "{} rollbacks", count(2));
     assert!(count(3) >= started / 2, "{} changes by admins", count(3));
-    assert_eq!(count(4), 0, "all changes lock rows in the same order");
+    assert_eq!(count(4), 0, "changes of the same rows deadlocked");
 }
 
 /// Invokes a function again until it succeeds: a run fails while too many changes wait for the same rows. On Lambda,
