@@ -293,7 +293,7 @@ async fn of_two_requests_that_create_the_same_environment_or_flag_one_succeeds()
             "/api/admin/flags/new",
         ),
     ] {
-        // Both find that it does not exist before either can add it.
+        // Both requests find that the name is unused before either can insert its row.
         let other = Other::begin(&api, &format!("lock table {table} in share mode")).await;
         let name = if path == ENVIRONMENTS {
             "environment"

@@ -36,7 +36,7 @@ async fn an_environment_is_created_and_can_be_used_at_once() {
         assert_eq!(
             api.get("/api/config/flags/a").await.status,
             404,
-            "not in production"
+            "a flag of staging was found in production"
         );
         let old = json!({"environment": "old", "fractional": "v2"});
         assert_eq!(
@@ -153,7 +153,7 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         assert_eq!(
             api.get("/api/config/flags/theme").await.status,
             404,
-            "nothing happened"
+            "a dry run created a flag"
         );
         assert_eq!(
             api.read("/api/admin/environments/production/audit")
@@ -169,15 +169,15 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         assert_eq!(
             done.json()["changed"],
             preview["changed"],
-            "the import matches its dry run"
+            "the import differs from its dry run"
         );
         assert_eq!(done.json()["dryRun"], false);
         assert_eq!(api.get("/api/config/flags/theme").await.status, 200);
         assert_eq!(api.get("/api/config/flags/export").await.status, 404);
         let archived = api.read("/api/admin/flags/export").await.json();
-        assert!(archived["archivedAt"].is_string(), "archived, not gone");
+        assert!(archived["archivedAt"].is_string(), "not archived");
         let again = api.admin_if(&tag, "POST", IMPORT, &file).await;
-        assert_eq!(again.status, 412, "the import has changed the revision");
+        assert_eq!(again.status, 412, "a tag from before the import matched");
 
         let same = api
             .admin("POST", &format!("{IMPORT}?dryRun=true"), &file)
@@ -196,7 +196,7 @@ async fn an_import_applies_the_file_and_a_dry_run_only_reports_the_changes() {
         assert_eq!(
             answer.json()["rolloutPercentage"],
             50,
-            "each flag can be reverted"
+            "the imported flag was not reverted"
         );
     }
 }
@@ -227,7 +227,7 @@ async fn an_export_is_imported_into_another_environment_without_a_change() {
             .await;
         assert_eq!(done.status, 200, "{done:?}");
         let copied = api.read(&format!("{url}/export")).await;
-        assert_eq!(copied.body, exported.body, "the same text");
+        assert_eq!(copied.body, exported.body, "the exports differ");
     }
 }
 
@@ -279,7 +279,7 @@ async fn overrides_survive_an_import() {
         let exported = api.read(EXPORT).await;
         assert!(
             !exported.body.contains("alice"),
-            "an exported file names no users"
+            "an exported file names a user"
         );
         let mut file = exported.json();
         file["flags"]["checkout"]["metadata"] =
@@ -329,7 +329,7 @@ async fn an_evaluator_in_use_cannot_be_removed() {
         let back = api
             .admin_if("*", "POST", &format!("{limit}/restore"), &Value::Null)
             .await;
-        assert_eq!(back.status, 400, "it is still archived: {back:?}");
+        assert_eq!(back.status, 400, "restored without evaluator: {back:?}");
     }
 }
 
@@ -374,7 +374,7 @@ async fn a_purge_makes_every_instance_read_again() {
     assert!(!stack.redis.has_entry() && stack.database.revision("production").await > before);
     assert_eq!(percentage(&api).await, 7);
     assert_eq!(percentage(&other).await, 7);
-    assert!(stack.redis.has_entry(), "{KEY} is there again");
+    assert!(stack.redis.has_entry(), "{KEY} was not filled again");
     let unknown = "/api/admin/environments/nowhere/purge";
     assert_eq!(api.admin("POST", unknown, &Value::Null).await.status, 404);
 }

@@ -19,7 +19,7 @@ fn keys(answer: &Response) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn metadata_may_not_have_a_name_that_means_something_else_in_a_file() {
+async fn metadata_names_that_are_reserved_in_flag_files_are_rejected() {
     for api in Api::of_both_kinds().await {
         let definition = |name: &str| json!({"variants": {"a": 1}, "defaultVariant": "a", "metadata": {name: "sha256"}});
         for name in [
@@ -43,7 +43,7 @@ async fn metadata_may_not_have_a_name_that_means_something_else_in_a_file() {
             assert_eq!(answer.status, 400, "{answer:?} on {}", api.store);
             assert!(answer.body.contains(&name), "{answer:?}");
         }
-        // Names without a meaning in a file.
+        // A name that is not reserved.
         let body =
             json!({"key": "sized", "enabled": true, "definition": definition("pennon.team")});
         let made = api.admin("POST", FLAGS, &body).await;
@@ -68,7 +68,7 @@ async fn a_flag_is_read_as_it_was_created() {
         assert_eq!(
             (read.status, &read.body),
             (200, &made.body),
-            "the same answer"
+            "the flag differs from the response that created it"
         );
         assert_eq!(tag(&read), tag(&made));
         let flag = read.json();
@@ -81,7 +81,7 @@ async fn a_flag_is_read_as_it_was_created() {
         assert!(
             read.body
                 .contains(r#""variants":{"small":2.0,"large":10.5}"#),
-            "numbers and order stay: {}",
+            "numbers or their order changed: {}",
             read.body
         );
         // The next read sees it.
@@ -147,7 +147,7 @@ async fn a_new_flag_is_off_and_its_key_may_have_spaces_and_any_letters() {
         let answer = api.admin("POST", &nowhere, &json!({"key": "a"})).await;
         assert_eq!(
             answer.status, 404,
-            "no environment is created for a misspelled name"
+            "a flag was created in an unknown environment"
         );
     }
 }
@@ -199,7 +199,7 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
         let hasty = api
             .admin_if(&tag(&read), "DELETE", &forever, &Value::Null)
             .await;
-        assert_eq!(hasty.status, 409, "it is in use");
+        assert_eq!(hasty.status, 409, "a flag in use was deleted");
         let archived = api
             .admin_if(&tag(&read), "DELETE", CHECKOUT, &Value::Null)
             .await;
@@ -214,10 +214,10 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
         assert_eq!(
             archived.json()["enabled"],
             false,
-            "the existing service sees that"
+            "an archived flag stays enabled for the existing service"
         );
 
-        // Callers no longer receive it, and updates of it are rejected.
+        // Callers no longer receive the flag, and its updates are rejected.
         assert_eq!(api.get("/api/config/flags/checkout").await.status, 404);
         assert_eq!(
             api.get("/api/config/flags").await.json().get("checkout"),
@@ -237,9 +237,9 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
             ["checkout"]
         );
         let again = api.admin("POST", FLAGS, &json!({"key": "checkout"})).await;
-        assert_eq!(again.status, 409, "its key is taken");
+        assert_eq!(again.status, 409, "the key of an archived flag was reused");
         let twice = api.admin_if("*", "DELETE", CHECKOUT, &Value::Null).await;
-        assert_eq!(twice.status, 409, "a second step is required");
+        assert_eq!(twice.status, 409, "a flag was archived twice");
 
         let restored = api
             .admin_if(
@@ -271,7 +271,7 @@ async fn a_flag_is_archived_first_and_deleted_after_that() {
             404
         );
         let anew = api.admin("POST", FLAGS, &json!({"key": "checkout"})).await;
-        assert_eq!(anew.status, 201, "its key is free");
+        assert_eq!(anew.status, 201, "the key of a deleted flag is not free");
     }
 }
 
@@ -300,7 +300,7 @@ async fn an_admin_cannot_overwrite_an_unseen_change_of_another() {
         let answer = api
             .admin_if(&list, "PATCH", CHECKOUT, &json!({"rolloutPercentage": 11}))
             .await;
-        assert_eq!(answer.status, 200, "one of several");
+        assert_eq!(answer.status, 200, "a list with the tag was rejected");
 
         // Clients of the existing service do not send `If-Match`; new fields require it.
         assert_eq!(
@@ -368,7 +368,7 @@ async fn a_definition_is_set_replaced_and_removed_by_an_update() {
         assert_eq!(
             answer.json(),
             json!({"key": "checkout", "enabled": true, "rolloutPercentage": 50, "description": null}),
-            "the answer that clients know"
+            "not the response of the existing service"
         );
         assert_eq!(
             api.read(CHECKOUT).await.json()["definition"]["variants"],

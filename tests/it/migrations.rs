@@ -14,7 +14,7 @@ const VERSION_0_1: [&str; 2] = [
     include_str!("../../crates/pennon-core/src/store/postgres/migrations/0002_revisions.sql"),
 ];
 
-/// Changes by SQL of a flag in production of [`OLD_TABLES`].
+/// Changes by SQL to flags and overrides of production in [`OLD_TABLES`].
 const CHANGES: [&str; 6] = [
     "update feature_flags set enabled = not enabled where flag_key = 'old-off'",
     "insert into feature_flags (flag_key, environment) values ('new', 'production')",
@@ -71,7 +71,7 @@ async fn indexed(database: &Database) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// The indexes that these tables have.
+/// The indexes that [`indexed`] must find.
 const INDEXED: [&str; 13] = [
     "feature_flag_schedules flag_id",
     "feature_flag_schedules id unique",
@@ -98,7 +98,7 @@ async fn an_empty_database_gets_the_tables_of_the_existing_service_and_the_colum
     assert_eq!(
         migrate(&database).await,
         Ok(json!({"applied": 0, "evaluationDefaults": "new"})),
-        "again"
+        "the second run"
     );
     let columns = |table: &'static str| {
         let database = &database;
@@ -195,7 +195,7 @@ async fn tables_of_the_existing_service_migrate_and_keep_their_rows() {
     assert_eq!(
         answer.json(),
         json!({"old-off": false, "old-rollout": false}),
-        "alice is excluded by an old override"
+        "the old override of alice was ignored"
     );
     let staging = Event::list().query("environment=staging");
     assert_eq!(
@@ -231,7 +231,7 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
             .await
             .expect(change);
         let now = database.revision("production").await;
-        assert!(now > last, "{change} raises the revision");
+        assert!(now > last, "{change} did not raise the revision");
         last = now;
     }
     let staging = database.revision("staging").await;
@@ -242,10 +242,10 @@ async fn the_existing_service_keeps_working_on_migrated_tables_and_its_changes_r
         )
         .await
         .expect("a move");
-    assert!(database.revision("production").await > last, "a flag left");
+    assert!(database.revision("production").await > last, "not raised");
     assert!(
         database.revision("staging").await > staging,
-        "a flag arrived"
+        "not raised in staging"
     );
     let before = database.revision("staging").await;
     database
@@ -292,7 +292,7 @@ async fn triggers_use_no_function_or_operator_of_another_role() {
         sql.batch_execute(change).await.expect(change);
         assert!(database.revision("production").await > before, "{change}");
     }
-    // Statements of functions can still call them.
+    // Statements that functions send can still call the traps, so `migrate` logs this advice.
     let log = function.log();
     let advice = "revoke create on schema public from public";
     assert!(log.contains(advice), "{log}");
@@ -397,7 +397,7 @@ async fn a_function_that_is_deployed_before_its_migration_keeps_answering() {
     assert_eq!(
         database.revision("production").await,
         before,
-        "the snapshot in memory is still correct"
+        "the migration raised the revision"
     );
     assert_eq!(list.call(&alice).await.json(), expected);
     let before_last_step = "alter table feature_flags drop column bucketing;
@@ -425,7 +425,7 @@ async fn a_migration_waits_for_a_transaction_of_the_existing_service_and_retries
     let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
     let event = json!({});
     let (outcome, ()) = tokio::join!(function.invoke(&event), async {
-        pennon_tests::eventually("it tries again", async || {
+        pennon_tests::eventually("the migration is retried", async || {
             function.has_logged("a transaction blocks a migration; retrying")
         })
         .await;
@@ -508,5 +508,5 @@ async fn every_change_of_a_flag_raises_its_revision() {
         .await
         .expect("gone");
     database.add_flag("a", true, 1).await;
-    assert!(revision().await > last, "the same key, another flag");
+    assert!(revision().await > last, "the revision was used before");
 }

@@ -88,7 +88,7 @@ async fn a_change_is_scheduled_listed_by_time_and_cancelled() {
         assert_eq!(
             sooner.header("x-ignored-fields"),
             Some("note, updates.description, updates.colour"),
-            "every ignored field is named"
+            "an ignored field is not named"
         );
         let sooner = sooner.json();
         assert_eq!(sooner["updates"], json!({"enabled": false}));
@@ -235,7 +235,7 @@ async fn an_invalid_schedule_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_scheduled_change_is_applied_on_time_and_every_instance_sees_it() {
+async fn a_scheduled_change_is_applied_on_time_and_seen_by_another_instance() {
     let api = Api::on_postgres().await;
     let stack = api.stack();
     let reconcile = stack.function("reconcile").await;
@@ -244,7 +244,7 @@ async fn a_scheduled_change_is_applied_on_time_and_every_instance_sees_it() {
     let id = schedule_change(&api, &json!({"enabled": false, "rolloutPercentage": 77})).await;
     assert_eq!(state().await["rolloutPercentage"], 50);
     reconcile.invoke(&json!({})).await.expect("reconciles");
-    assert_eq!(state().await["rolloutPercentage"], 50, "not yet");
+    assert_eq!(state().await["rolloutPercentage"], 50, "applied too early");
     make_due(stack, &id, "1 second").await;
     // The server or the function applies it; both look for it at the same time.
     eventually("the change is made", async || {
@@ -339,13 +339,13 @@ async fn a_failed_change_is_retried_and_then_fails() {
         make_due(&stack, &id, "1 second").await;
         assert!(
             reconcile.invoke(&json!({})).await.is_err(),
-            "counted for the alarm"
+            "the run did not fail, so no alarm counts it"
         );
         assert_eq!(statuses(&planner.call(&list).await), ["pending"], "{round}");
         let again = reconcile
             .invoke(&json!({}))
             .await
-            .expect("not before its next time");
+            .expect("no retry before its time");
         assert_eq!(again["applied"], 0);
     }
     make_due(&stack, &id, "1 second").await;
@@ -377,7 +377,7 @@ async fn a_change_that_is_too_late_or_for_an_archived_flag_is_not_applied() {
     let forgotten = schedule_change(&api, &json!({"rolloutPercentage": 1})).await;
     make_due(stack, &forgotten, "25 hours").await;
     let failed = async |wanted: i64| {
-        eventually("it is given up", async || {
+        eventually("the schedule is given up", async || {
             reconcile.invoke(&json!({})).await.expect("no error");
             let row = stack
                 .database
@@ -515,7 +515,7 @@ async fn a_run_leaves_time_for_its_other_work_if_many_flags_with_due_schedules_a
     assert!(reconcile.has_logged("cache reconciled"));
     let get = stack.function("get-flag").await;
     let answer = get.call(&Event::get("checkout")).await;
-    assert_eq!(percentage(&answer), 9, "the flag that is not locked");
+    assert_eq!(percentage(&answer), 9, "the unlocked flag did not change");
     lock.batch_execute("rollback").await.expect("no lock");
     // No failure was recorded, so the next run applies all of them.
     let outcome = reconcile.invoke(&json!({})).await.expect("reconciles");
