@@ -1,4 +1,4 @@
-//! The fields that saved queries need in log lines of the real functions.
+//! Every log line of the compiled functions has the field `domain`, by which saved queries select lines.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::tidy;
 
-/// Settings that each cause a warning when a function starts.
+/// Settings that cause warnings when a function starts.
 const BAD_SETTINGS: [(&str, &str); 5] = [
     ("CACHE_TTL_SECONDS", "soon"),
     ("JWT_ISSUER", "https://issuer.example"),

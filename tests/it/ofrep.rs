@@ -130,7 +130,7 @@ async fn without_a_targeting_key_only_flags_with_a_partial_rollout_fail() {
     assert_eq!(
         answer.json()["checkout"],
         true,
-        "GET /api/config/flags answers true, as the existing service does (docs/migration.md)"
+        "GET /api/config/flags differs from the existing service (docs/migration.md)"
     );
 }
 
@@ -254,7 +254,7 @@ async fn an_invalid_body_returns_an_ofrep_error() {
         failure(&answer, 400, code, None);
     }
     let answer = one.call(&Event::evaluate("search", &alice())).await;
-    assert_eq!(answer.status, 200, "the function still serves requests");
+    assert_eq!(answer.status, 200, "invalid bodies stopped the function");
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn a_matching_etag_is_answered_with_304() {
     let event = Event::evaluate_all(&json!({"targetingKey": "alice", "plan": "pro"}));
     let first = all.call(&event).await;
     let tag = first.header("etag").expect("an ETag").to_owned();
-    assert!(tag.starts_with('"') && tag.ends_with('"'), "strong: {tag}");
+    assert!(tag.starts_with('"') && tag.ends_with('"'), "weak: {tag}");
     for named in [
         tag.clone(),
         format!("W/{tag}"),
@@ -339,19 +339,19 @@ async fn a_matching_etag_is_answered_with_304() {
     assert_eq!(
         all.call(&hinted).await.status,
         200,
-        "flagConfigEtag does not count as If-None-Match"
+        "flagConfigEtag counted as If-None-Match"
     );
     let reordered = event
         .clone()
         .body(r#"{ "context": {"plan": "pro", "targetingKey": "alice"} }"#)
         .header("if-none-match", &tag);
-    assert_eq!(all.call(&reordered).await.status, 304, "the same context");
+    assert_eq!(all.call(&reordered).await.status, 304, "another ETag");
 
     let update = stack.function("update-flag").await;
     let change = Event::update("search", &json!({"enabled": false}));
     assert_eq!(update.call(&change).await.status, 200);
     let after = all.call(&event.header("if-none-match", &tag)).await;
-    assert_eq!(after.status, 200, "the flags have changed");
+    assert_eq!(after.status, 200, "an ETag from before the change matched");
     assert_ne!(after.header("etag"), Some(tag.as_str()));
 }
 
@@ -515,7 +515,7 @@ async fn unknown_paths_and_wrong_methods_under_ofrep_return_ofrep_errors() {
     let answer = fallback.call(&at("/api/config/flags/ofrep/x", "GET")).await;
     assert_eq!(
         answer.body, r#"{"error":"Not found"}"#,
-        "the format of other routes"
+        "a path outside OFREP got an OFREP error"
     );
 }
 
@@ -543,7 +543,7 @@ async fn a_base_url_with_a_slash_at_its_end_or_a_stage_in_it_works() {
     let answer = fallback.call(&event).await;
     assert_eq!(
         answer.status, 308,
-        "which keeps method and body: {answer:?}"
+        "the redirect may change the method: {answer:?}"
     );
     assert_eq!(
         answer.header("location"),

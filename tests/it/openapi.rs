@@ -18,7 +18,7 @@ fn document() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.yaml")
 }
 
-/// The document as JSON, converted with Python, in whose environment schemathesis is installed.
+/// The document as JSON. The Python environment of schemathesis converts the document.
 fn parsed() -> Value {
     let program =
         "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
@@ -114,14 +114,14 @@ fn every_operation_has_a_unique_name_and_its_error_responses() {
         for status in needed {
             assert!(
                 responses.contains_key(*status),
-                "{status} of {method} {path}"
+                "{method} {path} lacks {status}"
             );
         }
         for brace in path.split('{').skip(1) {
             let parameter = brace.split('}').next().expect("a name");
             assert!(
                 operation["parameters"].to_string().contains(parameter),
-                "{parameter} of {method} {path}"
+                "{method} {path} lacks the parameter {parameter}"
             );
         }
     }
@@ -158,6 +158,6 @@ async fn schemathesis_finds_no_deviation_from_the_document() {
     assert_eq!(
         local.get("/health/live").await.status,
         200,
-        "the server still runs"
+        "schemathesis stopped the server"
     );
 }

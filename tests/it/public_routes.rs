@@ -349,7 +349,7 @@ async fn with_off_or_an_invalid_value_the_paths_are_unknown() {
     }
 }
 
-/// They answer the same behind a gateway and at a function URL.
+/// The setting applies behind a gateway and at a function URL.
 #[tokio::test]
 async fn functions_apply_the_setting_of_the_public_routes() {
     let stack = Stack::start().await;
@@ -415,7 +415,7 @@ async fn a_bearer_token_names_the_user_when_the_key_is_in_x_api_key() {
     let token = key.sign(&header, &issuer.claims("user-118"));
     let bearer = format!("Bearer {token}");
     let event = Event::list().header("authorization", &bearer);
-    assert_eq!(list.call(&event).await.status, 401, "a token is not a key");
+    assert_eq!(list.call(&event).await.status, 401, "a token was accepted");
     let answer = list.call(&event.header("x-api-key", &client)).await;
     assert_eq!(answer.json()["checkout"], false, "{answer:?}");
     let answer = list.call(&Event::list().api_key(&client)).await;

@@ -26,7 +26,7 @@ fn window(row: &str) -> String {
 
 /// Checks that the row has these durations. `0 s` is not found in `60 s`.
 #[track_caller]
-fn says(row: &str, words: &[String]) {
+fn require_in_row(row: &str, words: &[String]) {
     let window = window(row);
     for word in words {
         let mut places = window.match_indices(word.as_str());
@@ -51,15 +51,15 @@ fn the_table_of_revocation_windows_has_the_numbers_of_code_and_template() {
     let refresh = format!("{} h", number(&client["RefreshTokenValidity"]));
     let grace = number(&client["RefreshTokenRotation"]["RetryGracePeriodSeconds"]);
 
-    says("An admin, editor or viewer:", std::slice::from_ref(&access));
-    says("An admin's session", &["0 s".to_owned(), access]);
-    says("A refresh token", &[format!("{grace} s"), refresh]);
-    says("A user's token", &[format!("{} s", SKEW.as_secs())]);
+    require_in_row("An admin, editor or viewer:", std::slice::from_ref(&access));
+    require_in_row("An admin's session", &["0 s".to_owned(), access]);
+    require_in_row("A refresh token", &[format!("{grace} s"), refresh]);
+    require_in_row("A user's token", &[format!("{} s", SKEW.as_secs())]);
     let (age, last) = (
         KEYS_REFRESH_AGE.as_secs() / 60,
         KEYS_MAX_AGE.as_secs() / 3_600,
     );
-    says(
+    require_in_row(
         "A signing key",
         &[format!("{age} min"), format!("{last} h")],
     );
@@ -74,6 +74,6 @@ fn the_table_of_revocation_windows_has_the_numbers_of_code_and_template() {
     let replicas = read("crates/pennon-core/src/cache/cluster/replica_reads.rs");
     assert!(replicas.contains("const MAX_AGE: Duration = Duration::from_millis(500);"));
     let words = ["0 s", "0.5 s", "60 s"].map(str::to_owned);
-    says("An API key", &words);
-    says("An API key", &[format!("({ttl} s)")]);
+    require_in_row("An API key", &words);
+    require_in_row("An API key", &[format!("({ttl} s)")]);
 }

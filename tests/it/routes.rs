@@ -30,7 +30,7 @@ async fn a_single_flag_returns_its_raw_state_in_a_fixed_order() {
     );
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("x-request-id"), Some("event-get-flag"));
-    // The caller does not matter: bucket 52 is outside 50 %.
+    // The caller does not matter, although bucket 52 is outside 50 %.
     let answer = get.call(&Event::get("checkout").user("user-1", "[]")).await;
     assert_eq!(answer.json()["enabled"], true);
 }
@@ -236,7 +236,7 @@ async fn an_empty_update_is_legal_and_touches_updated_at() {
         .await
         .expect("a row")
         .get(0);
-    assert!(fresh, "updated_at is now, in UTC");
+    assert!(fresh, "updated_at is not the present time in UTC");
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn admin_routes_reject_callers_without_a_verified_identity() {
     }
     let get = stack.function("get-flag").await;
     let state = get.call(&Event::get("checkout")).await.json();
-    assert_eq!(state["enabled"], true, "nothing was changed");
+    assert_eq!(state["enabled"], true, "a rejected request was applied");
     for groups in ["[admin]", "[users admins]", "admin"] {
         let answer = update.call(&event.clone().user("u-1", groups)).await;
         assert_eq!(answer.status, 200, "{groups}");
@@ -356,7 +356,7 @@ async fn a_body_that_is_too_large_is_rejected_only_after_the_route_and_the_role_
         ("update-flag", update.clone().anonymous(), 401),
         ("update-flag", update.clone().user("u", "[users]"), 403),
         ("update-flag", update.clone(), 413),
-        // Before unknown parameters and the content of the body.
+        // The size is checked before unknown parameters and the content of the body.
         ("update-flag", update.query("unknown=1"), 413),
     ] {
         let answer = stack.function(function).await.call(&event).await;
@@ -375,7 +375,7 @@ async fn a_matching_etag_is_304_until_a_flag_changes() {
         let function = stack.function(name).await;
         let first = function.call(&event).await;
         let tag = first.header("etag").expect("an ETag").to_owned();
-        assert!(tag.starts_with('"') && tag.ends_with('"'), "strong: {tag}");
+        assert!(tag.starts_with('"') && tag.ends_with('"'), "weak: {tag}");
         for named in [tag.clone(), format!("\"x\", W/{tag}"), "*".to_owned()] {
             let again = function
                 .call(&event.clone().header("if-none-match", &named))
@@ -461,7 +461,7 @@ async fn readiness_depends_on_the_database_and_liveness_on_the_process_alone() {
         json!({"status": "ready", "checks": {"database": "healthy", "cache": "healthy"}})
     );
     stack.redis.kill();
-    assert_eq!(health.call(&ready).await.status, 200, "slower, not wrong");
+    assert_eq!(health.call(&ready).await.status, 200, "not ready");
     for mode in [Mode::Refuse, Mode::Hang] {
         stack.database_wire.set(Mode::Open).await;
         // Another instance, because one that has queried PostgreSQL does so again only after ten seconds.
@@ -487,7 +487,7 @@ async fn every_event_file_is_answered_by_its_function() {
         let answer = function.call(&Event::load(file)).await;
         assert_eq!(answer.status, status, "{file}: {answer:?}");
     }
-    // The remaining one, pre-traffic.json, needs a control plane: pre_traffic.rs sends it.
+    // Events that are not requests. pre_traffic.rs sends pre-traffic.json, which needs a control plane.
     for (file, expected) in [
         (
             "migrate",

@@ -101,7 +101,7 @@ async fn flagd_and_its_connectors_get_the_document_once_per_change() {
     }
     let tag = tags.pop().expect("a tag");
     assert!(tags.iter().all(|other| *other == tag), "{tags:?}");
-    assert!(tag.starts_with('"'), "strong: {tag}");
+    assert!(tag.starts_with('"'), "weak: {tag}");
 
     let last = answered(&sync, &connector(SYNC_KEY, None)).await;
     let loads = database_loads(&sync);
@@ -113,11 +113,11 @@ async fn flagd_and_its_connectors_get_the_document_once_per_change() {
         let answer = sync.call(&again).await;
         assert_eq!((answer.status, answer.body.as_str()), (304, ""));
         assert_eq!(answer.header("etag"), Some(tag.as_str()));
-        assert_eq!(answer.source(), "memory", "only the revision is read");
+        assert_eq!(answer.source(), "memory", "the flags were read again");
     }
     assert_eq!(database_loads(&sync), loads);
 
-    // If it is made within the same second, a comparison of `If-Modified-Since` would miss it.
+    // A comparison of `If-Modified-Since` would miss a change within the same second.
     let update = stack.function("update-flag").await;
     set_percentage(&update, "search", 0).await;
     for changed in [
@@ -153,7 +153,7 @@ async fn the_native_document_has_its_own_tag_and_the_flags_as_stored() {
     );
     let tag = answer.header("etag").expect("an ETag").to_owned();
     let of_flagd = sync.call(&event.header("if-none-match", &tag)).await;
-    assert_eq!(of_flagd.status, 200, "the tag of the other format");
+    assert_eq!(of_flagd.status, 200, "the tag of the other format matched");
     let again = sync.call(&native.header("if-none-match", &tag)).await;
     assert_eq!(again.status, 304);
 }
@@ -230,7 +230,7 @@ async fn only_a_sync_key_reads_rules_and_it_can_do_nothing_else() {
         .await;
     assert_eq!((listed.status, listed.json().get("hidden")), (200, None));
     let answer = answered(&sync, &connector(SYNC_KEY, None)).await;
-    assert!(answer.body.contains("hidden"), "a sync key sees all flags");
+    assert!(answer.body.contains("hidden"), "hidden from the sync key");
 }
 
 #[tokio::test]
