@@ -80,7 +80,7 @@ async fn one_command_starts_a_cluster_of_six_local_processes() {
     assert_eq!((percentage(&answer), answer.source()), (50, "memory"));
 
     assert!(cluster.run("stop").status.success());
-    assert!(!cluster.run("status").status.success(), "nothing is left");
+    assert!(!cluster.run("status").status.success(), "still running");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_invalid_port_is_rejected_and_an_unknown_command_prints_the_valid_ones() {
 }
 
 #[test]
-fn compose_has_a_redis_a_database_and_the_same_six_nodes() {
+fn compose_has_redis_postgresql_and_a_cluster_of_six_nodes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compose.yaml");
     let compose = crate::template::parse(&std::fs::read_to_string(path).expect("text"));
     let services = &compose["services"];
@@ -118,7 +118,7 @@ fn compose_has_a_redis_a_database_and_the_same_six_nodes() {
     let kept = redis["command"].as_str().expect("a command");
     assert!(
         kept.contains("--appendonly yes"),
-        "the keys survive a restart"
+        "a restart loses the keys: {kept}"
     );
     assert!(redis["healthcheck"]["test"].is_string());
     assert_eq!(
@@ -142,7 +142,7 @@ fn compose_has_a_redis_a_database_and_the_same_six_nodes() {
         let command = common["command"].as_str().expect("a command");
         assert!(command.contains("--cluster-enabled yes"), "{command}");
         let healthy = json!({"condition": "service_healthy"});
-        assert_eq!(init["depends_on"][&name], healthy, "made once it answers");
+        assert_eq!(init["depends_on"][&name], healthy, "{name} is not awaited");
         assert!(making.contains(&format!("127.0.0.1:{port}")), "{making}");
     }
 }

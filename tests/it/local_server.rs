@@ -29,11 +29,11 @@ async fn the_server_creates_sample_flags_and_prints_commands_to_try() {
     );
     let log = local.log();
     assert!(log.contains(local.base()), "{log}");
-    assert!(!log.contains('\u{1b}'), "no colours in a file: {log:?}");
+    assert!(!log.contains('\u{1b}'), "colour codes in a file: {log:?}");
     assert!(log.contains("curl"), "{log}");
     assert!(
         !log.contains(pennon_tests::local::ADMIN_TOKEN),
-        "a configured token is not printed"
+        "a configured token was printed"
     );
 }
 
@@ -80,10 +80,7 @@ async fn an_edit_of_the_file_takes_effect_and_a_mistake_in_it_changes_nothing() 
     let answer = local.get("/api/config/flags/mine").await;
     assert_eq!((percentage(&answer), answer.source()), (66, "stale"));
     let answer = local.patch("/api/admin/flags/mine", "{}").await;
-    assert_eq!(
-        answer.status, 503,
-        "the file with the mistake must not be overwritten"
-    );
+    assert_eq!(answer.status, 503, "a file with a mistake was overwritten");
     assert!(
         local.log().contains("flags.json is invalid: "),
         "{}",
@@ -179,7 +176,7 @@ async fn admin_routes_reject_a_missing_or_a_wrong_token() {
 async fn the_user_id_parameter_is_accepted_and_paths_are_decoded() {
     let local = Local::start(&[]).await;
     let alice = local.get("/api/config/flags?userId=alice").await.json();
-    assert_eq!(alice["beta-search"], true, "included by name");
+    assert_eq!(alice["beta-search"], true, "override of alice ignored");
     let nobody = local.get("/api/config/flags").await.json();
     assert_eq!(nobody["beta-search"], false);
     assert_eq!(local.get("/api/config/flags/dark%2Dmode").await.status, 200);
@@ -199,10 +196,7 @@ async fn a_body_that_is_too_large_is_413_and_the_server_keeps_running() {
     let answer = local
         .patch("/api/admin/flags/dark-mode", &"x".repeat(3_900_000))
         .await;
-    assert_eq!(
-        answer.status, 400,
-        "the body is small enough, but it is not JSON"
-    );
+    assert_eq!(answer.status, 400, "a body below the limit was not parsed");
     assert!(answer.body.contains("line 1 column 1"), "{}", answer.body);
     assert_eq!(local.get("/health").await.status, 200);
 }
@@ -228,7 +222,7 @@ async fn a_client_that_sends_a_large_body_before_it_reads_receives_413() {
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
 }
 
-/// The response to a request whose body breaks the rules of its chunked encoding.
+/// Sends a request whose body breaks the rules of its chunked encoding, and returns the response.
 pub(crate) fn send_malformed_body(address: &str, method_and_path: &str) -> String {
     let mut connection = TcpStream::connect(address).expect("a connection");
     let request = format!(
@@ -252,7 +246,7 @@ async fn a_malformed_chunked_body_is_400() {
 }
 
 #[tokio::test]
-async fn with_urls_it_migrates_the_database_and_uses_the_cache() {
+async fn with_urls_the_server_migrates_the_database_and_uses_the_cache() {
     let stack = Stack::start().await;
     let empty = pennon_tests::postgres::Database::create_empty().await;
     let local = Local::start(&[
@@ -326,7 +320,7 @@ fn read_from_root(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).expect("text")
 }
 
-/// Every `curl` command in the `console` blocks of a document, and what the document says that it prints.
+/// Every `curl` command in the `console` blocks of a document, with the output that the document shows.
 fn console_commands(document: &str) -> Vec<(String, String)> {
     let text = read_from_root(document);
     let blocks = text.split("```console\n").skip(1);
@@ -588,7 +582,7 @@ async fn the_commands_of_the_first_screen_name_a_flag_of_the_file() {
     assert!(!local.log().contains("new-checkout"), "{}", local.log());
     run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/my.flag").await;
-    assert_eq!(percentage(&flag), 50, "a command has raised it");
+    assert_eq!(percentage(&flag), 50, "no command raised the percentage");
 }
 
 #[tokio::test]
@@ -630,7 +624,7 @@ async fn the_commands_of_the_first_screen_create_a_flag_with_an_unused_key_if_al
     local.restart().await;
     run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/new-checkout-3").await;
-    assert_eq!(percentage(&flag), 50, "commands have created and raised it");
+    assert_eq!(percentage(&flag), 50, "the commands did not set 50 %");
 }
 
 /// The output of a server that must fail to start.
@@ -690,7 +684,7 @@ async fn on_an_empty_database_the_first_screen_creates_a_first_flag() {
     );
     run_commands_of_first_screen(&local);
     let flag = local.get("/api/config/flags/new-checkout").await;
-    assert_eq!(percentage(&flag), 50, "commands have created and raised it");
+    assert_eq!(percentage(&flag), 50, "the commands did not set 50 %");
     local.restart().await;
     assert!(
         !local

@@ -349,7 +349,7 @@ async fn unrelated_requests_are_rejected_and_do_not_end_the_sign_in() {
     }
     assert!(
         machine.issuer.sign_in(|it| it.grants.is_empty()),
-        "no code was used"
+        "a rejected request redeemed the code"
     );
     let page = program.get(&path).await;
     assert_eq!(page.status, 200);
@@ -422,7 +422,7 @@ async fn an_id_token_is_refreshed_when_it_expires_itself_and_never_printed_after
     assert!(machine.sign_in(&[]).await.success);
     let grants = || machine.issuer.sign_in(|it| it.grants.len());
     assert!(machine.sign_in(&["--refresh"]).await.success);
-    assert_eq!(grants(), 1, "the access token is valid");
+    assert_eq!(grants(), 1, "a valid access token was refreshed");
     machine.issuer.sign_in(|it| it.id_expires_in = 0);
     let id = ["--refresh", "--token", "id"];
     let expired = machine.sign_in(&id).await;
@@ -460,7 +460,7 @@ async fn a_logout_deletes_the_session_also_if_the_issuer_does_not_answer() {
     assert!(machine.sign_in(&[]).await.success);
     machine.issuer.set_fault(Some(Fault::Failing));
     let ended = machine.sign_in(&["--logout"]).await;
-    assert!(!ended.success, "the token was not revoked");
+    assert!(!ended.success, "the failed revocation was not reported");
     assert!(ended.errors.contains("500"), "{}", ended.errors);
     assert!(!machine.file().exists());
 }
@@ -552,7 +552,7 @@ async fn no_tokens_of_an_interrupted_sign_in_outlast_the_next_one_or_a_logout() 
 }
 
 #[tokio::test]
-async fn an_issuer_that_leads_elsewhere_is_not_followed() {
+async fn metadata_with_an_unsafe_address_or_another_issuer_is_rejected() {
     let machine = Machine::new().await;
     for (name, address) in [
         ("token_endpoint", "http://issuer.example/token"),
