@@ -23,7 +23,7 @@ async fn a_promoted_replica_that_was_behind_is_not_trusted() {
     .await;
     deployment.cluster.stop_replication_to(1).await;
     let changed = raise_percentage_until_confirmed(&update, "checkout", 7).await;
-    assert!(has_entry(&deployment, 1), "the old entry");
+    assert!(has_entry(&deployment, 1), "the old entry is gone");
     deployment.cluster.nodes[0].kill();
     deployment.cluster.take_over_by(1);
     eventually("the other replica knows the new primary", async || {
@@ -46,8 +46,8 @@ async fn writers_leave_an_isolated_primary_at_once_and_readers_within_a_minute()
     set_percentage(&writer, "checkout", 10).await;
     deployment.wait_for_cache(&reader).await;
     isolate_primary(cluster).await;
-    // Its replicas have left it, so none confirms an invalidation. The writer leaves it after this change, or after a
-    // later one if a busy machine delays the answers of the other nodes by 100 ms.
+    // The replicas have left the old primary, so none confirms an invalidation. The writer leaves the old primary after
+    // this change, or after a later one if a busy machine delays the answers of the other nodes by 100 ms.
     let mut percent = 10;
     eventually("a change that the new primary confirms", async || {
         percent = percent % 100 + 1;
@@ -102,8 +102,8 @@ async fn an_isolated_primary_does_not_confirm_changes_alone() {
     assert_eq!(writer.last_request()["node_id"], cluster.address(1));
 }
 
-/// Makes node 1 the primary without the knowledge of node 0, the old one: node 0 no longer receives the others' messages
-/// and still considers itself the primary; clients still reach it.
+/// Makes node 1 the primary without the knowledge of node 0, the old primary. Node 0 no longer receives the messages of
+/// the others and still considers itself the primary. Clients still reach it.
 async fn isolate_primary(cluster: &Cluster) {
     for other in [1, 2] {
         let answer = cluster.nodes[0].command(&["CLUSTER", "FORGET", cluster.id(other)]);
@@ -116,12 +116,12 @@ async fn isolate_primary(cluster: &Cluster) {
     })
     .await;
     let Resp::List(role) = cluster.nodes[0].command(&["ROLE"]) else {
-        panic!("ROLE answers with a list");
+        panic!("ROLE did not answer with a list");
     };
     assert_eq!(
         role[0],
         Resp::Text("master".to_owned()),
-        "node 0 must not have noticed the takeover"
+        "node 0 has noticed the takeover"
     );
 }
 

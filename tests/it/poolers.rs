@@ -60,7 +60,7 @@ async fn migrations_run_behind_a_pooler_twice_and_at_once_and_leave_nothing_behi
         answer["applied"].as_u64().expect("a number")
     };
     assert!(applied(&one) + applied(&other) >= 5, "{one:?} {other:?}");
-    assert_eq!(applied(&migrate(&url).await), 0, "again");
+    assert_eq!(applied(&migrate(&url).await), 0, "a third run");
     assert_eq!(left_behind(&url).await, Vec::<String>::new());
 }
 
@@ -194,7 +194,7 @@ async fn the_database_ends_a_change_that_stops_before_its_commit() {
                 sessions(&database, open).await > 0
             })
             .await;
-            eventually("the database has ended it", async || {
+            eventually("the database has ended the transaction", async || {
                 sessions(&database, open).await == 0
             })
             .await;
@@ -207,7 +207,7 @@ async fn the_database_ends_a_change_that_stops_before_its_commit() {
             .query_one("select rollout_percentage from feature_flags", &[])
             .await
             .expect("a flag");
-        assert_eq!(row.get::<_, i32>(0), 50, "nothing was committed");
+        assert_eq!(row.get::<_, i32>(0), 50, "the stopped change was committed");
     }
 }
 

@@ -16,8 +16,8 @@ const MANY_OVERRIDES: u32 = 40_000;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The overrides of an entry of 64 kB.
 const SOME_OVERRIDES: u32 = 2_000;
-/// With this pause before each kilobyte, the transfer of [`SOME_OVERRIDES`] takes 200 to 300 ms: longer than the
-/// timeout of one attempt of most commands, and than a probe of one, but less than the budget.
+/// With this pause before each kilobyte, the transfer of [`SOME_OVERRIDES`] takes 200 to 300 ms. That is longer than
+/// one attempt or one probe of most commands may take, but within the budget.
 const SHORT_PAUSE: Duration = Duration::from_millis(3);
 /// The limit on the duration of a request, in milliseconds. The transfer of the whole entry takes longer: a request
 /// that waits for it must fail the test, but one on a busy machine must not.
@@ -67,12 +67,12 @@ async fn a_large_entry_that_arrives_slowly_is_given_up_when_the_budget_ends() {
         assert_eq!(line["database_loads"], 1, "{line}");
         let duration = line["duration"].as_f64().expect("a time");
         assert!(duration < MAX_DURATION_MS, "{line}");
-        assert_eq!(fills(&get), 0, "the entry exists");
+        assert_eq!(fills(&get), 0, "filled an entry that exists");
         if line["error.type"] != "timeout" || line["redis_retries"] != 0 {
             // On a busy machine the function may not be connected yet, or the header may arrive too late.
             return false;
         }
-        assert_eq!(commands, 2, "the header and the entry, once each: {line}");
+        assert_eq!(commands, 2, "not one read of header and entry each: {line}");
         let lines = get.lines();
         let stopped = lines
             .iter()
@@ -151,7 +151,7 @@ async fn a_fill_that_takes_longer_than_other_probes_succeeds_after_a_failed_one(
     .await;
     stack.redis.set(Mode::SlowRequests(SHORT_PAUSE)).await;
     eventually("a fill succeeds", async || {
-        // A fill that the function has given up may arrive later. It needs its lease, which this removes.
+        // A fill that the function has given up may arrive later. It needs its lease, which `DEL` removes.
         stack.redis.command(&["DEL", KEY]);
         get.call(&Event::get("checkout")).await;
         get.last_request()["redis_connection_errors"] == 0 && stack.redis.has_entry()

@@ -1,4 +1,4 @@
-//! The users of the caches have exactly the permissions that functions and operators need.
+//! The users of the caches have the permissions that functions and operators need, and no dangerous ones.
 
 use pennon_tests::cluster::{Cluster, Shape};
 use pennon_tests::event::Event;
@@ -167,7 +167,7 @@ async fn functions_work_with_their_users_on_a_cluster() {
 }
 
 #[tokio::test]
-async fn the_users_may_run_no_other_commands() {
+async fn the_users_may_not_run_dangerous_commands() {
     let stack = Stack::start().await;
     let redis = Redis::start();
     create_users(&redis);

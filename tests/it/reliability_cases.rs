@@ -25,7 +25,7 @@ async fn a_cold_start_with_an_empty_cache_reads_the_database_and_fills_the_cache
     assert_eq!(line["cold_start"], 1, "{line}");
     assert_eq!(line["cache_miss"], 1, "{line}");
     assert_eq!(line["cache_unavailable"], 0, "{line}");
-    assert!(stack.redis.has_entry(), "the first request fills the cache");
+    assert!(stack.redis.has_entry(), "the first request filled nothing");
 
     let next = stack.function("get-flag").await;
     let answer = next.call(&Event::get("checkout")).await;
@@ -77,7 +77,7 @@ async fn two_instances_that_fill_at_once_leave_a_complete_and_current_entry(on: 
         let revision = stack.database.revision("production").await.to_string();
         assert!(fields.contains(&("__rev".to_owned(), revision)));
         let Resp::Number(ttl) = stack.redis.command(&["PTTL", KEY]) else {
-            panic!("PTTL answers with a number");
+            panic!("PTTL did not answer with a number");
         };
         assert!(ttl > 0 && ttl <= 300_000, "{ttl}");
         for instance in &instances {
@@ -118,7 +118,7 @@ async fn environments_of_more_than_a_hundred_flags_are_cached_and_changed(on: To
         assert_eq!(
             stack.redis.command(&["HLEN", KEY]),
             Resp::Number(fields),
-            "a field for each flag, five of the header, the settings, the format, the index and its MAC"
+            "expected: a field for each flag, five of the header, the settings, the format, the index and its MAC"
         );
         let last = format!("flag-{more}");
         let expected = i64::try_from(more % 101).expect("a number");

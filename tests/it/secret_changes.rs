@@ -96,7 +96,7 @@ async fn a_cache_moves_to_a_cluster_and_back_without_an_error_or_an_old_value() 
             .log()
             .matches("the secret names another Redis")
             .count();
-        assert_eq!(switches, 6, "one for each change of the secret");
+        assert_eq!(switches, 6, "not one switch for each change of the secret");
     }
 }
 
@@ -122,7 +122,7 @@ async fn an_instance_without_redis_reads_the_secret_again_at_intervals() {
     let other = Redis::start();
     let manager = SecretsManager::start().await;
     let arn = manager.create("redis", &stack.redis_url()).await;
-    // Every second while Redis is unavailable, otherwise every 30 s.
+    // The secret is read every second while Redis is unavailable, otherwise every 30 s.
     let environment = [
         ("REDIS_SECRET_ARN", arn.as_str()),
         ("DATABASE_URL", &stack.database_url()),
@@ -167,7 +167,7 @@ async fn a_secret_that_names_no_redis_changes_nothing() {
     }
     assert!(
         !get.log().contains("hunter2"),
-        "nothing of the secret in the log"
+        "a part of the secret is in the log"
     );
 }
 
@@ -177,8 +177,8 @@ async fn an_instance_that_moved_compares_entries_with_the_database() {
     let manager = SecretsManager::start().await;
     let database = stack.database_url();
     let update = stack.function("update-flag").await;
-    // Only the request that moves the instance to the other Redis tests this. On a busy machine, a later request may
-    // move it: then try again.
+    // Only the request that moves the instance to the other Redis tests the comparison. On a busy machine, a later
+    // request may move the instance; then the test tries again.
     for attempt in 1..=20_u8 {
         set_percentage(&update, "checkout", 50).await;
         let other = Redis::start();
@@ -279,7 +279,7 @@ async fn an_instance_that_was_idle_during_a_move_does_not_read_the_old_cache() {
 
 #[tokio::test]
 async fn an_instance_that_was_idle_during_a_move_confirms_no_change_in_the_old_cache_only() {
-    // The secret arrives during the change, and too late for it.
+    // The secret arrives during the change, or too late for it.
     for delay in [200, 3_000].map(Duration::from_millis) {
         let moved = IdleDuringMove::start("update-flag", Mode::Delay(delay)).await;
         let get = moved.moved("get-flag").await;
@@ -307,7 +307,6 @@ async fn an_instance_that_cannot_read_the_secret_compares_entries_and_confirms_n
     set_percentage(&update, "checkout", 7).await;
     let answer = moved.idle.call(&Event::get("checkout")).await;
     assert_eq!(percentage(&answer), 7);
-    // The known Redis stays in use.
     eventually("the known Redis is used", async || {
         let answer = moved.idle.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), 7);
@@ -331,7 +330,7 @@ async fn reconcile_moves_from_a_dead_redis_to_the_one_that_the_secret_names() {
     stack.redis.kill();
     manager.change(&arn, &other.url()).await;
     eventually("reconcile has filled the other Redis", async || {
-        // It fails until it has read the new secret.
+        // `reconcile` fails until it has read the new secret.
         let _outcome = reconcile.invoke(&json!({})).await;
         other.has_entry()
     })
@@ -339,7 +338,7 @@ async fn reconcile_moves_from_a_dead_redis_to_the_one_that_the_secret_names() {
 }
 
 #[tokio::test]
-async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
+async fn a_mac_key_that_is_replaced_in_steps_makes_no_entry_look_forged() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let (old, new) = ("o".repeat(64), "n".repeat(64));
@@ -366,7 +365,7 @@ async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
         .enumerate()
     {
         manager.change(&arn, &text).await;
-        // They read the secret at different times.
+        // The instances read the secret at different times.
         eventually("every instance has the changed key", async || {
             percent = percent % 90 + 1;
             set_percentage(&update, "checkout", percent).await;
@@ -391,12 +390,12 @@ async fn the_key_of_cache_entries_is_replaced_without_a_forged_entry() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_replaced_in_one_step_is_read_on_the_first_mismatch() {
+async fn a_mac_key_that_is_replaced_in_one_step_is_read_again_after_a_mismatch() {
     let stack = Stack::start().await;
     let manager = SecretsManager::start().await;
     let arn = manager.create("cache-mac", &"o".repeat(64)).await;
     let (redis, database) = (stack.redis_url(), stack.database_url());
-    // Every three seconds after an entry with an invalid MAC, otherwise every 90 s, longer than `eventually` waits.
+    // The secret is read every 3 s after an entry with an invalid MAC, otherwise every 90 s. `eventually` waits 60 s.
     let environment = [
         ("CACHE_MAC_SECRET_ARN", arn.as_str()),
         ("REDIS_URL", &redis),

@@ -10,7 +10,7 @@ use pennon_tests::stack::{Stack, database_loads, percentage, set_percentage};
 use pennon_tests::topology::WiredRedis;
 use serde_json::json;
 
-/// A new node with the present data of another one.
+/// A new node with the current data of another one.
 fn restored_from(redis: &Redis) -> Redis {
     assert_eq!(redis.command(&["SAVE"]), Resp::Text("OK".to_owned()));
     let mut new = Redis::prepare(free_port(), &[]);
@@ -32,7 +32,7 @@ async fn entries_of_a_restored_snapshot_are_used() {
     let mut restored = new.fields();
     saved.sort();
     restored.sort();
-    assert_eq!(restored, saved, "every field, including the expiry");
+    assert_eq!(restored, saved, "a restored field differs");
     let Resp::Number(ttl) = new.command(&["PTTL", KEY]) else {
         panic!("a number");
     };
@@ -127,7 +127,7 @@ async fn an_old_snapshot_that_a_crashed_redis_loads_is_detected() {
     set_percentage(&update, "checkout", 7).await;
     redis.kill();
     redis.restart();
-    assert!(redis.has_entry(), "the old one");
+    assert!(redis.has_entry(), "Redis has not loaded the entry");
     eventually("both instances have connected anew", async || {
         let Resp::Text(clients) = redis.command(&["CLIENT", "LIST"]) else {
             panic!("a text");
@@ -149,6 +149,6 @@ async fn an_old_entry_behind_a_replaced_connection_is_detected() {
     set_percentage(&update, "checkout", 7).await;
     stack.redis.make_half_open();
     stack.redis.command(&["COPY", "old", KEY, "REPLACE"]);
-    assert!(stack.redis.has_entry(), "the old one");
+    assert!(stack.redis.has_entry(), "the old entry is missing");
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 7);
 }
