@@ -21,7 +21,7 @@ const OTHERS: &str = "for name in cargo curl k6 git pip sleep redis-cli scripts/
     scripts/login scripts/set-parameter scripts/prune-versions psql pg_dump pg_restore; do eval \"$name() { :; }\"; done\n";
 const CHECK: &str = include_str!("aws_commands.py");
 
-/// The shell commands of a document: its blocks, and code spans that are whole `aws` commands.
+/// The shell commands of a document: its `sh` blocks, and code spans that are whole `aws` commands.
 fn script(document: &str) -> String {
     let mut script = OTHERS.to_owned();
     for (number, part) in document.split("```").enumerate() {
@@ -51,8 +51,8 @@ fn operations(script: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// The errors in the `aws` commands of documents, each with the name of its document. The AWS CLI starts once for all of
-/// them, because it takes half a second.
+/// The errors in the `aws` commands of documents, each with the name of its document. The AWS CLI starts once for all
+/// documents, because each start takes half a second.
 fn errors(documents: &[(String, String)]) -> Vec<String> {
     let folder = new_folder("commands");
     let mut found = Vec::new();

@@ -102,7 +102,7 @@ fn table() -> Vec<(String, u64, u64, u64)> {
             )
         })
         .collect();
-    assert!(!rows.is_empty(), "docs/operations.md has the table");
+    assert!(!rows.is_empty(), "docs/operations.md has no such table");
     rows
 }
 
@@ -120,7 +120,7 @@ fn the_limits_in_the_table_fit_the_connections_of_each_class() {
         .expect("classes")
         .len();
     let table = table();
-    assert_eq!(table.len(), allowed, "a row for every class");
+    assert_eq!(table.len(), allowed, "not one row for each class");
     for (class, limit, readers, admins) in table {
         assert_eq!(
             text(&classes[&class]["Connections"]),

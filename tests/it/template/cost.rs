@@ -245,10 +245,10 @@ fn access_log_line(template: &Value) -> f64 {
         ("$context.authorizer.error", "-"),
         ("$context.identity.sourceIp", "203.0.113.124"),
     ] {
-        assert!(line.contains(variable), "{variable} in {line}");
+        assert!(line.contains(variable), "{variable} is not in {line}");
         line = line.replace(variable, value);
     }
-    assert!(!line.contains('$'), "a value for each variable of {line}");
+    assert!(!line.contains('$'), "a variable without a value in {line}");
     kilobytes(line.len() + 1)
 }
 

@@ -351,7 +351,7 @@ fn check_secrets(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Every function with a Redis URL knows its installation before it connects.
+/// Every function with a Redis URL gets `INSTALLATION_ID` and `CACHE_KEY_PREFIX`.
 fn check_installation(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let variables = &function.properties["Environment"]["Variables"];

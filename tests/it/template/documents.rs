@@ -60,7 +60,7 @@ fn every_alarm_has_its_section_in_the_operations_manual_and_every_section_its_al
     assert_eq!(alarms, headings);
 }
 
-/// The reasons why a command does not run as written on Linux or on a Mac.
+/// The `aws` commands that come before the region is set, and the commands that Linux or macOS does not have.
 fn problems(document: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut region = false;
@@ -84,7 +84,7 @@ fn problems(document: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_commands_of_the_documents_run_as_written() {
+fn the_commands_of_the_documents_have_a_region_and_run_on_linux_and_macos() {
     for document in DOCUMENTS {
         assert_eq!(problems(&read(document)), [""; 0], "{document}");
     }

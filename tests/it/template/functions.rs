@@ -59,7 +59,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     check_event_bus(stack, problems);
 }
 
-/// Functions that change flags may send events to the configured bus, and no function to another one.
+/// Functions that change flags may send events to the configured bus only. The other functions may send none.
 fn check_event_bus(stack: &Stack, problems: &mut Problems) {
     let bus = json!({
         "Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}"
@@ -91,8 +91,8 @@ fn check_event_bus(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Only alarms of this account may invoke `guard`. `ramps` and `reconcile` read alarms, unless no function can reach
-/// `CloudWatch`.
+/// Only alarms of this account may invoke `guard`. Only `ramps` and `reconcile` may read alarms. With
+/// `EgressMode=endpoint` no function can reach `CloudWatch`, and `CLOUDWATCH_ENDPOINT` is `none`.
 fn check_alarms_of_ramps(stack: &Stack, problems: &mut Problems) {
     let wanted = json!({ "Action": "lambda:InvokeFunction", "FunctionName": reference("GuardFunction.Alias"),
         "Principal": "lambda.alarms.cloudwatch.amazonaws.com", "SourceAccount": reference("AWS::AccountId") });
@@ -277,7 +277,7 @@ fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
     }
 }
 
-/// Every function knows `PUBLIC_CONFIG_ROUTES`, `not-found` included: it answers for the paths if they are closed.
+/// Every function gets `PUBLIC_CONFIG_ROUTES`, also `not-found`, which answers other methods on these paths.
 fn check_public_config_routes(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let value = &function.properties["Environment"]["Variables"]["PUBLIC_CONFIG_ROUTES"];

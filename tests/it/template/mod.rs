@@ -1,4 +1,4 @@
-//! template.yaml keeps its rules, and names only things that exist.
+//! template.yaml follows the rules in these modules.
 //!
 //! Each rule checks the resources that exist with given parameters ([`Stack`]), and reports problems. Most rules run
 //! for fifteen combinations of parameters ([`stack::profiles`]). Beside each rule are planted mistakes: each test

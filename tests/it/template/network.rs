@@ -63,7 +63,7 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     }
 }
 
-/// Rules name groups instead of addresses, except for egress.
+/// Ingress rules name groups. Egress rules may also name an external database, and the internet on port 443.
 fn check_groups(stack: &Stack, problems: &mut Problems) {
     for (id, properties) in stack.of_type("AWS::EC2::SecurityGroup") {
         let closed = properties["SecurityGroupIngress"].is_null();

@@ -8,10 +8,10 @@ use super::functions::{list_or_one, statements};
 use super::stack::{Function, Stack, list, reference, target, text};
 use super::{Mistake, Problems, planted, read};
 
-/// Functions without a canary: people, `CodeDeploy`, an alarm or `reconcile` invoke them, so 5 % of their calls would
-/// show nothing. The same applies to functions for admins, and to the console, which admins open. `not-found` gets its
-/// new version after the canary of the functions that read.
-const AT_ONCE: [&str; 6] = [
+/// Functions without a canary, beside those for admins. 5 % of the calls of `migrate`, `pre-traffic`, `guard`,
+/// `send-webhooks` or the console would show nothing. `not-found` gets its new version only after the canary of the
+/// functions that read.
+const WITHOUT_CANARY: [&str; 6] = [
     "migrate",
     "pre-traffic",
     "guard",
@@ -21,7 +21,7 @@ const AT_ONCE: [&str; 6] = [
 ];
 /// The maximum number of functions that `CloudFormation` may create or change at once: each step is one request per
 /// function, and Lambda accepts 15 such requests a second per account.
-const AT_A_TIME: usize = 10;
+const FUNCTIONS_AT_A_TIME: usize = 10;
 /// The maximum number of permissions (one per route) that may be created at once: two seconds of that rate, because
 /// `CloudFormation` retries throttled requests.
 const PERMISSIONS_AT_A_TIME: usize = 30;
@@ -40,7 +40,8 @@ pub(super) fn check(stack: &Stack, problems: &mut Problems) {
     for function in stack.functions() {
         let preference = &function.properties["DeploymentPreference"];
         if !has_canary(function) {
-            let may = AT_ONCE.contains(&function.handler.as_str()) || is_for_admins(function);
+            let may =
+                WITHOUT_CANARY.contains(&function.handler.as_str()) || is_for_admins(function);
             problems.unless(may, &function.id, "gets traffic without a deployment");
             continue;
         }
@@ -88,12 +89,12 @@ fn is_for_admins(function: &Function) -> bool {
     function.properties["Events"].is_object() && events.all(|(_, event)| for_admins(event))
 }
 
-/// Whether `CodeDeploy` moves the calls to a new version of it, if the rollout is a canary.
+/// Whether `CodeDeploy` shifts the calls of this function to its new version, if the rollout is a canary.
 fn has_canary(function: &Function) -> bool {
     function.properties["DeploymentPreference"]["Enabled"] != false
 }
 
-/// For each function those that must have their new versions before it.
+/// For each function, the functions that must have their new versions before it.
 type Order<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 /// A function waits for the aliases in its `DependsOn`, by the names that SAM gives them, and for those that its
@@ -147,7 +148,11 @@ fn check_waves(stack: &Stack, problems: &mut Problems) {
     for (number, functions) in &waves {
         let count = functions.len();
         let what = format!("{count} functions at once");
-        problems.unless(count <= AT_A_TIME, &format!("wave {number}"), what);
+        problems.unless(
+            count <= FUNCTIONS_AT_A_TIME,
+            &format!("wave {number}"),
+            what,
+        );
         let events = functions
             .iter()
             .filter_map(|it| it.properties["Events"].as_object())
