@@ -348,7 +348,7 @@ async fn batches_lock_the_counts_of_days_by_flag_and_then_the_counts_of_hours() 
     let of_hour = |flag: &str| {
         format!("update pennon_evaluation_hours set count = count where flag_key = '{flag}'")
     };
-    // Where the two batches meet, the row that the other one has locked there, and the row that it locks next.
+    // A point at which two batches meet, the row that the other batch has locked then, and the row that it locks next.
     for (meeting_point, lock, next) in [
         ("between days", of_day("a", 22), of_day("b", 21)),
         ("before hours", of_day("b", 21), of_hour("a")),

@@ -84,7 +84,7 @@ async fn a_flag_is_read_as_it_was_created() {
             "numbers or their order changed: {}",
             read.body
         );
-        // The next read sees it.
+        // The next read sees the flag.
         let state = api.get("/api/config/flags/limit").await;
         assert_eq!(state.json()["enabled"], true);
         let half = json!({"key": "half", "rolloutPercentage": 1e1, "salt": "pepper"});

@@ -246,7 +246,7 @@ async fn a_scheduled_change_is_applied_on_time_and_seen_by_another_instance() {
     reconcile.invoke(&json!({})).await.expect("reconciles");
     assert_eq!(state().await["rolloutPercentage"], 50, "applied too early");
     make_due(stack, &id, "1 second").await;
-    // The server or the function applies it; both look for it at the same time.
+    // The local server or the function `reconcile` applies the change, whichever finds it first.
     eventually("the change is made", async || {
         reconcile.invoke(&json!({})).await.expect("reconciles");
         state().await["rolloutPercentage"] == 77

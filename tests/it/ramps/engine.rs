@@ -211,7 +211,7 @@ async fn the_run_after_a_killed_one_begins_the_step_once() {
             row.expect("a count").get::<_, i64>(0) > 0
         });
         tokio::select! {
-            _ = run => panic!("the run must wait"),
+            _ = run => panic!("the run did not wait"),
             () = waits => {}
         }
     }

@@ -106,7 +106,7 @@ fn limit(stack: &Stack) -> u64 {
 fn check_budgets(stack: &Stack, problems: &mut Problems) {
     let no_cache = stack.has("CacheMode", "none");
     let tag = |key: &str, value: Value| json!({ "Tags": { "Key": key, "Values": [value], "MatchOptions": ["EQUALS"] } });
-    // Limits the budget to this stack, because the account may contain several.
+    // Limits the budget to this stage, because the account may contain several.
     let feature = json!({ "And": [
         tag("Feature", json!("FeatureFlags")),
         tag("Stage", reference("Stage")),

@@ -243,7 +243,7 @@ fn left_out(changes: &Value, document: &str) -> Vec<String> {
 fn every_parameter_that_replaces_or_deletes_something_is_in_the_table_of_dangerous_ones() {
     let template = read("template.yaml");
     let document = read("docs/deployment/parameter-changes.md");
-    // A parameter that begins to determine a property that cannot be changed, and one that begins to create a resource.
+    // Two mistakes: a parameter determines another property that cannot be changed, or whether a resource exists.
     let replacing = template.replace(
         "      DBName: pennon\n",
         "      DBName: !Ref CacheKeyPrefix\n",

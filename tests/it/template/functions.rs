@@ -232,7 +232,7 @@ fn environment(function: &Function) -> BTreeMap<&str, &Value> {
         .collect()
 }
 
-/// Checks that the code reads every variable, and accepts the default and the bounds of each parameter in it.
+/// Checks that the code reads every variable. If the value is a parameter, its default and bounds must be valid.
 fn check_settings(stack: &Stack, function: &Function, problems: &mut Problems) {
     let environment = environment(function);
     if stack.has_mistake_elsewhere(function)
@@ -379,7 +379,7 @@ pub(super) fn list_or_one(value: &Value) -> impl Iterator<Item = &Value> {
     list(value).iter().chain(one)
 }
 
-/// Whether a statement permits reading alarms. If one of them is composite, `CloudWatch` requires permission on `*`.
+/// Whether a statement permits reading alarms. For composite alarms, `CloudWatch` requires permission on `*`.
 fn is_read_of_alarms(statement: &Value) -> bool {
     statement["Action"] == "cloudwatch:DescribeAlarms"
 }

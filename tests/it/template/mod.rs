@@ -43,7 +43,7 @@ impl Problems {
     }
 
     /// Begins an expensive check of this input. Returns false if the input was checked already: many choices of
-    /// parameters lead to the same one.
+    /// parameters lead to the same input.
     fn begin_check(&mut self, input: String) -> bool {
         self.checked.insert(input)
     }

@@ -2,8 +2,8 @@
 //!
 //! `CloudFormation` replaces a resource if its logical id, its type or one of the properties below changes. Replaced
 //! databases and user pools lose their data, replaced secrets their values; other replacements break external
-//! references: addresses, peerings, subscriptions, saved logs. `replacement.json` is a snapshot of all of these, in
-//! every profile.
+//! references: addresses, peerings, subscriptions, saved logs. `replacement.json` is a snapshot of the ids, types
+//! and properties in every profile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
