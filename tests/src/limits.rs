@@ -96,11 +96,11 @@ pub const EXPENSIVE_READ: Limit = Limit {
     most: 250.0,
     description: "the mean time of a read of the most expensive flags that the API accepts",
 };
-/// From the alarm of a ramp to the last read of the ramped-up value, at 100 requests per second.
+/// From the invocation of `guard` by an alarm to the last read of the ramped-up value, at 100 requests per second.
 pub const ROLLBACK: Limit = Limit {
     name: "LIMIT_ROLLBACK_MS",
     most: 1_000.0,
-    description: "time from an alarm to the last read of the ramped-up value, 99th percentile",
+    description: "time from the invocation of guard to the last read of the ramped-up value, 99th percentile",
 };
 /// The percentage of cache operations that fail in ten minutes of load with failovers.
 pub const FAILED_OPERATIONS: Limit = Limit {
@@ -153,9 +153,10 @@ impl Verdict {
         report
     }
 
-    /// An error if any check failed.
+    /// An error if any check failed, or if nothing was checked, for example because the name of a scenario is
+    /// misspelled.
     pub fn exit_code(&self) -> ExitCode {
-        if self.failures.is_empty() {
+        if self.checked > 0 && self.failures.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A collection of durations.
+/// A collection of durations. Without any, its statistics are NaN, which is within no limit.
 #[derive(Debug, Default, Clone)]
 pub struct Times(Vec<Duration>);
 
@@ -27,18 +27,18 @@ impl Times {
         let mut sorted = self.0.clone();
         sorted.sort();
         let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-        milliseconds(sorted.get(at).copied().unwrap_or_default())
+        sorted.get(at).copied().map_or(f64::NAN, milliseconds)
     }
 
     /// The mean in milliseconds.
     pub fn mean(&self) -> f64 {
-        let count = u32::try_from(self.0.len().max(1)).expect("not that many");
-        milliseconds(self.0.iter().sum::<Duration>() / count)
+        let count = u32::try_from(self.0.len()).expect("not that many");
+        milliseconds(self.0.iter().sum()) / f64::from(count)
     }
 
     /// The maximum in milliseconds.
     pub fn longest(&self) -> f64 {
-        milliseconds(self.0.iter().max().copied().unwrap_or_default())
+        self.0.iter().max().copied().map_or(f64::NAN, milliseconds)
     }
 }
 
