@@ -93,6 +93,8 @@ impl Redis {
 
     /// Starts it (again) on the same port, and waits until it responds.
     pub fn restart(&mut self) {
+        // A second process could not use the port.
+        self.kill();
         let mut command = Command::new(program());
         command
             .args(["--port", &self.port.to_string()])
@@ -164,10 +166,10 @@ impl Redis {
     /// Executes a command.
     ///
     /// # Panics
-    /// If Redis does not respond.
+    /// If Redis does not respond, or is still loading its data.
     pub fn command(&self, words: &[&str]) -> Resp {
         self.try_command(words)
-            .unwrap_or_else(|| panic!("Redis does not answer {words:?}"))
+            .unwrap_or_else(|| panic!("Redis does not answer {words:?}, or is still loading"))
     }
 
     /// The fields of production's hash, in any order.
@@ -210,40 +212,34 @@ impl Redis {
     /// The number of connections, without the one that counts them.
     pub async fn count_clients(&self) -> usize {
         let (port, password) = (self.port, self.password.clone());
-        let listed = tokio::task::spawn_blocking(move || {
-            ask(
-                port,
-                password.as_deref(),
-                &["CLIENT", "LIST", "TYPE", "NORMAL"],
-            )
+        let replies = tokio::task::spawn_blocking(move || {
+            let mut connection = connect(port, password.as_deref())?;
+            let id = exchange(&mut connection, &["CLIENT", "ID"])?;
+            let list = exchange(&mut connection, &["CLIENT", "LIST", "TYPE", "NORMAL"])?;
+            Some((id, list))
         })
         .await
         .expect("no panic");
-        match listed {
-            Some(Resp::Text(list)) => {
-                let is_ours =
-                    |line: &&str| line.contains("cmd=client") || line.contains("cmd=auth");
-                list.lines().filter(|line| !is_ours(line)).count()
+        match replies {
+            Some((Resp::Number(id), Resp::Text(list))) => {
+                let own = format!("id={id} ");
+                list.lines().filter(|line| !line.starts_with(&own)).count()
             }
-            other => panic!("CLIENT LIST answers with text, not {other:?}"),
+            other => panic!("an id and a list of clients, not {other:?}"),
         }
     }
 
     /// Executes commands on one connection, and returns the last reply.
     pub fn commands(&self, all: &[&[&str]]) -> Resp {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        let limit = Some(Duration::from_secs(5));
-        stream.set_read_timeout(limit).expect("a limit");
+        let mut connection = connect(self.port, self.password.as_deref()).expect("it listens");
         let mut answer = Resp::Nothing;
-        let mut reader = BufReader::new(&stream);
         for words in all {
-            write(&stream, words).expect("it reads");
-            answer = read(&mut reader).expect("it answers");
+            answer = exchange(&mut connection, words).expect("it answers");
         }
         answer
     }
 
-    /// Executes a command; `None` if Redis does not respond.
+    /// Executes a command; `None` if Redis does not respond, or is still loading its data.
     pub fn try_command(&self, words: &[&str]) -> Option<Resp> {
         ask(self.port, self.password.as_deref(), words)
     }
@@ -263,17 +259,24 @@ fn program() -> PathBuf {
 }
 
 fn ask(port: u16, password: Option<&str>, words: &[&str]) -> Option<Resp> {
-    let address = format!("127.0.0.1:{port}");
-    let stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    if let Some(password) = password {
-        write(&stream, &["AUTH", password])?;
-        read(&mut BufReader::with_capacity(1, &stream))?;
-    }
-    write(&stream, words)?;
-    let response = read(&mut BufReader::new(&stream))?;
+    let response = exchange(&mut connect(port, password)?, words)?;
     let is_loading = matches!(&response, Resp::Error(text) if text.starts_with("LOADING"));
     (!is_loading).then_some(response)
+}
+
+fn connect(port: u16, password: Option<&str>) -> Option<BufReader<TcpStream>> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut connection = BufReader::new(stream);
+    if let Some(password) = password {
+        exchange(&mut connection, &["AUTH", password])?;
+    }
+    Some(connection)
+}
+
+fn exchange(connection: &mut BufReader<TcpStream>, words: &[&str]) -> Option<Resp> {
+    write(connection.get_ref(), words)?;
+    read(connection)
 }
 
 fn write(mut stream: &TcpStream, words: &[&str]) -> Option<()> {
