@@ -19,7 +19,7 @@ const CLOCK: &str = r#"
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     long result = syscall(SYS_clock_gettime, clock, time);
-    FILE *file = clock == CLOCK_MONOTONIC ? fopen(getenv("STOPPED_SECONDS"), "r") : NULL;
+    FILE *file = clock == CLOCK_MONOTONIC ? fopen(getenv("STOPPED_SECONDS_FILE"), "r") : NULL;
     int stopped = 0;
     if (file != NULL) {
         if (fscanf(file, "%d", &stopped) == 1) time->tv_sec -= stopped;
@@ -48,7 +48,7 @@ async fn a_snapshot_gets_older_during_a_freeze_that_stops_the_monotonic_clock() 
     let stack = Stack::start().await;
     let environment = [
         ("LD_PRELOAD", path("clock.so")),
-        ("STOPPED_SECONDS", path("stopped")),
+        ("STOPPED_SECONDS_FILE", path("stopped")),
         ("SNAPSHOT_MAX_AGE_MS", "2000".to_owned()),
     ];
     let environment = environment

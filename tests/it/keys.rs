@@ -47,7 +47,10 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
         let newest = &listed.json()["keys"][0];
         let mut known = made.clone();
         known.as_object_mut().expect("an object").remove("key");
-        assert_eq!(newest, &known, "all but the key itself");
+        assert_eq!(
+            newest, &known,
+            "the list differs from the response to the creation"
+        );
         assert_eq!(known["name"], "shop");
         assert_eq!(known["kind"], kind);
         assert_eq!(known["environment"], "production");
@@ -197,7 +200,7 @@ async fn every_mistake_in_a_request_for_a_key_is_reported() {
     assert_eq!(
         environments.get::<_, i64>(0),
         1,
-        "no environment was created"
+        "a rejected request created an environment"
     );
 }
 

@@ -51,12 +51,14 @@ impl Address {
         self.port
     }
 
-    /// Finds an IP address that accepts connections. The endpoint of a cluster resolves to the addresses of all
-    /// nodes, including dead ones. All are tried at once: fred would try them in turn, and the first one that
-    /// does not answer would use up the whole time.
+    /// Finds an IP address to connect to: the only one of the name, without trying it, or of several the first one that
+    /// accepts a connection. The endpoint of a cluster resolves to the addresses of all nodes, including dead ones. All
+    /// are tried at once: fred would try them in turn, and the first one that does not answer would use up the whole
+    /// time.
     ///
     /// # Errors
-    /// If the name has no address or all refuse; [`io::ErrorKind::TimedOut`] if none accepts in time.
+    /// If the name has no address, or all of several refuse; [`io::ErrorKind::TimedOut`] if the name is not resolved in
+    /// time, or none of several accepts in time.
     pub(super) async fn reach(&self, deadline: Instant) -> io::Result<IpAddr> {
         let found = timeout_at(deadline.into(), lookup_host((self.host(), self.port)));
         let found: Vec<SocketAddr> = found.await??.collect();

@@ -172,7 +172,7 @@ impl Query {
             }
             return errors.into_result();
         }
-        if endpoint.unknown_parameters == UnknownParameters::OfPage {
+        if endpoint.unknown_parameters == UnknownParameters::Accepted {
             return Ok(());
         }
         let known = match endpoint.query {

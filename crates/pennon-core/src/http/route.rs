@@ -12,7 +12,8 @@ use crate::http::OfrepPath;
 pub struct Endpoint {
     /// `GET`, `PATCH`, …
     pub method: &'static str,
-    /// The canonical path; a segment in braces stands for any one segment.
+    /// The canonical path. `{name}` stands for any one segment that is not empty, `{name+}` for one or more of any
+    /// kind.
     pub path: &'static str,
     /// The function's name: its `Handler`, and the module of its handler.
     pub function: &'static str,
@@ -69,18 +70,19 @@ pub enum UnknownParameters {
     Ignored,
     /// Rejects the request, so that a misspelled parameter, such as `?dryrun=true`, is not silently ignored.
     Rejected,
-    /// Accepts any: the scripts of the console read the query of the page.
-    OfPage,
+    /// Accepts it: the scripts of the console read the query of the page.
+    Accepted,
 }
 
 /// Parameters of the routes of one flag: the environment, and the key for clients that cannot send it in the
 /// path.
 const FLAG_QUERY: &[&str] = &["environment", "flagKey"];
-/// [`FLAG_QUERY`] for changes that can be tried.
-const CHANGED_FLAG_QUERY: &[&str] = &["environment", "flagKey", "dryRun"];
+/// [`FLAG_QUERY`] for changes that have a dry run.
+const FLAG_CHANGE_QUERY: &[&str] = &["environment", "flagKey", "dryRun"];
 /// [`FLAG_QUERY`] for lists.
 const FLAG_LIST_QUERY: &[&str] = &["environment", "flagKey", "page", "pageSize"];
-/// Parameters of a public route. The settings decide whether the config routes trust `userId`; OFREP ignores it.
+/// Parameters of routes that evaluate flags for a caller. The config routes trust `userId` only with
+/// `TRUST_USER_ID_PARAMETER`; OFREP ignores it.
 const CALLER_QUERY: &[&str] = &["environment", "userId"];
 
 /// Every route of the API. docs/openapi.yaml describes them all.
@@ -93,9 +95,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "The values of all boolean flags for the caller").existing(),
     route("GET", "/api/config/flags/{flagKey}", "get-flag", PublicConfig, CALLER_QUERY,
         "The settings of one flag").existing(),
-    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG_QUERY,
+    route("PATCH", "/api/admin/flags/{flagKey}", "update-flag", Editor, FLAG_CHANGE_QUERY,
         "Change a flag").existing(),
-    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, CHANGED_FLAG_QUERY,
+    route("POST", "/api/admin/flags/{flagKey}", "update-flag", Editor, FLAG_CHANGE_QUERY,
         "Change a flag, as `PATCH` does").existing(),
     route("GET", "/api/admin/flags", "manage-flags", Viewer,
         &["environment", "search", "archived", "page", "pageSize"],
@@ -247,7 +249,7 @@ const fn page(path: &'static str, summary: &'static str) -> Endpoint {
         function: "console",
         authorization: Anyone,
         query: &[],
-        unknown_parameters: UnknownParameters::OfPage,
+        unknown_parameters: UnknownParameters::Accepted,
         summary,
     }
 }
@@ -293,7 +295,7 @@ impl Endpoint {
         self.path.starts_with("/ofrep/")
     }
 
-    /// Whether this is one of the two routes that the existing service serves to anyone.
+    /// Whether this is one of the two config routes, which `PUBLIC_CONFIG_ROUTES` may restrict.
     #[must_use]
     pub fn is_public_config(&self) -> bool {
         self.authorization == Authorization::PublicConfig

@@ -45,7 +45,7 @@ impl Sender {
         Ok(Self(WebhookClient::new(&authorities, Reach::Anywhere)?))
     }
 
-    /// The URLs that it sends to.
+    /// Which addresses it may send to: public ones over HTTPS, or any.
     #[must_use]
     pub fn reach(&self) -> Reach {
         self.0.reach()

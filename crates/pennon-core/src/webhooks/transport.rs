@@ -63,7 +63,7 @@ impl Transport {
         }
     }
 
-    /// The URLs that it sends to.
+    /// Which addresses it may send to: public ones over HTTPS, or any.
     #[must_use]
     pub fn reach(&self) -> Reach {
         match self {

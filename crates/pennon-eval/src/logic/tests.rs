@@ -44,7 +44,7 @@ fn choose_with(
 }
 
 #[test]
-fn operators_have_the_results_of_json_logic() {
+fn operators_have_the_results_of_flagds_engines() {
     let context = json!({
         "a": 1, "b": "two", "list": [1, 2, 3], "user": {"age": 30, "tags": ["x", "y"]},
         "empty": "", "nothing": null
