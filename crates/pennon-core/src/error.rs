@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 400_000;
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The request is invalid; the same request will never succeed.
+    /// The request is invalid. It fails again unless the flags or settings that it was checked against change.
     #[error("validation failed")]
     Invalid(FieldErrors),
     /// The caller is not authenticated.

@@ -269,8 +269,8 @@ impl std::fmt::Display for Failure {
             Self::Refused(why) => write!(formatter, "refused: {why}"),
             Self::Moved(to) | Self::Ask(to) => write!(
                 formatter,
-                "redirected to {to}: this is a node of a cluster, whose URL begins with \
-                 redis-cluster:// or rediss-cluster://"
+                "redirected to {to}: the URL of a cluster must begin with redis-cluster:// or \
+                 rediss-cluster://, or be in REDIS_CLUSTER_URL"
             ),
         }
     }

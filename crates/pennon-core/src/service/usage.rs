@@ -203,7 +203,8 @@ impl FlagService {
     }
 }
 
-/// Why a flag in use is considered stale: it was not evaluated since this time, or not changed and has one value.
+/// Why a flag that is not archived is considered stale: it was not evaluated since this time, or it was not changed since
+/// then and has one value.
 fn reasons(
     record: &FlagRecord,
     has_overrides: bool,

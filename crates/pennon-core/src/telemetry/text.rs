@@ -1,7 +1,7 @@
 //! Limits the length of every text in a log line, and escapes control characters.
 //!
-//! Callers choose paths, keys, ids and header values, and errors may quote them. None of these makes a field longer
-//! than [`MAX_TEXT_LENGTH`] or forges another line.
+//! Callers choose paths, keys, ids and header values, and errors may quote them. None of these forges another line
+//! or, in JSON, makes a field longer than [`MAX_TEXT_LENGTH`].
 
 use std::borrow::Cow;
 
@@ -44,7 +44,8 @@ pub(super) fn shorten(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Truncates like [`shorten`], and escapes control characters, which could end the line or clear the screen.
+/// Truncates like [`shorten`], then escapes control characters, which could end the line or clear the screen. The result
+/// may be longer than the limit.
 pub(super) fn visible(text: &str, limit: usize) -> String {
     let mut visible = String::new();
     for character in shorten(text, limit).chars() {
