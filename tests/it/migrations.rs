@@ -411,15 +411,34 @@ async fn a_function_that_is_deployed_before_its_migration_keeps_answering() {
 #[tokio::test]
 async fn a_migration_waits_for_a_transaction_of_the_existing_service_and_retries() {
     let database = Database::create_empty().await;
-    database
-        .sql()
-        .batch_execute(OLD_TABLES)
-        .await
-        .expect("the old tables");
+    let sql = database.sql();
+    sql.batch_execute(OLD_TABLES).await.expect("the old tables");
     migrate_to_version_0_1(&database).await;
-    database
-        .sql()
-        .batch_execute("begin; update feature_flags set enabled = true")
+    assert_eq!(
+        migrate_during_a_transaction(&database).await,
+        steps_after(2)
+    );
+}
+
+#[tokio::test]
+async fn the_first_migration_waits_in_the_same_way_if_a_table_of_the_existing_service_is_missing() {
+    let database = Database::create_empty().await;
+    let sql = database.sql();
+    sql.batch_execute(OLD_TABLES).await.expect("the old tables");
+    sql.batch_execute("drop table feature_flag_schedules")
+        .await
+        .expect("drops");
+    assert_eq!(
+        migrate_during_a_transaction(&database).await,
+        steps_after(0)
+    );
+}
+
+/// Migrates while a transaction has changed a flag, and commits it once the migration is retried. Returns the number of
+/// steps that were applied.
+async fn migrate_during_a_transaction(database: &Database) -> Value {
+    let sql = database.sql();
+    sql.batch_execute("begin; update feature_flags set enabled = true")
         .await
         .expect("an open transaction");
     let function = Function::start("migrate", &[("DATABASE_URL", &database.url())]).await;
@@ -429,16 +448,11 @@ async fn a_migration_waits_for_a_transaction_of_the_existing_service_and_retries
             function.has_logged("a transaction blocks a migration; retrying")
         })
         .await;
-        database
-            .sql()
-            .batch_execute("commit")
-            .await
-            .expect("commits");
+        sql.batch_execute("commit").await.expect("commits");
     });
-    assert_eq!(
-        outcome,
-        Ok(json!({"applied": steps_after(2), "evaluationDefaults": "existing"}))
-    );
+    let outcome = outcome.expect("migrates");
+    assert_eq!(outcome["evaluationDefaults"], "existing");
+    outcome["applied"].clone()
 }
 
 #[tokio::test]

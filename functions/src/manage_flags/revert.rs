@@ -1,5 +1,5 @@
-//! `POST /api/admin/flags/{flagKey}/revert`: reverts a flag to its state before or after an
-//! earlier change.
+//! `POST /api/admin/flags/{flagKey}/revert`: reverts a flag, or the overrides that an audit entry is about, to the state
+//! before or after an earlier change.
 
 use lambda_http::http::StatusCode;
 use pennon_core::app::App;
@@ -10,7 +10,7 @@ use pennon_core::service::Side;
 
 use super::view;
 
-/// Takes `auditId`, and `state`: `after` (the default), or `before`, which undoes that change.
+/// Takes `auditId`, and `state`: `after` (the default) or `before` that change. Later changes are undone too.
 pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;

@@ -127,8 +127,8 @@ impl<'s> FlagMeter<'s> {
         }
     }
 
-    /// What the settings use, with this number of flags. The response contains their metadata once for each flag, and
-    /// the steps of evaluators belong to the flags that refer to them.
+    /// What the settings use, with this number of flags. The response contains their metadata once, and once more
+    /// for each flag; the steps of evaluators belong to the flags that refer to them.
     fn of_settings(&self, measure: Measure, flags: usize) -> usize {
         match measure {
             Measure::Bytes => self.bulk.of_common_metadata().saturating_mul(flags + 1),
@@ -217,7 +217,7 @@ mod tests {
     /// Operations with every operator that is not costly, around the operand [`INNER`].
     fn operations(text: &str) -> Vec<Value> {
         let condition = json!({"var": "plan"});
-        let binary = "and or == != === !== < >= + * - / % min max in starts_with ends_with";
+        let binary = "and or == != === !== < <= > >= + * - / % min max in starts_with ends_with";
         let mut operations: Vec<Value> = binary
             .split(' ')
             .flat_map(|operator| {
@@ -231,6 +231,8 @@ mod tests {
             json!({"if": [condition, INNER, text]}),
             json!({"if": [condition, text, INNER]}),
             json!({"if": [INNER, text, 1]}),
+            json!({"?:": [condition, INNER, text]}),
+            json!({"log": [INNER]}),
             json!({"!": INNER}),
             json!({"!!": [INNER]}),
             json!({"-": [INNER]}),

@@ -123,7 +123,7 @@ async fn receive(State(expected): State<Arc<Expected>>, request: Request) -> Res
     let (status, text) = match &outcome {
         Ok(_) => (
             StatusCode::OK,
-            "Signed in. You can close this page and return to the terminal.",
+            "You can close this page. The terminal shows whether the sign-in succeeded.",
         ),
         Err(_) => (
             StatusCode::BAD_REQUEST,

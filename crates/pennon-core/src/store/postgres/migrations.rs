@@ -69,8 +69,8 @@ pub(super) const FLAG_BUCKETING: i32 = 12;
 const LOCK: i64 = 0x50_4e_4e;
 
 /// The number of attempts while transactions of an existing service (docs/migration.md) hold conflicting locks. A step
-/// that changes tables of that service waits only a few seconds in each attempt (`lock_timeout`), because other
-/// statements queue behind it; all attempts fit into the five minutes of `migrate`.
+/// waits only a few seconds for a lock (`lock_timeout`), because other statements queue behind it; all attempts fit into
+/// the five minutes of `migrate`.
 const ATTEMPTS: u32 = 5;
 /// The pause between two attempts, in which statements that queued behind the step can run.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -86,7 +86,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// another client.
 ///
 /// # Errors
-/// The error of the first step that fails. The steps before it stay applied.
+/// If the defaults cannot be decided, no step runs. Otherwise the error of the first step that fails; the steps before it
+/// stay applied.
 pub(super) async fn run(
     client: &Client,
     wanted: Option<EvaluationDefaults>,
@@ -176,8 +177,11 @@ async fn try_step(
         )
         .await?;
     if known.is_empty() {
-        let text =
-            format!("{sql}\ninsert into pennon_migrations (step, name) values ({step}, '{name}');");
+        // A step may set its own limit.
+        let text = format!(
+            "set local lock_timeout = '5s';\n{sql}\n\
+             insert into pennon_migrations (step, name) values ({step}, '{name}');"
+        );
         client.batch_execute(&text).await?;
     }
     client.batch_execute("commit").await?;
