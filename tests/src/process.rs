@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 
 /// Runs `"$@"` and prints its pid. When its standard input closes (the test process has ended, or has dropped the
 /// `Process`), it kills the program and removes its files.
+///
+/// If the tests end while the program is frozen, Linux sends SIGHUP to the group, which must not end the watchdog. It is
+/// not ignored, because the program would inherit that.
 const WATCHDOG: &str = r#"
+trap : HUP
 exec 3<&0
 "$@" </dev/null >"$PENNON_TEST_LOG" 2>&1 3<&- &
 pid=$!
