@@ -609,12 +609,13 @@ async fn a_sidecar_that_rarely_checks_repeats_a_failed_check_soon() {
     let folder = new_folder("extension");
     let sidecar = Extension::start_sidecar(&source.url(), &folder, &settings).await;
     eventually("the first check fails", async || {
-        source.requests().len() == 1
+        !source.requests().is_empty()
     })
     .await;
     source.set(serve(1));
+    let failed = source.requests().len();
     eventually("the check is repeated", async || {
-        source.requests().len() == 2
+        source.requests().len() > failed
     })
     .await;
     assert_eq!(sidecar.value_and_staleness("size").await, (json!(1), false));

@@ -21,9 +21,12 @@ use crate::stored::StoredDocument;
 /// Limit on the pause after a failed check, in which evaluations do not wait for the service. The pause is the maximum
 /// age, if that is shorter.
 const MAX_COOL_DOWN: Duration = Duration::from_secs(5);
-/// The pause after a failed post of counts. Each further failure doubles it, up to the interval. A batch must not wait
-/// for a long interval, because the service rejects counts from before yesterday.
-const FIRST_POST_PAUSE: Duration = Duration::from_secs(5);
+/// The pause after the first of several failed posts of counts, or failed checks by the timer of a sidecar. Each further
+/// one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// Limit on that pause. The service rejects counts from before yesterday, so a batch cannot wait for an interval of a
+/// day.
+const MAX_PAUSE: Duration = Duration::from_mins(10);
 
 /// Evaluates flags, and keeps them current.
 pub(crate) struct Evaluator {
@@ -45,6 +48,8 @@ struct State {
     checked: Option<Moment>,
     /// When the last check began, unless it confirmed the flags.
     failed: Option<Moment>,
+    /// Checks since the last one that confirmed the flags.
+    failures: u32,
     key_rejected: bool,
     check: Option<Check>,
 }
@@ -67,15 +72,17 @@ struct Batch {
 
 impl Batch {
     fn is_due(&self, interval: Duration) -> bool {
-        self.sent.age() >= self.pause(interval)
+        self.sent.age() >= pause_after(self.failures, interval)
     }
+}
 
-    /// The time from the last post to the next one.
-    fn pause(&self, interval: Duration) -> Duration {
-        match self.failures {
-            0 => interval,
-            failures => interval.min(FIRST_POST_PAUSE * 2_u32.saturating_pow(failures - 1)),
-        }
+/// The time from the last post or check to the next one, after this many failures.
+fn pause_after(failures: u32, interval: Duration) -> Duration {
+    match failures {
+        0 => interval,
+        failures => (FIRST_PAUSE * 2_u32.saturating_pow(failures - 1))
+            .min(MAX_PAUSE)
+            .min(interval),
     }
 }
 
@@ -152,9 +159,11 @@ impl Evaluator {
         }
     }
 
-    /// Checks the flags, unless the last check is younger than this. For the timer of a sidecar.
-    pub(crate) async fn check_unless_younger_than(self: &Arc<Self>, age: Duration) {
-        self.check_until(age, 2 * FETCH_LIMIT).await;
+    /// Checks the flags if the interval has passed, or the pause after a failed check. For the timer of a sidecar.
+    pub(crate) async fn check_due(self: &Arc<Self>, interval: Duration) {
+        if self.lock().is_due(interval) {
+            self.check_until(interval, 2 * FETCH_LIMIT).await;
+        }
     }
 
     /// Checks the flags unless they are current: confirmed within the maximum age, or since the caller arrived. Returns
@@ -312,6 +321,11 @@ enum StoredChange {
 }
 
 impl State {
+    fn is_due(&self, interval: Duration) -> bool {
+        self.failed
+            .is_none_or(|failed| failed.age() >= pause_after(self.failures, interval))
+    }
+
     fn is_current(&self, max_age: Duration, arrived: Moment) -> bool {
         self.flags.is_some()
             && self
@@ -327,6 +341,7 @@ impl State {
         sent: Moment,
     ) -> Result<Option<StoredChange>, String> {
         self.failed = Some(sent);
+        self.failures = self.failures.saturating_add(1);
         match fetched? {
             Fetched::Unchanged { confirmed } => {
                 self.confirm(sent, confirmed);
@@ -370,6 +385,7 @@ impl State {
         if confirmed {
             self.checked = Some(sent);
             self.failed = None;
+            self.failures = 0;
         }
         self.key_rejected = false;
     }
@@ -389,25 +405,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_posts_are_repeated_after_growing_pauses_up_to_the_interval() {
+    fn pauses_after_failures_grow_up_to_ten_minutes_or_the_interval() {
         let pauses = |interval| {
-            [0, 1, 2, 3, 4, u32::MAX].map(|failures| {
-                let batch = Batch {
-                    pending: None,
-                    sent: Moment::now(),
-                    failures,
-                };
-                batch.pause(Duration::from_secs(interval)).as_secs()
-            })
+            let interval = Duration::from_secs(interval);
+            [0, 1, 2, 3, 4, 8, u32::MAX].map(|failures| pause_after(failures, interval).as_secs())
         };
-        assert_eq!(pauses(86_400), [86_400, 5, 10, 20, 40, 86_400]);
-        assert_eq!(pauses(15), [15, 5, 10, 15, 15, 15]);
-        assert_eq!(pauses(0), [0; 6]);
+        assert_eq!(pauses(86_400), [86_400, 5, 10, 20, 40, 600, 600]);
+        assert_eq!(pauses(15), [15, 5, 10, 15, 15, 15, 15]);
+        assert_eq!(pauses(0), [0; 7]);
+    }
+
+    #[test]
+    fn the_timer_of_a_sidecar_waits_longer_after_each_check_that_confirms_no_flags() {
+        let day = Duration::from_hours(24);
+        let mut state = State::default();
+        assert!(state.is_due(day));
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            for fetched in [
+                Err("no answer".to_owned()),
+                Ok(Fetched::KeyRejected),
+                Ok(Fetched::Unchanged { confirmed: false }),
+            ] {
+                let _stored = state.apply(fetched, Moment::now());
+                pauses.push(pause_after(state.failures, day).as_secs());
+            }
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+        assert!(!state.is_due(day));
+        let confirmed = Ok(Fetched::Unchanged { confirmed: true });
+        let _stored = state.apply(confirmed, Moment::now());
+        assert!(state.is_due(day), "its age decides");
+        let _stored = state.apply(Err("no answer".to_owned()), Moment::now());
+        assert_eq!(state.failures, 1);
     }
 
     #[tokio::test]
     async fn posts_that_fail_in_a_row_are_counted() {
-        let folder = std::env::temp_dir().join(format!("pennon-posts-{}", std::process::id()));
         let settings = Settings {
             // No server listens there.
             url: "http://127.0.0.1:1".parse().expect("a URL"),
@@ -416,7 +450,7 @@ mod tests {
             wait: Duration::ZERO,
             count_interval: Duration::ZERO,
             port: 8016,
-            folder,
+            folder: std::env::temp_dir(),
         };
         let client = Arc::new(Https::trusting(None).expect("a client"));
         let evaluator = Evaluator::new(&settings, client);

@@ -162,7 +162,7 @@ async fn listen(address: Option<String>) -> Result<(), String> {
     let interval = (settings.max_age / 2).max(TICK);
     let checking = async {
         loop {
-            evaluator.check_unless_younger_than(interval).await;
+            evaluator.check_due(interval).await;
             tokio::time::sleep(TICK).await;
         }
     };
