@@ -99,7 +99,7 @@ impl FlagService {
     }
 
     /// Leases due webhooks and builds their requests. A lease is committed before its request is sent, because a
-    /// request may take longer than a transaction. `None` if no webhook is due.
+    /// request may take longer than a transaction. `None` if there is nothing to send and no other webhook is due.
     async fn lease_webhooks(
         &self,
         round_began: Instant,
