@@ -71,7 +71,7 @@ pub struct Lease {
     pub(super) id: String,
 }
 
-/// A write barrier on an environment: no reader may fill until it is removed.
+/// A write barrier on an environment: no reader may fill until it is removed or expires.
 #[derive(Debug)]
 pub struct WriteBarrier {
     pub(super) id: String,
