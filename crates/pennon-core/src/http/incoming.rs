@@ -1,5 +1,6 @@
 //! A request as received: from an event of API Gateway, or over HTTP by the local server.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use lambda_http::http::{HeaderMap, Method, header};
@@ -37,15 +38,18 @@ pub(super) fn parse_environment(text: &str) -> Result<Environment, Error> {
 pub struct Incoming {
     /// The method.
     pub method: Method,
-    /// The path. HTTP APIs decode it; function URLs and the local server leave it percent-encoded.
+    /// The path. HTTP APIs decode it; REST APIs, function URLs and the local server leave it percent-encoded.
     pub path: String,
+    /// Whether a route of an HTTP API matched, so that the path is decoded. The route `$default` does not tell an HTTP
+    /// API from a function URL.
+    pub is_path_decoded: bool,
     /// The stage of the API, which may precede the path; empty without a stage.
     pub stage: String,
     /// The path template of the route that the gateway matched. None if no gateway matched a route (in the local
     /// server, at a function URL, and for the route `$default`), and for a greedy parameter: see `proxy_path`.
     pub route: Option<String>,
-    /// The decoded path without the base path of a custom domain, if the gateway matched a route with a greedy
-    /// parameter (`/api/admin/{proxy+}`).
+    /// The path without the base path of a custom domain, if the gateway matched a route with a greedy parameter
+    /// (`/api/admin/{proxy+}`).
     pub proxy_path: Option<String>,
     /// The decoded values of the parameters of [`Incoming::route`].
     pub path_parameters: BTreeMap<String, String>,
@@ -232,12 +236,11 @@ impl Incoming {
             return route::find_template(method, template, &self.path_parameters);
         }
         if let Some(path) = &self.proxy_path {
-            // The gateway has decoded it; `find` decodes its segments.
-            return route::find(method, &path.replace('%', "%25"));
+            return route::find(method, &self.encoded(path));
         }
-        let found = route::find(method, &self.path);
-        let after_stage = self
-            .path
+        let path = self.encoded(&self.path);
+        let found = route::find(method, &path);
+        let after_stage = path
             .strip_prefix('/')
             .and_then(|rest| rest.strip_prefix(&self.stage));
         match (&found, after_stage) {
@@ -249,6 +252,15 @@ impl Incoming {
                 }
             }
             _ => found,
+        }
+    }
+
+    /// A path whose segments [`route::find`] may decode.
+    fn encoded<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if self.is_path_decoded {
+            path.replace('%', "%25").into()
+        } else {
+            path.into()
         }
     }
 
@@ -269,7 +281,7 @@ impl Incoming {
             .strip_prefix('/')
             .and_then(|rest| rest.strip_prefix(stage.as_str()))
             .filter(|_| !stage.is_empty());
-        match (stage, route::find("GET", path)) {
+        match (stage, route::find("GET", &self.encoded(path))) {
             (Some(rest), Match::Unknown | Match::UnknownAdmin) => {
                 path.strip_suffix(rest).unwrap_or_default()
             }

@@ -195,6 +195,7 @@ fn read(parts: &Parts<'_>) -> Event {
             (Some(_), None) => reader.malformed("requestContext.routeKey is not a string"),
         };
         let template = key.split_once(' ').map_or("", |(_, path)| path);
+        incoming.is_path_decoded = template.starts_with('/');
         incoming.route = route_template(template);
         incoming.proxy_path = proxy_path(template, &incoming.path_parameters);
         incoming.method = reader.method(CONTEXT, http.method);
@@ -464,15 +465,36 @@ mod tests {
     }
 
     #[test]
-    fn the_decoded_path_of_a_greedy_route_is_not_decoded_again() {
-        let incoming = request(
-            r#"{"rawPath": "/config/flags/100%25", "pathParameters": {"proxy": "flags/100%25"},
-                "requestContext": {"http": {"method": "GET"}, "routeKey": "ANY /config/{proxy+}"}}"#,
-        );
-        let Match::Found(_, parameters) = incoming.find() else {
-            panic!("no route");
+    fn a_path_that_the_gateway_has_decoded_is_not_decoded_again() {
+        let http_api = |route: &str, parameters: &str| {
+            format!(
+                r#"{{"rawPath": "/config/flags/100%25", "pathParameters": {parameters},
+                    "requestContext": {{"http": {{"method": "GET"}}, "routeKey": "{route}"}}}}"#
+            )
         };
-        assert_eq!(parameters, [("flagKey", "100%25".to_owned())]);
+        let rest_api = |resource: &str, rest: &str| {
+            format!(
+                r#"{{"httpMethod": "GET", "resource": "{resource}", "path": "/config/flags/100%25",
+                    "pathParameters": {{"proxy": "{rest}"}}, "requestContext": {{}}}}"#
+            )
+        };
+        let whole = r#"{"proxy": "config/flags/100%25"}"#;
+        for (event, key) in [
+            (
+                http_api("ANY /config/{proxy+}", r#"{"proxy": "flags/100%25"}"#),
+                "100%25",
+            ),
+            (http_api("ANY /{proxy+}", whole), "100%25"),
+            // A function URL sends the same.
+            (http_api("$default", "{}"), "100%"),
+            (rest_api("/config/{proxy+}", "flags/100%25"), "100%"),
+            (rest_api("/{proxy+}", "config/flags/100%25"), "100%"),
+        ] {
+            let Match::Found(_, parameters) = request(&event).find() else {
+                panic!("no route: {event}");
+            };
+            assert_eq!(parameters, [("flagKey", key.to_owned())], "{event}");
+        }
     }
 
     #[test]
