@@ -148,8 +148,7 @@ impl Executor {
         let owner = known.as_ref().unwrap_or(&self.seed);
         let breaker = breaker_of(owner, command);
         // A shorter probe than one attempt would never succeed with a Redis that answers slowly, but in time.
-        let waits = self.waits_for_replica(command, owner);
-        let probe_limit = self.time_for(command, waits).max(PROBE_BUDGET);
+        let probe_limit = self.time_for(command, owner).max(PROBE_BUDGET);
         let probe_deadline = started + remaining.min(probe_limit);
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
@@ -350,7 +349,7 @@ impl Executor {
             };
             let wait = self.waits_for_replica(command, &node);
             let options = CommandOptions { before, wait };
-            let within = self.time_for(command, wait);
+            let within = self.time_for(command, &node);
             let (failure, connections) = match node.send(command, options, within, deadline).await {
                 Ok(reply) => return ended(node, Ok(reply), failures),
                 Err(failed) => failed,
@@ -452,7 +451,7 @@ impl Executor {
     }
 
     /// The timeout of one attempt. A command that transfers flags may use the whole budget.
-    fn time_for(&self, command: &Command<'_>, waits_for_replica: bool) -> Duration {
+    fn time_for(&self, command: &Command<'_>, node: &Node) -> Duration {
         match command {
             Command::Fields {
                 names: Names::Summary | Names::Flags(_),
@@ -463,7 +462,7 @@ impl Executor {
                 script: Script::Fill,
                 ..
             } => self.login.config.request_budget,
-            Command::Run { .. } if waits_for_replica => {
+            Command::Run { .. } if self.waits_for_replica(command, node) => {
                 self.login.config.operation_timeout + REPLICATION_MARGIN
             }
             Command::Fields {
