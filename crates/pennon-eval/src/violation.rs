@@ -1,13 +1,15 @@
 //! Violations in JSON from outside, with JSON pointers.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use serde_json::{Map, Value};
 
 use crate::json::quote;
 
 /// A violation in a definition, in settings or in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Violation {
     /// A JSON pointer into the checked value.
     pub pointer: String,
@@ -15,16 +17,17 @@ pub struct Violation {
     pub message: String,
 }
 
-/// The violations found so far, and the pointer to the value that is being checked. Those above the limit are only
-/// counted.
+/// The violations found so far, and the pointer to the value that is being checked. Those above the limit are not
+/// listed.
 #[derive(Debug, Default)]
 pub struct Violations {
     pointer: String,
     found: Vec<Violation>,
-    more: usize,
+    /// The hashes of the violations that are not listed.
+    unlisted: Vec<u64>,
 }
 
-/// Limit on violations: a hostile definition may have one in every value.
+/// Limit on listed violations: a hostile definition may have one in every value.
 const MAX_VIOLATIONS: usize = 50;
 /// Limit on violations in one text.
 const MAX_IN_SUMMARY: usize = 10;
@@ -39,20 +42,21 @@ impl Violations {
     /// Adds a violation below the current value. Pointer and message are truncated: a name may have megabytes, and
     /// every violation below it would hold a copy.
     pub fn add_at(&mut self, below: &str, message: impl Into<String>) {
+        let violation = Violation {
+            pointer: truncate_text(format!("{}{below}", self.pointer)),
+            message: truncate_text(message.into()),
+        };
         if self.found.len() < MAX_VIOLATIONS {
-            self.found.push(Violation {
-                pointer: truncate_text(format!("{}{below}", self.pointer)),
-                message: truncate_text(message.into()),
-            });
+            self.found.push(violation);
         } else {
-            self.more += 1;
+            self.unlisted.push(hash_of(&violation));
         }
     }
 
-    /// Adds all violations of another list, below the current value, and the number of those that it does not list.
+    /// Adds all violations of another list, below the current value. Those that it does not list are counted.
     pub fn append(&mut self, other: Self) {
         self.extend(other.found);
-        self.more += other.more;
+        self.unlisted.extend(other.unlisted);
     }
 
     /// Changes each violation that is listed.
@@ -62,19 +66,13 @@ impl Violations {
         self
     }
 
-    /// The violations that `known` does not have. Unlisted violations cannot be compared. After a repair, a listed
-    /// violation may be one that `known` does not list, so as few violations as possible count as new.
+    /// The violations that `known` does not have, listed or not.
     #[must_use]
     pub fn without(mut self, known: &Self) -> Self {
-        let excess = if self.more > 0 {
-            self.count().saturating_sub(known.count())
-        } else {
-            0
-        };
-        self.found.retain(|found| !known.found.contains(found));
-        let new = self.found.len().saturating_sub(known.more).max(excess);
-        self.found.truncate(new);
-        self.more = new - self.found.len();
+        let listed = known.found.iter().map(hash_of);
+        let known: HashSet<u64> = listed.chain(known.unlisted.iter().copied()).collect();
+        self.found.retain(|found| !known.contains(&hash_of(found)));
+        self.unlisted.retain(|hash| !known.contains(hash));
         self
     }
 
@@ -131,17 +129,18 @@ impl Violations {
 
     /// The number of violations, including those that are not listed.
     pub(crate) fn count(&self) -> usize {
-        self.found.len() + self.more
+        self.found.len() + self.unlisted.len()
     }
 
     /// The violations, at most 50. If there are more, the list ends with the number of the others.
     #[must_use]
     pub fn into_list(mut self) -> Vec<Violation> {
-        if self.more > 0 {
-            let are = if self.more == 1 { "is" } else { "are" };
+        let more = self.unlisted.len();
+        if more > 0 {
+            let are = if more == 1 { "is" } else { "are" };
             self.found.push(Violation {
                 pointer: String::new(),
-                message: format!("{} more {are} not listed", self.more),
+                message: format!("{more} more {are} not listed"),
             });
         }
         self.found
@@ -203,6 +202,10 @@ impl FromIterator<Violation> for Violations {
     }
 }
 
+fn hash_of(violation: &Violation) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(violation)
+}
+
 /// Truncates the text of an error, which may quote the request.
 #[must_use]
 pub fn truncate_text<'a>(text: impl Into<Cow<'a, str>>) -> String {
@@ -234,16 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn after_a_repair_violations_that_were_not_listed_do_not_count_as_new() {
+    fn violations_are_compared_exactly_whether_they_are_listed_or_not() {
         let known = numbered(0..60);
         for left in [1..60, 0..59, 40..60, 55..60] {
             let new = numbered(left).without(&known);
             assert!(new.is_empty(), "{new:?}");
         }
-        // Ten of `known` were not listed.
         assert_eq!(numbered(50..75).without(&known).count(), 15);
-        assert_eq!(numbered(30..100).without(&known).count(), 20);
-        assert_eq!(numbered(10..60).without(&numbered(0..50)).count(), 10);
+        assert_eq!(numbered(30..100).without(&known).count(), 40);
+        assert_eq!(numbered(60..120).without(&known).count(), 60);
+        let new = numbered(55..70).without(&known).into_list();
+        let pointers = new.iter().map(|found| found.pointer.clone());
+        assert!(pointers.eq((60..70).map(|number| format!("/{number}"))));
     }
 
     #[test]
@@ -255,14 +260,13 @@ mod tests {
     }
 
     #[test]
-    fn only_an_excess_of_unlisted_violations_counts_as_new() {
+    fn new_violations_that_are_not_listed_are_counted() {
         let known = numbered(0..60);
         assert!(numbered(0..55).without(&known).into_list().is_empty());
         let new = numbered(0..63).without(&known);
         let new = new.into_list();
         assert_eq!(new.len(), 1);
         assert_eq!(new[0].message, "3 more are not listed");
-        let all_listed = numbered(0..50);
-        assert_eq!(numbered(60..70).without(&all_listed).into_list().len(), 10);
+        assert_eq!(numbered(60..70).without(&known).into_list().len(), 10);
     }
 }
