@@ -230,6 +230,11 @@ async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
             ),
             (body(&many), 400, "(got 5001)"),
             (
+                body(&many[..5_000]),
+                404,
+                "'f9', and 4990 more in 'staging'",
+            ),
+            (
                 json!({"from": "staging", "flags": vec![5; 60]}),
                 400,
                 "10 more are not listed",
@@ -256,7 +261,7 @@ async fn a_copy_is_refused_as_a_whole_with_the_reason_and_the_names() {
         let unknown = format!("{ENVIRONMENTS}/nowhere/copy");
         let answer = api.admin("POST", &unknown, &body(&["search"])).await;
         assert_eq!(answer.status, 404, "{answer:?} on {on}");
-        // The message names every flag whose precondition fails.
+        // The message names all flags whose precondition fails, because there are few.
         let all = json!({"from": "staging", "flags": [
             {"flagKey": "checkout", "ifMatch": stale}, {"flagKey": "search", "ifMatch": null},
             {"flagKey": "new", "ifMatch": "\"7\""},

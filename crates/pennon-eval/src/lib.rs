@@ -35,4 +35,4 @@ pub use ruleset::{
     CompiledVariants, Decision, Evaluation, EvaluationError, ExplainedValue, Explanation, Reason,
     RequestFuel, Ruleset, explain,
 };
-pub use violation::{Violation, Violations, pointer_step, truncate_text};
+pub use violation::{Summary, Violation, Violations, pointer_step, truncate_text};

@@ -29,7 +29,7 @@ pub struct Violations {
 
 /// Limit on listed violations: a hostile definition may have one in every value.
 const MAX_VIOLATIONS: usize = 50;
-/// Limit on violations in one text.
+/// Limit on texts in a summary.
 const MAX_IN_SUMMARY: usize = 10;
 /// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
 const MAX_TEXT_LENGTH: usize = 4_000;
@@ -117,14 +117,13 @@ impl Violations {
 
     /// The first violations, as a function describes them, and the number of the others, as one text.
     #[must_use]
-    pub fn summary(&self, describe: impl FnMut(&Violation) -> String) -> String {
-        let first = self.found.iter().take(MAX_IN_SUMMARY);
-        let mut texts: Vec<String> = first.map(describe).collect();
-        let more = self.count() - texts.len();
-        if more > 0 {
-            texts.push(format!("and {more} more"));
+    pub fn summary(&self, mut describe: impl FnMut(&Violation) -> String) -> String {
+        let mut summary = Summary::default();
+        for found in &self.found {
+            summary.add_with(|| describe(found));
         }
-        texts.join("; ")
+        summary.count += self.unlisted.len();
+        summary.join("; ")
     }
 
     /// The number of violations, including those that are not listed.
@@ -199,6 +198,43 @@ impl FromIterator<Violation> for Violations {
         let mut violations = Self::default();
         violations.extend(found);
         violations
+    }
+}
+
+/// The first of many texts, and the number of the others.
+#[derive(Debug, Default)]
+pub struct Summary {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl Summary {
+    /// Adds a text, or counts it if there are enough.
+    pub fn add(&mut self, text: impl Into<String>) {
+        self.add_with(|| text.into());
+    }
+
+    fn add_with(&mut self, text: impl FnOnce() -> String) {
+        if self.first.len() < MAX_IN_SUMMARY {
+            self.first.push(truncate_text(text()));
+        }
+        self.count += 1;
+    }
+
+    /// The number of texts.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All as one text, with this between them.
+    #[must_use]
+    pub fn join(&self, separator: &str) -> String {
+        let text = self.first.join(separator);
+        match self.count - self.first.len() {
+            0 => text,
+            more => format!("{text}{separator}and {more} more"),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pennon_eval::{Bucketing, Definition, EvaluationDefaults, Evaluators, Flag, FlagKey};
-use pennon_eval::{Settings, Violation, Violations};
+use pennon_eval::{Settings, Summary, Violation, Violations};
 use serde_json::{Value, json};
 
 use super::FlagService;
@@ -14,7 +14,7 @@ use super::change::{Changed, Expected, evaluators_in, state_as, to_json};
 use super::import::{Difference, difference_of_flags, is_unchanged, write_flags};
 use super::ramps::{require_acknowledged, supersede_ramps};
 use super::validate::{
-    check_limits_of_environment, in_use, listed, reject_ineffective_schedules,
+    check_limits_of_environment, in_use, reject_ineffective_schedules,
     reject_removal_of_used_variants, require_known,
 };
 use crate::auth::Actor;
@@ -123,36 +123,40 @@ impl FlagService {
         transaction.rollback().await;
         require_known(copy.from, revision)?;
         let place = format!("in '{}'", copy.from);
-        let mut missing = Vec::new();
-        let mut unusable = Violations::default();
+        let mut missing = Summary::default();
+        let mut unusable = Summary::default();
         let mut flags = BTreeMap::new();
         for FlagToCopy { key, .. } in copy.flags {
             match records.remove(key) {
-                None => missing.push(format!("'{key}'")),
+                None => missing.add(format!("'{key}'")),
                 Some(record) if record.archived_at.is_some() => {
-                    unusable.add_at("", format!("'{key}' is archived"));
+                    unusable.add(format!("'{key}' is archived"));
                 }
                 Some(record) if is_unreadable(&record.flag) => {
-                    unusable.add_at("", format!("the definition of '{key}' is unreadable"));
+                    unusable.add(format!("the definition of '{key}' is unreadable"));
                 }
                 Some(record) => {
                     flags.insert(key.clone(), record.flag);
                 }
             }
         }
-        if !missing.is_empty() {
-            let flags = if missing.len() == 1 { "Flag" } else { "Flags" };
+        if missing.count() > 0 {
+            let flags = if missing.count() == 1 {
+                "Flag"
+            } else {
+                "Flags"
+            };
             let names = missing.join(", ");
             return Err(Error::NotFound(format!("{flags} {names} {place}")));
         }
-        if unusable.is_empty() {
+        if unusable.count() == 0 {
             Ok(SourceFlags {
                 flags,
                 settings,
                 defaults,
             })
         } else {
-            let why = format!("Nothing was copied: {place}, {}", listed(&unusable));
+            let why = format!("Nothing was copied: {place}, {}", unusable.join("; "));
             Err(Error::Conflict(why))
         }
     }
@@ -240,20 +244,20 @@ fn check_expected(
     copy: FlagsToCopy<'_>,
     current: &FlagRecords,
 ) -> Result<(), Error> {
-    let mut changed = Vec::new();
+    let mut changed = Summary::default();
     for FlagToCopy { key, replaces } in copy.flags {
         match (replaces, current.get(key)) {
             (None, None) | (Some(Expected::Any | Expected::Unspecified), _) => {}
-            (None, Some(_)) => changed.push(format!("'{key}' exists")),
-            (Some(Expected::OneOf(_)), None) => changed.push(format!("'{key}' does not exist")),
+            (None, Some(_)) => changed.add(format!("'{key}' exists")),
+            (Some(Expected::OneOf(_)), None) => changed.add(format!("'{key}' does not exist")),
             (Some(expected @ Expected::OneOf(_)), Some(record)) => {
                 if expected.check(record.revision).is_err() {
-                    changed.push(format!("'{key}' has changed"));
+                    changed.add(format!("'{key}' has changed"));
                 }
             }
         }
     }
-    if changed.is_empty() {
+    if changed.count() == 0 {
         return Ok(());
     }
     Err(Error::ItemsChanged(format!(
@@ -283,7 +287,7 @@ fn check_meaning(
         }
     }
     let evaluators = Evaluators::of(settings);
-    let mut conflicts = Violations::default();
+    let mut conflicts = Summary::default();
     for (key, flag) in changed {
         let Some(definition) = &flag.definition else {
             continue;
@@ -300,24 +304,22 @@ fn check_meaning(
             has_other_evaluators = true;
             let conflict =
                 format!("'{key}' uses the evaluator '{name}', which '{environment}' {state}");
-            conflicts.add_at("", conflict);
+            conflicts.add(conflict);
         }
         if has_other_evaluators {
             continue;
         }
         if let Err(problems) = Definition::validate_with(&to_json(definition)?, &evaluators) {
-            conflicts.append(problems.map(|Violation { pointer, message }| Violation {
-                pointer: String::new(),
-                message: format!("the definition of '{key}' is invalid: {pointer} {message}"),
-            }));
+            let problems = problems.summary(|found| format!("{} {}", found.pointer, found.message));
+            conflicts.add(format!("the definition of '{key}' is invalid: {problems}"));
         }
     }
-    if conflicts.is_empty() {
+    if conflicts.count() == 0 {
         return Ok(());
     }
     Err(Error::Conflict(format!(
         "Nothing was copied: {}. Correct this, or copy without these flags",
-        listed(&conflicts)
+        conflicts.join("; ")
     )))
 }
 

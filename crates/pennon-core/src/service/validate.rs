@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pennon_eval::{Definition, Evaluators, Flag, FlagKey, Settings, Violation, Violations};
+use pennon_eval::{
+    Definition, Evaluators, Flag, FlagKey, Settings, Summary, Violation, Violations,
+};
 
 use super::change::to_json;
 use crate::environment::Environment;
@@ -61,7 +63,7 @@ pub(super) async fn reject_removal_of_used_variants(
         return Ok(());
     }
     let keys: Vec<&FlagKey> = after.keys().copied().collect();
-    let mut conflicts = Violations::default();
+    let mut conflicts = Summary::default();
     for (key, variant, users) in transaction.variants_in_overrides(&keys).await? {
         let kept = after.get(&key).copied().flatten();
         if kept.is_some_and(|kept| kept.variants.contains_key(&variant)) {
@@ -69,14 +71,14 @@ pub(super) async fn reject_removal_of_used_variants(
         }
         let have = if users == 1 { "user has" } else { "users have" };
         let conflict = format!("{users} {have} the variant '{variant}' of '{key}' by an override");
-        conflicts.add_at("", conflict);
+        conflicts.add(conflict);
     }
-    if conflicts.is_empty() {
+    if conflicts.count() == 0 {
         return Ok(());
     }
     Err(Error::Conflict(format!(
         "{}; change or remove those overrides before you remove the variant",
-        listed(&conflicts)
+        conflicts.join("; ")
     )))
 }
 
@@ -110,20 +112,20 @@ pub(super) async fn reject_ineffective_schedules(
     if keys.is_empty() {
         return Ok(());
     }
-    let mut schedules = Violations::default();
+    let mut schedules = Summary::default();
     for schedule in transaction.schedules(&keys).await? {
         if schedule.is_open() && schedule.sets_rollout_percentage() {
             let ScheduleRecord { id, flag_key, .. } = schedule;
-            schedules.add_at("", format!("schedule '{id}' of '{flag_key}'"));
+            schedules.add(format!("schedule '{id}' of '{flag_key}'"));
         }
     }
-    if schedules.is_empty() {
+    if schedules.count() == 0 {
         return Ok(());
     }
     Err(Error::Conflict(format!(
         "A rollout percentage has no effect on a flag with a definition, and a schedule sets one: {}; cancel \
          it before you add the definition",
-        listed(&schedules)
+        schedules.join("; ")
     )))
 }
 
@@ -215,11 +217,6 @@ pub(super) fn check_limits_of_environment<'a>(
             Err(Error::invalid_field(field, message))
         }
     }
-}
-
-/// The messages of the first conflicts, and the number of the others.
-pub(super) fn listed(conflicts: &Violations) -> String {
-    conflicts.summary(|found| found.message.clone())
 }
 
 /// Flags that new settings break.
