@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::FlagService;
+use crate::auth::Actor;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::request_context::RequestContext;
@@ -123,6 +124,20 @@ impl FlagService {
         actor: &str,
     ) -> Result<Transaction, Error> {
         self.store.begin(environment, actor).await
+    }
+
+    /// Runs `work` in a transaction that is rolled back before this returns, also after an error. A transaction that is
+    /// dropped instead may hold its locks until after the response, because it ends when its connection is closed.
+    pub(super) async fn rolled_back<T>(
+        &self,
+        environment: &Environment,
+        actor: &Actor,
+        work: impl AsyncFnOnce(&mut Transaction) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut transaction = self.begin(environment, &actor.id).await?;
+        let result = work(&mut transaction).await;
+        transaction.rollback().await;
+        result
     }
 
     /// Commits and invalidates the cache. Returns whether Redis confirmed the invalidation; `None` without Redis.

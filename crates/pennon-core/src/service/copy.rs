@@ -58,9 +58,11 @@ impl FlagService {
         actor: &Actor,
     ) -> Result<Difference, Error> {
         let source = self.read_source(copy, actor).await?;
-        let mut transaction = self.begin(environment, &actor.id).await?;
-        let compared = compare(&mut transaction, environment, copy, &source).await?;
-        transaction.rollback().await;
+        let compared = self
+            .rolled_back(environment, actor, async |transaction| {
+                compare(transaction, environment, copy, &source).await
+            })
+            .await?;
         Ok(compared.difference)
     }
 
@@ -114,13 +116,15 @@ impl FlagService {
         actor: &Actor,
     ) -> Result<SourceFlags, Error> {
         let defaults = self.store.evaluation_defaults().await?;
-        let mut transaction = self.begin(copy.from, &actor.id).await?;
         let EnvironmentState {
             revision,
             flags: mut records,
             settings: SettingsRecord { settings, .. },
-        } = transaction.read_environment().await?;
-        transaction.rollback().await;
+        } = self
+            .rolled_back(copy.from, actor, async |transaction| {
+                transaction.read_environment().await
+            })
+            .await?;
         require_known(copy.from, revision)?;
         let place = format!("in '{}'", copy.from);
         let mut missing = Summary::default();

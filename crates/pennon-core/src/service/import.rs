@@ -98,9 +98,12 @@ impl FlagService {
         actor: &Actor,
     ) -> Result<(Value, Revision), Error> {
         self.require_environment(environment).await?;
-        // A snapshot lacks fields that evaluation does not need. The transaction is never committed.
-        let mut transaction = self.begin(environment, &actor.id).await?;
-        let state = transaction.read_environment().await?;
+        // A snapshot lacks fields that evaluation does not need.
+        let state = self
+            .rolled_back(environment, actor, async |transaction| {
+                transaction.read_environment().await
+            })
+            .await?;
         let flags = in_use(&state.flags).map(|(key, flag)| (key.clone(), flag.clone()));
         let settings = &state.settings.settings;
         let file = flagd::write(&flags.collect(), settings, Form::Export);
@@ -117,8 +120,12 @@ impl FlagService {
         import: Import<'_>,
         actor: &Actor,
     ) -> Result<(Difference, Revision), Error> {
-        let (transaction, compared) = self.begin_import(environment, import, actor).await?;
-        transaction.rollback().await;
+        let compared = self.rolled_back(environment, actor, async |transaction| {
+            compare(transaction, environment, import).await
+        });
+        let compared = compared
+            .await
+            .map_err(|error| prefer_error_of_file(error, import))?;
         Ok((compared.difference, compared.revision))
     }
 
@@ -137,7 +144,14 @@ impl FlagService {
         actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<Difference>, Error> {
-        let (mut transaction, compared) = self.begin_import(environment, import, actor).await?;
+        let started = async {
+            let mut transaction = self.begin(environment, &actor.id).await?;
+            let compared = compare(&mut transaction, environment, import).await?;
+            Ok::<_, Error>((transaction, compared))
+        };
+        let (mut transaction, compared) = started
+            .await
+            .map_err(|error| prefer_error_of_file(error, import))?;
         let Compared {
             current,
             file,
@@ -158,25 +172,11 @@ impl FlagService {
     }
 }
 
-impl FlagService {
-    /// Begins a transaction and compares. Errors of the file take precedence over an outage of the store.
-    async fn begin_import(
-        &self,
-        environment: &Environment,
-        import: Import<'_>,
-        actor: &Actor,
-    ) -> Result<(Transaction, Compared), Error> {
-        let started = async {
-            let mut transaction = self.begin(environment, &actor.id).await?;
-            let compared = compare(&mut transaction, environment, import).await?;
-            Ok::<_, Error>((transaction, compared))
-        };
-        started.await.map_err(|error| {
-            prefer_validation_error(error, || {
-                read_file(import, &settings_for(import.file)).map(|_valid| ())
-            })
-        })
-    }
+/// Errors of the file take precedence over an outage of the store.
+fn prefer_error_of_file(error: Error, import: Import<'_>) -> Error {
+    prefer_validation_error(error, || {
+        read_file(import, &settings_for(import.file)).map(|_valid| ())
+    })
 }
 
 /// Parses a file for an environment with these settings.

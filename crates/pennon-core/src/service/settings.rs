@@ -126,9 +126,11 @@ impl FlagService {
         actor: &Actor,
         users: &[UserId],
     ) -> Result<Vec<MovedUsers>, Error> {
-        let mut transaction = self.begin(environment, &actor.id).await?;
-        let (_, settings) = check_change(&mut transaction, environment, settings, expected).await?;
-        transaction.rollback().await;
+        let (_, settings) = self
+            .rolled_back(environment, actor, async |transaction| {
+                check_change(transaction, environment, settings, expected).await
+            })
+            .await?;
         // Read with overrides, because settings do not move a user who has one.
         let snapshot = self.complete_snapshot(environment).await?;
         users_moved_by(&snapshot, &settings, users)

@@ -98,9 +98,11 @@ impl FlagService {
         actor: &Actor,
         context: &RequestContext,
     ) -> Result<Changed<FlagRecord>, Error> {
-        let (mut transaction, before, flag) = self
-            .begin_update(environment, key, change, expected, actor)
-            .await?;
+        let started = self.begin(environment, &actor.id).await;
+        let mut transaction =
+            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
+        let (before, flag) =
+            check_update(&mut transaction, environment, key, change, expected).await?;
         // Also without a difference: clients of the existing service expect a new time of the last update.
         let after = transaction.write_flag(key, &flag, false).await?;
         follow_unchanged_flag(&mut transaction, key, &before, &after).await?;
@@ -125,10 +127,12 @@ impl FlagService {
         actor: &Actor,
         users: &[UserId],
     ) -> Result<MovedUsers, Error> {
-        let (transaction, before, after) = self
-            .begin_update(environment, key, change, expected, actor)
-            .await?;
-        transaction.rollback().await;
+        let checked = self.rolled_back(environment, actor, async |transaction| {
+            check_update(transaction, environment, key, change, expected).await
+        });
+        let (before, after) = checked
+            .await
+            .map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
         let before = before.flag;
         if before.definition.is_some() || after.definition.is_some() {
             let error = "Counts users of simple flags only; this flag has a definition";
@@ -150,37 +154,32 @@ impl FlagService {
             .pop()
             .ok_or_else(|| Error::Internal("the compared flag is missing".to_owned()))
     }
+}
 
-    /// Begins the transaction of a change of a flag, and checks the change. Returns the transaction, the present flag
-    /// and the new one.
-    async fn begin_update(
-        &self,
-        environment: &Environment,
-        key: &FlagKey,
-        change: &Change,
-        expected: &Expected,
-        actor: &Actor,
-    ) -> Result<(Transaction, FlagRecord, Flag), Error> {
-        let started = self.begin(environment, &actor.id).await;
-        let mut transaction =
-            started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
-        // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence
-        // over a missing flag.
-        let found = transaction.flag(key).await?;
-        let known = found.as_ref().map(|record| &record.flag);
-        let definition = checked_definition(&mut transaction, change, known).await?;
-        let before = require_in_use(found, key)?;
-        expected.check(before.revision)?;
-        let mut flag = before.flag.clone();
-        change.apply(&mut flag, definition);
-        reject_ineffective_fields(change, &flag)?;
-        let changes = [(key, &before.flag, &flag)];
-        reject_ineffective_schedules(&mut transaction, &changes).await?;
-        reject_removal_of_used_variants(&mut transaction, &changes).await?;
-        supersede_ramps(&mut transaction, &changes, Action::UpdateFlag).await?;
-        check_limits_with_flag(&mut transaction, environment, (key, Some(&before), &flag)).await?;
-        Ok((transaction, before, flag))
-    }
+/// Checks a change of a flag. Returns the present flag and the new one.
+async fn check_update(
+    transaction: &mut Transaction,
+    environment: &Environment,
+    key: &FlagKey,
+    change: &Change,
+    expected: &Expected,
+) -> Result<(FlagRecord, Flag), Error> {
+    // Locks the flag before the settings, the same order as all changes. Errors of the request take precedence over a
+    // missing flag.
+    let found = transaction.flag(key).await?;
+    let known = found.as_ref().map(|record| &record.flag);
+    let definition = checked_definition(transaction, change, known).await?;
+    let before = require_in_use(found, key)?;
+    expected.check(before.revision)?;
+    let mut flag = before.flag.clone();
+    change.apply(&mut flag, definition);
+    reject_ineffective_fields(change, &flag)?;
+    let changes = [(key, &before.flag, &flag)];
+    reject_ineffective_schedules(transaction, &changes).await?;
+    reject_removal_of_used_variants(transaction, &changes).await?;
+    supersede_ramps(transaction, &changes, Action::UpdateFlag).await?;
+    check_limits_with_flag(transaction, environment, (key, Some(&before), &flag)).await?;
+    Ok((before, flag))
 }
 
 /// Rejects a flag that does not exist or is archived.
