@@ -45,6 +45,7 @@ async fn a_frozen_server_and_its_folder_are_gone_after_the_tests_were_killed() {
         .args(["--exact", name])
         .env(FOLDER, &trash)
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("the tests start");
     let mut pid = String::new();
