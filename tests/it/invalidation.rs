@@ -338,20 +338,27 @@ async fn no_reader_fills_the_old_state_while_postgresql_may_still_commit_a_chang
     let get = stack.function("get-flag").await;
     let sql = stack.database.sql();
     sql.batch_execute(HOLD_COMMITS).await.expect("a trigger");
-    // Redis confirms no barrier: 100 % or 0 % of the commands that set one arrive.
-    for arriving_percent in [100, 0] {
+    let lost = |arriving_percent| Mode::Lose {
+        text: "-- Before a commit",
+        percent: 100,
+        arriving_percent,
+    };
+    // Before the commit, Redis confirms no barrier, and executes every command to set one or none; or it confirms one,
+    // which expires. In the last case it confirms none after the commit either.
+    for (mode, then, case) in [
+        (lost(100), Mode::Open, "executed, not confirmed"),
+        (lost(0), Mode::Open, "not executed"),
+        (Mode::Open, Mode::Open, "expired"),
+        (Mode::Open, lost(0), "not set again"),
+    ] {
+        let is_set_again = then == Mode::Open;
         stack.redis.command(&["DEL", KEY]);
         let before = percentage(&get.call(&Event::get("checkout")).await);
         let after = before - 1;
         let update = stack.function("update-flag").await;
         let lock = "select pg_advisory_lock(1)";
         sql.batch_execute(lock).await.expect("a lock");
-        let lost_beginning_of_a_write = Mode::Lose {
-            text: "-- Before a commit",
-            percent: 100,
-            arriving_percent,
-        };
-        stack.redis.set(lost_beginning_of_a_write).await;
+        stack.redis.set(mode).await;
         let event = Event::update("checkout", &json!({ "rolloutPercentage": after }));
         let interference = async {
             eventually("the commit waits", async || {
@@ -361,18 +368,23 @@ async fn no_reader_fills_the_old_state_while_postgresql_may_still_commit_a_chang
                 found.expect("the locks").is_some()
             })
             .await;
-            stack.redis.set(Mode::Open).await;
+            stack.redis.set(then).await;
+            if case == "expired" {
+                stack.redis.command(&["DEL", KEY]);
+            }
             stack.database_wire.set(Mode::Refuse).await;
         };
         let (answer, ()) = tokio::join!(update.call(&event), interference);
         assert_eq!(answer.status, 503, "the outcome is known: {answer:?}");
+        let reported = &update.last_request()["cache_invalidated"];
+        assert_eq!(*reported, u8::from(is_set_again), "{case}");
         stack.database_wire.set(Mode::Open).await;
+        if !is_set_again {
+            break;
+        }
         let answer = get.call(&Event::get("checkout")).await;
         assert_eq!(percentage(&answer), before, "an uncommitted change is read");
-        assert!(
-            !stack.redis.has_entry(),
-            "a reader filled the entry ({arriving_percent} % of the barriers arrived)"
-        );
+        assert!(!stack.redis.has_entry(), "filled after a barrier: {case}");
         let unlock = "select pg_advisory_unlock(1)";
         sql.batch_execute(unlock).await.expect("it continues");
         eventually("the change is visible", async || {

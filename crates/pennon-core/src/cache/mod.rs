@@ -444,6 +444,20 @@ impl Cache {
         invalidation.confirmed && reaches_all_readers
     }
 
+    /// After a commit that failed but may take effect: sets a write barrier that stays until it expires. Returns whether
+    /// Redis has confirmed it, as for [`Self::end_write`].
+    pub async fn begin_write_again(
+        &self,
+        environment: &Environment,
+        context: &RequestContext,
+    ) -> bool {
+        self.source.wait_until_current(&context.budget).await;
+        let reaches_all_readers = self.source.is_current(Moment::now());
+        let barrier = self.begin_write(environment, context).await;
+        self.replica_reads.record_change(environment, Moment::now());
+        barrier.confirmed && reaches_all_readers
+    }
+
     /// Removes an entry if it has this revision, which is known to be wrong. Returns whether Redis has confirmed it.
     pub async fn discard(
         &self,

@@ -172,20 +172,20 @@ impl FlagService {
         let committed = transaction.commit().await;
         let mut confirmed = true;
         for (entry, barrier) in entries.iter().zip(barriers) {
-            if committed.is_ok() {
-                confirmed &= cache.end_write(entry, barrier, context).await;
-            } else if !barrier.is_set() {
-                // After an error the change may be committed already, or later if PostgreSQL has delayed the commit. So
-                // a confirmed barrier stays until it expires. One that not every Redis has confirmed is set again:
-                // without it, readers could fill the old state just before the commit takes effect.
-                let _until_it_expires = cache.begin_write(entry, context).await;
-            }
+            confirmed &= if committed.is_ok() {
+                cache.end_write(entry, barrier, context).await
+            } else {
+                // The change may be committed already, or later if PostgreSQL has delayed the commit. So the barrier is
+                // set again, whether Redis has confirmed it or not, and stays until it expires: without it, readers
+                // could fill the old state just before the commit takes effect.
+                cache.begin_write_again(entry, context).await
+            };
         }
-        committed?;
         context.trace.invalidated(confirmed);
         if !confirmed {
-            report_unconfirmed(entries, context);
+            report_unconfirmed(entries, committed.is_ok(), context);
         }
+        committed?;
         Ok(Some(confirmed))
     }
 }
@@ -238,13 +238,18 @@ pub(super) struct AuditedFlag {
 /// The field of an audit entry with a list of overrides: of a deleted or recreated flag, or of a bulk change.
 pub(super) const OVERRIDES: &str = "overrides";
 
-fn report_unconfirmed(entries: &[&Environment], context: &RequestContext) {
+fn report_unconfirmed(entries: &[&Environment], is_committed: bool, context: &RequestContext) {
+    let change = if is_committed {
+        "the change is committed"
+    } else {
+        "the change may be committed"
+    };
     error!(
         domain = "config",
         cache_invalidated = 0,
         environment = entries.first().map_or("", |entry| entry.as_str()),
         flag_key = context.trace.facts().flag_key.unwrap_or_default(),
-        "the change is committed, but Redis did not confirm the invalidation; other instances may serve the \
-         old state until reconcile removes the entry or it expires"
+        "{change}, but Redis did not confirm the invalidation; other instances may serve the old state until \
+         reconcile removes the entry or it expires"
     );
 }
