@@ -436,7 +436,7 @@ async fn the_first_migration_waits_in_the_same_way_if_a_table_of_the_existing_se
 
 /// Migrates while a transaction has changed a flag, and commits it once the migration is retried. Returns the number of
 /// steps that were applied.
-async fn migrate_during_a_transaction(database: &Database) -> Value {
+async fn migrate_during_a_transaction(database: &Database) -> serde_json::Value {
     let sql = database.sql();
     sql.batch_execute("begin; update feature_flags set enabled = true")
         .await
