@@ -394,10 +394,7 @@ fn check_required_alarms(stack: &Stack, canaries: &BTreeSet<String>, problems: &
                 || list(&alarm["Metrics"])
                     .iter()
                     .any(|it| it["MetricStat"]["Stat"] == statistic);
-            let by_minute = !name.ends_with("a minute")
-                || list(&alarm["Metrics"])
-                    .iter()
-                    .all(|it| it["MetricStat"].is_null() || it["MetricStat"]["Period"] == 60);
+            let by_minute = !name.ends_with("a minute") || is_by_minute(alarm);
             of_part
                 && counted
                 && by_minute
@@ -409,6 +406,34 @@ fn check_required_alarms(stack: &Stack, canaries: &BTreeSet<String>, problems: &
     // No other alarm detects that `reconcile`, which repairs lost invalidations, does not run at all.
     let fires = stack.get("ReconcileAlarm")["Properties"]["TreatMissingData"] == "breaching";
     problems.unless(fires, "ReconcileAlarm", "silent when it does not run");
+}
+
+/// Whether all metrics of an alarm are counted by the minute.
+fn is_by_minute(alarm: &Value) -> bool {
+    let metrics = list(&alarm["Metrics"]).iter();
+    let periods = metrics.map(|it| &it["MetricStat"]["Period"]);
+    let mut periods = periods
+        .chain([&alarm["Period"]])
+        .filter(|it| !it.is_null())
+        .peekable();
+    periods.peek().is_some() && periods.all(|period| *period == 60)
+}
+
+#[test]
+fn an_alarm_is_by_minute_only_if_all_its_periods_have_60_seconds() {
+    let metric = |period: u32| json!({"MetricStat": {"Period": period}});
+    for (alarm, expected) in [
+        (json!({"Period": 60}), true),
+        (json!({"Period": 3600}), false),
+        (
+            json!({"Metrics": [{"Expression": "a + b"}, metric(60), metric(60)]}),
+            true,
+        ),
+        (json!({"Metrics": [metric(60), metric(3600)]}), false),
+        (json!({"Metrics": [{"Expression": "a"}]}), false),
+    ] {
+        assert_eq!(is_by_minute(&alarm), expected, "{alarm}");
+    }
 }
 
 fn check_dashboard(stack: &Stack, problems: &mut Problems) {
