@@ -6,6 +6,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
 use pennon_tests::TIME_LIMIT;
 use pennon_tests::process::{new_folder, output_within};
@@ -165,6 +166,8 @@ fn text(bytes: &[u8]) -> String {
 fn a_deployment_sets_a_revision_runs_the_migrations_and_prunes_old_versions() {
     let sandbox = Sandbox::complete();
     let answer = [("ANSWER", r#"{"applied":2}"#)];
+    let seconds = || SystemTime::UNIX_EPOCH.elapsed().expect("a time").as_secs();
+    let before = seconds();
     let done = sandbox.run(&["production", "--no-confirm-changeset"], &answer);
     assert!(done.status.success(), "{}", text(&done.stderr));
     let calls = sandbox.calls();
@@ -188,17 +191,15 @@ fn a_deployment_sets_a_revision_runs_the_migrations_and_prunes_old_versions() {
         "aws cloudformation list-stack-resources --region us-east-1 --stack-name pennon-production";
     assert!(lines[13].starts_with(prunes), "{calls}");
 
-    // The settings are the same except for the revision, which has ten digits.
+    // The settings are the same except for the revision, which is the time, so that no two deployments have the same.
     let config = std::fs::read_to_string(sandbox.folder.join("calls.config")).expect("a file");
     let revision = config
         .lines()
         .filter_map(|line| line.strip_prefix("DeployRevision = \"")?.strip_suffix('"'))
         .find(|revision| !revision.is_empty())
         .expect("a revision");
-    assert!(
-        revision.len() == 10 && revision.bytes().all(|byte| byte.is_ascii_digit()),
-        "{revision}"
-    );
+    let time: u64 = revision.parse().expect("a time");
+    assert!((before..=seconds()).contains(&time), "{revision}");
     assert_eq!(config.replace(revision, ""), samconfig());
 }
 
