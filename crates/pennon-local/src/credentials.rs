@@ -373,21 +373,17 @@ mod tests {
     fn an_error_has_the_number_of_the_line_but_does_not_quote_it() {
         let folder = folder("wrong");
         for line in [
-            "export PENNON_ADMIN_TOKEN=se cret",
-            "PENNON_API_KEY=secret",
-            "CACHE_MAC_KEY=secret",
-            "OTHER=secret",
-            "secret",
+            "export PENNON_ADMIN_TOKEN=hush hush",
+            "PENNON_API_KEY=hush",
+            "CACHE_MAC_KEY=hush",
+            "OTHER=hush",
+            "hush",
         ] {
             let path = folder.join("flags.json.secrets");
             std::fs::write(path, format!("# comment\n{line}\n")).expect("written");
             let why = Credentials::open(&mut settings(&folder), false).expect_err("wrong");
             assert!(why.contains("flags.json.secrets, line 2"), "{why}");
-            assert!(!why.contains("cret\""), "{why}");
-            assert!(
-                !why.contains("secret;") && !why.contains("=secret"),
-                "{why}"
-            );
+            assert!(!why.contains("hush"), "{why}");
         }
         std::fs::remove_dir_all(folder).expect("removed");
     }
