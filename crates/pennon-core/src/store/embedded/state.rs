@@ -457,7 +457,7 @@ impl History {
                         self.hours.add(one, until);
                     }
                     let place = (environment.to_owned(), flag.to_owned());
-                    self.last_evaluated.insert(place, until);
+                    self.raise_last_evaluated(place, until);
                 }
             }
             Record::LastEvaluated {
@@ -465,7 +465,7 @@ impl History {
                 flag,
                 at,
             } => {
-                self.last_evaluated.insert((environment, flag), at);
+                self.raise_last_evaluated((environment, flag), at);
             }
             Record::KeyUses { days } => {
                 for (id, day) in days {
@@ -484,6 +484,12 @@ impl History {
             | Record::Schedule { .. }
             | Record::Ramp { .. } => {}
         }
+    }
+
+    /// Keeps the latest time, because batches may arrive out of order, and clocks may be set back.
+    fn raise_last_evaluated(&mut self, place: (String, String), at: SystemTime) {
+        let last = self.last_evaluated.entry(place).or_insert(at);
+        *last = at.max(*last);
     }
 
     /// The id of the next audit entry.
@@ -522,6 +528,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -542,6 +550,8 @@ mod tests {
                 "until": "2026-01-01T00:00:01.000Z"}},
             {"counts": {"counts": {"production": {"2026-01-01": {"a": {"on": 3}}}},
                 "until": "2026-01-01T00:00:02.000Z"}},
+            {"counts": {"counts": {"production": {"2026-01-01": {"a": {"on": 1}}}},
+                "until": "2026-01-01T00:00:01.000Z"}},
             {"audit": {"id": 7, "environment": "production", "flagKey": "a", "action": "flag.update",
                 "actor": "me", "at": "2026-01-01T00:00:00.000Z", "before": null, "after": {"b": 1}}},
             {"keyUses": {"days": {"k-1": "2026-01-02", "k-2": "2026-01-01"}}},
@@ -562,7 +572,10 @@ mod tests {
     #[test]
     fn the_records_of_a_state_give_the_same_state() {
         let (state, history) = replay(records());
-        assert_eq!(history.counts.total(), 5);
+        assert_eq!(history.counts.total(), 6);
+        let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_602);
+        let last: Vec<_> = history.last_evaluated.values().collect();
+        assert_eq!(last, [&latest], "not the latest time");
         assert_eq!(history.next_id(), 8);
         let days = [("k-1", "2026-01-02"), ("k-2", "2026-01-01")];
         let days = days.map(|(id, day)| (id.to_owned(), day.to_owned()));
