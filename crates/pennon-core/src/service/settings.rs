@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pennon_eval::flagd::RESERVED_SETTINGS_METADATA;
 use pennon_eval::{
     Context, Flag, FlagKey, FractionalVersion, Ruleset, Settings, UserId, Violation, Violations,
+    pointer_step,
 };
 use serde_json::json;
 
@@ -295,7 +296,7 @@ fn reject_breaking_settings(
     let new = after.lint().without(&before.lint());
     problems.at("/evaluators", |problems| problems.append(new));
     let broken = broken_by(in_use(flags), before, after, |key, found| Violation {
-        pointer: format!("flags/{key}{}", found.pointer),
+        pointer: format!("flags/{}{}", pointer_step(key.as_str()), found.pointer),
         ..found
     })?;
     problems.append(broken.errors);
