@@ -11,7 +11,8 @@ use crate::store::Backlog;
 /// The time limit of a call to EventBridge. Well below [`crate::store::COMMIT_TIMEOUT`], after which the database
 /// would end the transaction around it.
 const MAX_CALL: Duration = Duration::from_secs(3);
-/// A call does not start with less time than this.
+/// A call does not start with less time than this, or than an earlier call of the run has taken: it would end at its
+/// time limit, and open the breaker of the bus although EventBridge answers.
 const MIN_CALL: Duration = Duration::from_millis(20);
 
 /// The result of a run.
@@ -97,16 +98,19 @@ impl FlagService {
     ) -> Result<(), Error> {
         // All environments share one outbox.
         let any = Environment::production();
+        let mut needed = MIN_CALL;
         loop {
             let mut transaction = self.store.begin(&any, "events").await?;
             let events = transaction.claim_events(MAX_ENTRIES).await?;
             let left = calls_end.saturating_duration_since(Instant::now());
-            if events.is_empty() || left < MIN_CALL {
+            if events.is_empty() || left < needed {
                 return transaction.commit().await;
             }
             // An error drops the transaction, which rolls it back: the next run sends the same events again. The
             // same happens if the process ends here.
+            let start = Instant::now();
             let deliveries = bus.put(&events, left.min(MAX_CALL)).await;
+            needed = needed.max(start.elapsed());
             let deliveries = deliveries.map_err(|why| Error::Unavailable(why.to_string()))?;
             let (mut delivered, mut rejected) = (Vec::new(), Vec::new());
             for (event, delivery) in events.iter().zip(&deliveries) {
