@@ -414,6 +414,86 @@ async fn an_edit_of_the_file_sets_the_times_of_flags_that_it_adds_or_changes() {
 }
 
 #[tokio::test]
+async fn a_flag_that_an_edit_removed_leaves_nothing_to_a_later_flag_with_its_key() {
+    for stopped in [false, true] {
+        let folder = new_folder("removed");
+        let path = folder.join("flags.json");
+        let note =
+            json!({"exempt": true, "rolloutPercentage": 30, "salt": "old", "bucketing": "sha256"});
+        let record = json!({"flag": {"environment": "production", "key": "mine", "note": note}});
+        let header = json!({"format": 1, "about": "a test"});
+        let state = json!({"records": [record]});
+        let state = format!("{header}\n{state}\n");
+        std::fs::write(folder.join("flags.json.state"), state).expect("writes");
+        let violating = typed(r#""overrides": {"alice": {"variant": "c"}}"#);
+        std::fs::write(&path, &violating).expect("writes");
+        let mut local = Local::start_in(folder, &[]).await;
+        assert_eq!(local.get("/health").await.json()["status"], "healthy");
+        if stopped {
+            local.kill();
+        }
+        std::fs::write(&path, r#"{"flags": {}}"#).expect("writes");
+        if stopped {
+            local.restart().await;
+        }
+        assert_eq!(local.admin("GET", MINE, "").await.status, 404);
+
+        std::fs::write(&path, violating).expect("writes");
+        let health = local.get("/health").await.json();
+        let message = health["message"].to_string();
+        assert!(message.contains("no variant 'c'"), "{health}");
+        std::fs::write(&path, typed(r#""defaultVariant": "a""#)).expect("writes");
+        let token = format!("Bearer {}", pennon_tests::local::ADMIN_TOKEN);
+        let headers = [("authorization", token.as_str()), ("if-match", "*")];
+        let body = r#"{"definition": null}"#;
+        let simple = local.send("PATCH", MINE, &headers, body).await;
+        assert_eq!(simple.status, 200, "{simple:?}");
+        let flag = simple.json();
+        assert_ne!(flag["rolloutPercentage"], 30, "{flag}");
+        for name in ["salt", "bucketing"] {
+            assert_eq!(flag[name], Value::Null, "{flag}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_override_that_an_edit_removed_leaves_nothing_to_a_later_one_of_its_user() {
+    let with_users = |users: &[&str]| {
+        let users = users
+            .iter()
+            .map(|user| ((*user).to_owned(), "include".into()));
+        let users: serde_json::Map<String, Value> = users.collect();
+        flag(&format!(
+            r#""state": "ENABLED", "rolloutPercentage": 5, "overrides": {}"#,
+            json!(users)
+        ))
+    };
+    let (local, path) = server().await;
+    let url = format!("{MINE}/users");
+    for user in ["alice", "bob"] {
+        let body = json!({"userId": user, "overrideType": "include", "reason": "tries it out"});
+        let set = local.admin("POST", &url, &body.to_string()).await;
+        assert!(set.status < 300, "{set:?}");
+    }
+    for users in [vec!["bob"], vec!["alice", "bob"]] {
+        std::fs::write(&path, with_users(&users)).expect("writes");
+        let list = local.admin("GET", &url, "").await.json();
+        assert_eq!(list["includes"].as_array().map(Vec::len), Some(users.len()));
+    }
+    let list = local.admin("GET", &url, "").await.json();
+    for one in list["includes"].as_array().expect("a list") {
+        let reason = if one["userId"] == "bob" {
+            json!("tries it out")
+        } else {
+            Value::Null
+        };
+        assert_eq!(one["reason"], reason, "{list}");
+        assert_eq!(one["createdBy"].is_null(), reason.is_null(), "{list}");
+        assert_eq!(one["createdAt"].is_null(), reason.is_null(), "{list}");
+    }
+}
+
+#[tokio::test]
 async fn invalid_edits_are_rejected_and_stay_in_the_file() {
     let (local, path) = server().await;
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);

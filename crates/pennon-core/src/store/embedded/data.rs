@@ -101,6 +101,38 @@ impl Data {
         records
     }
 
+    /// Records that forget the details of flags and overrides that are neither in `after` nor archived. A flag or an
+    /// override that is added later under the same name must not get them.
+    pub(super) fn forget_removed(&self, after: &Contents) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (environment, state) in self.state.iter() {
+            let stored = |key: &FlagKey| {
+                let archived = state.archived.get(key).map(|archived| &archived.flag);
+                after.flag(environment, key).or(archived)
+            };
+            let default = FlagDetails::default();
+            let removed = state.flags.iter();
+            let removed = removed.filter(|(key, old)| **old != default && stored(key).is_none());
+            records.extend(removed.map(|(key, _)| Record::Flag {
+                environment: environment.clone(),
+                key: key.clone(),
+                details: FlagDetails::default(),
+            }));
+            for (key, users) in &state.overrides {
+                let flag = stored(key);
+                let is_kept = |user: &str| flag.is_some_and(|it| it.overrides.contains_key(user));
+                let removed = users.keys().filter(|user| !is_kept(user));
+                records.extend(removed.map(|user| Record::Override {
+                    environment: environment.clone(),
+                    key: key.clone(),
+                    user: user.clone(),
+                    details: None,
+                }));
+            }
+        }
+        records
+    }
+
     /// The number of overrides of a flag, archived or not.
     pub(super) fn override_count(&self, environment: &str, key: &FlagKey) -> u64 {
         let count = self

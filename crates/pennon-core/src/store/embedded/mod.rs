@@ -427,11 +427,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Records when an edit added or changed flags. Cancels the schedules of flags that the edit removed: they must not
-    /// change a flag that is added later with the same key.
+    /// Records when an edit added or changed flags. Cancels the schedules of flags that the edit removed, and forgets
+    /// their details: neither may affect a flag that is added later with the same key.
     fn record_edit(&mut self, contents: &Contents) -> Result<(), String> {
         let mut records = self.data.state.cancel_schedules_without_flag(contents);
         let cancelled = records.len();
+        records.extend(self.data.forget_removed(contents));
         let before = self.seen.is_some().then_some(&self.data.contents);
         records.extend(self.data.times_of_edited_flags(before, contents));
         if records.is_empty() {
