@@ -274,3 +274,28 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+
+    #[test]
+    fn the_text_of_every_parsed_time_is_parsed_to_the_same_millisecond() {
+        let examples = [
+            "2024-02-29T12:00:00.123456789Z",
+            "0000-01-01T00:00+23:59",
+            "9999-12-31T23:59:59-2359",
+        ];
+        let words = &["T", "Z", "+", "-", ":", ".", "0", "9", "60", "ä"];
+        for_all(&text(examples.map(str::to_owned), words), |text| {
+            let Some(time) = parse(&text) else {
+                return;
+            };
+            let written = timestamp(time);
+            let again = parse(&written).expect("it is parsed again");
+            assert_eq!(timestamp(again), written);
+        });
+    }
+}

@@ -360,3 +360,29 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use pennon_fuzz::{for_all, text};
+
+    use super::*;
+
+    #[test]
+    fn no_header_selects_a_coding_that_another_one_outweighs() {
+        let examples = [
+            "gzip, zstd",
+            "*;q=0.5, identity;q=0",
+            "zstd;q=1e9, gzip;q=NaN",
+        ];
+        let words = &["gzip", "zstd", "*", "identity", ";q=", ",", "0", "-", "inf"];
+        for_all(&text(examples.map(str::to_owned), words), |header| {
+            let Some(best) = best_coding(&header) else {
+                return;
+            };
+            let weight = best.weight_in(&header);
+            assert!(weight > 0.0, "{header}");
+            let outweighs = |coding: Coding| coding.weight_in(&header) > weight;
+            assert!(!Coding::ALL.into_iter().any(outweighs), "{header}");
+        });
+    }
+}

@@ -1,5 +1,5 @@
--- Before a commit: removes the entry and all leases, and sets the writer's barrier. If a commit fails and the barrier
--- is not confirmed, this runs once more, with another writer id.
+-- Before a commit: removes the entry and all leases, and sets the writer's barrier. If a commit fails, this runs once
+-- more, with another writer id.
 -- KEYS[1]: the hash of the environment. ARGV: writer id; TTL of the barrier; the writer's clock when it sent
 -- the command; the delay after which no barrier is set (all in ms).
 -- Returns 1, or 0 if the command arrived too late for a barrier.
