@@ -570,7 +570,7 @@ export interface paths {
         put?: never;
         /**
          * Copy flags from another environment
-         * @description Copies all flags of the request or none. Everything that a request can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names every flag whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, whose rollback by an alarm is not acknowledged in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt or bucketing differs). A dry run reports exactly what the copy would change.
+         * @description Copies all flags of the request or none. Everything that a request can set is copied, except overrides, which stay in both environments. An archived flag of the target is restored. 404 names flags that the source lacks. 412 names flags whose state in the target is not that of `ifMatch`. 409 names flags that are archived or unreadable in the source, whose rules use evaluators that the target lacks or defines differently, whose rollback by an alarm is not acknowledged in the target, or that overrides or schedules of the target depend on. `warnings` names flags that select other users than in the source (the settings of the environments differ) or than before in the target (the salt or bucketing differs). A dry run reports exactly what the copy would change.
          */
         post: operations["copyFlags"];
         delete?: never;
