@@ -37,7 +37,7 @@ function cbor(value: string | string[]): number[] {
 
 function head(major: number, length: number): number[] {
   if (length < 24) return [major | length];
-  // Salts, keys and ids have at most 255 characters.
+  // Salts, new keys and ids have at most 255 characters; older ones are below 64 KiB.
   return length < 0x100 ? [major | 24, length] : [major | 25, length >> 8, length & 0xff];
 }
 

@@ -463,7 +463,7 @@ async fn of_two_changes_for_the_same_time_the_one_that_was_scheduled_last_wins()
     }
 }
 
-/// An existing service never applied its schedules, and its environments may have any name.
+/// The service that Pennon replaces stores schedules without applying them, and its environments may have any name.
 #[tokio::test]
 async fn due_schedules_of_environments_with_invalid_names_do_not_keep_others_from_being_applied() {
     let stack = Stack::start().await;

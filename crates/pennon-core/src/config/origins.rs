@@ -16,7 +16,7 @@ pub enum Origins {
 /// The allowed origins by kind of route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorsConfig {
-    /// `CORS_ORIGINS`, `*` by default: for all routes except admin routes.
+    /// `CORS_ORIGINS`, `*` by default: for all routes except admin routes and the console.
     pub public: Origins,
     /// `ADMIN_CORS_ORIGINS`, none by default: for admin routes.
     pub admin: Vec<String>,

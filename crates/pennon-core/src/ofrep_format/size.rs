@@ -1,8 +1,8 @@
 //! An upper bound of the size of the response with all flags of an environment.
 //!
 //! Lambda rejects responses above six megabytes, so one large flag could make all flags unavailable. The limit is
-//! therefore enforced when flags are written. The bound holds for every caller: each flag counts with its largest
-//! variant, or with the longest failure.
+//! therefore enforced when flags are written. The bound holds for every caller if the stored data are readable:
+//! each flag counts with its largest variant, or with the longest failure.
 
 use pennon_eval::{Definition, EvaluationError, Flag, FlagKey, Reason, Settings};
 use serde_json::{Map, Value};
@@ -34,7 +34,7 @@ pub struct BulkSize {
 }
 
 impl BulkSize {
-    /// For an environment with these settings, whose metadata every item includes.
+    /// For an environment with these settings, whose metadata the response and each value include.
     #[must_use]
     pub fn with(settings: &Settings) -> Self {
         let common = without_nested_values(&settings.metadata);
@@ -98,7 +98,7 @@ impl BulkSize {
             .saturating_add(self.without_flags())
     }
 
-    /// The size of the response without flags.
+    /// An upper bound of the size of the response without flags.
     #[must_use]
     pub fn without_flags(&self) -> usize {
         // `{"flags":[],"metadata":{}}`, with quotation marks counted twice.

@@ -18,15 +18,15 @@ pub enum Mode {
 /// A parsed flagd file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct File {
-    /// The flags. Overrides are only read from the field `overrides`.
+    /// The flags. The overrides of a flag are read only from its field `overrides`.
     pub flags: BTreeMap<FlagKey, Flag>,
     /// The settings of the environment, combined with those of the file.
     pub settings: Settings,
     /// JSON pointers to fields without a meaning in Pennon, which are kept for the export. At most 1,000; a warning
     /// has the number of the others.
     pub kept: Vec<String>,
-    /// Parts that cannot work, such as a rule that selects a variant which does not exist, and unreadable parts that
-    /// the file lacks: at most 50. Entries without a pointer say how many are not listed, here or in `kept`, and that
+    /// Parts that cannot work, such as a rule that selects a variant which does not exist, and parts that the export
+    /// omitted because they were unreadable: at most 50. Entries without a pointer say how many are not listed, here or in `kept`, and that
     /// not everything was checked.
     pub warnings: Vec<Violation>,
     /// Flags that the file lacks because they were unreadable when it was exported.

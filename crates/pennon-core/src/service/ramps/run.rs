@@ -14,7 +14,7 @@ use crate::service::FlagService;
 use crate::service::update::require_in_use;
 use crate::store::{Action, Transaction};
 
-/// Limit on the ramps of one run. A run checks those first whose last check is oldest.
+/// Limit on the ramps of one run, which takes those whose last check is oldest.
 const MAX_PER_RUN: u32 = 500;
 /// The time of a check without effect is written at most this often. The local server checks every two seconds, and
 /// would otherwise write its file as often.
@@ -31,7 +31,7 @@ pub struct RampsRun {
     pub rolled_back: usize,
     /// Ramps that could not be checked; the next run tries again.
     pub failed: usize,
-    /// Ramps for which no time was left; the next run begins with them.
+    /// Ramps for which no time was left; a later run checks them.
     pub left: usize,
 }
 
@@ -224,7 +224,7 @@ impl FlagService {
         Ok(Some(decision))
     }
 
-    /// Evaluations since the start of the hour in which the current step began. Zero for a step without a minimum.
+    /// The counter from which the evaluations of the step are computed. Zero for a step without a minimum.
     async fn evaluations_of_step(&self, watched: &FlagRamp) -> Result<u64, Error> {
         let FlagRamp {
             environment,
@@ -265,7 +265,7 @@ struct Check<'a> {
     actor: &'a str,
     /// Whether `reconcile` checks it, and not `guard`.
     by_reconcile: bool,
-    /// Evaluations since the start of the hour in which the current step began.
+    /// The counter from which the evaluations of the step are computed. Zero if `guard` checks.
     counted: u64,
     /// The start of the next step.
     next_start: StepStart,
@@ -308,7 +308,7 @@ impl Check<'_> {
         {
             return Ok(None);
         }
-        // Another run has begun a step. The counted evaluations belong to the step before.
+        // Another run or a person has changed the ramp, so the counter may belong to the step before.
         if by_reconcile && ramp.version != watched.ramp.version {
             return Ok(None);
         }
