@@ -29,6 +29,11 @@ pub struct Violations {
 
 /// Limit on listed violations: a hostile definition may have one in every value.
 const MAX_VIOLATIONS: usize = 50;
+/// Limit on violations that [`Violations::without`] compares. The others are only counted: their comparison would cost
+/// more than the check of a hostile request.
+const MAX_COMPARED: usize = 5_000;
+/// Stands for a violation that is only counted.
+const NOT_COMPARED: u64 = 0;
 /// Limit on texts in a summary.
 const MAX_IN_SUMMARY: usize = 10;
 /// Limit on the text of an error, in bytes: longer than any text that does not quote the request.
@@ -42,8 +47,14 @@ impl Violations {
     /// Adds a violation below the current value. Pointer and message are truncated: a name may have megabytes, and
     /// every violation below it would hold a copy.
     pub fn add_at(&mut self, below: &str, message: impl Into<String>) {
+        if self.count() >= MAX_COMPARED {
+            self.unlisted.push(NOT_COMPARED);
+            return;
+        }
+        // No text is copied further than it can be part of the truncated pointer.
+        let (above, below) = (start_of(&self.pointer), start_of(below));
         let violation = Violation {
-            pointer: truncate_text(format!("{}{below}", self.pointer)),
+            pointer: truncate_text(format!("{above}{below}")),
             message: truncate_text(message.into()),
         };
         if self.found.len() < MAX_VIOLATIONS {
@@ -66,7 +77,7 @@ impl Violations {
         self
     }
 
-    /// The violations that `known` does not have, listed or not.
+    /// The violations that `known` does not have, listed or not, compared up to [`MAX_COMPARED`].
     #[must_use]
     pub fn without(mut self, known: &Self) -> Self {
         let listed = known.found.iter().map(hash_of);
@@ -242,6 +253,11 @@ fn hash_of(violation: &Violation) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(violation)
 }
 
+/// The start of a text, long enough that [`truncate_text`] truncates it if it would truncate the text.
+fn start_of(text: &str) -> &str {
+    &text[..text.ceil_char_boundary(MAX_TEXT_LENGTH + 1)]
+}
+
 /// Truncates the text of an error, which may quote the request.
 #[must_use]
 pub fn truncate_text<'a>(text: impl Into<Cow<'a, str>>) -> String {
@@ -263,6 +279,20 @@ pub fn pointer_step(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn violations_below_a_name_of_megabytes_are_counted_without_copies_of_the_name() {
+        let mut list = Violations::default();
+        list.inside(&"x".repeat(2_000_000), |list| {
+            for _ in 0..300_000 {
+                list.add("is wrong");
+            }
+        });
+        assert_eq!(list.count(), 300_000);
+        let first = list.into_list().remove(0);
+        let expected = truncate_text(format!("/{}", "x".repeat(2 * MAX_TEXT_LENGTH)));
+        assert_eq!(first.pointer, expected);
+    }
 
     fn numbered(numbers: std::ops::Range<usize>) -> Violations {
         let mut list = Violations::default();

@@ -26,8 +26,8 @@ pub struct File {
     /// has the number of the others.
     pub kept: Vec<String>,
     /// Parts that cannot work, such as a rule that selects a variant which does not exist, and parts that the export
-    /// omitted because they were unreadable: at most 50. Entries without a pointer say how many are not listed, here or in `kept`, and that
-    /// not everything was checked.
+    /// omitted because they were unreadable: at most 50. Entries without a pointer say how many are not listed, here or in
+    /// `kept`, and that not everything was checked.
     pub warnings: Vec<Violation>,
     /// Flags that the file lacks because they were unreadable when it was exported.
     pub unreadable: BTreeSet<FlagKey>,
