@@ -208,14 +208,15 @@ fn read(parts: &Parts<'_>) -> Event {
     } else if parts.http_method.is_some() {
         incoming.path = reader.take("path", parts.path);
         let Text(resource) = reader.take("resource", parts.resource);
-        incoming.route = route_template(&resource);
-        incoming.proxy_path = proxy_path(&resource, &incoming.path_parameters);
-        incoming.method = reader.method("httpMethod", parts.http_method);
-        // Both kinds of API send format 1.0, but only an HTTP API writes `version` into the event.
+        // Both kinds of API send format 1.0, but only an HTTP API writes `version` into the event, and decodes the path.
         let verifier = match parts.version {
             Some(_) => Verifier::HttpApi,
             None => Verifier::RestApi,
         };
+        incoming.is_path_decoded = parts.version.is_some() && resource.starts_with('/');
+        incoming.route = route_template(&resource);
+        incoming.proxy_path = proxy_path(&resource, &incoming.path_parameters);
+        incoming.method = reader.method("httpMethod", parts.http_method);
         incoming.claims = reader.claims(context.authorizer, &["claims"], verifier);
         incoming.headers = reader.headers(parts.headers, parts.multi_value_headers);
         incoming.query = reader.query(
@@ -489,6 +490,15 @@ mod tests {
             (http_api("$default", "{}"), "100%"),
             (rest_api("/config/{proxy+}", "flags/100%25"), "100%"),
             (rest_api("/{proxy+}", "config/flags/100%25"), "100%"),
+            // An HTTP API with format 1.0.
+            (
+                rest_api("/config/{proxy+}", "flags/100%25").replacen(
+                    '{',
+                    r#"{"version": "1.0", "#,
+                    1,
+                ),
+                "100%25",
+            ),
         ] {
             let Match::Found(_, parameters) = request(&event).find() else {
                 panic!("no route: {event}");
