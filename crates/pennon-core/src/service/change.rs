@@ -127,7 +127,8 @@ impl FlagService {
     }
 
     /// Runs `work` in a transaction that is rolled back before this returns, also after an error. A transaction that is
-    /// dropped instead may hold its locks until after the response, because it ends when its connection is closed.
+    /// dropped instead may hold its locks until after the response, because it ends when its connection is closed. If
+    /// PostgreSQL has not answered, it is dropped all the same: a rollback would only wait once more.
     pub(super) async fn rolled_back<T>(
         &self,
         environment: &Environment,
@@ -136,7 +137,9 @@ impl FlagService {
     ) -> Result<T, Error> {
         let mut transaction = self.begin(environment, &actor.id).await?;
         let result = work(&mut transaction).await;
-        transaction.rollback().await;
+        if !matches!(result, Err(Error::Unavailable(_))) {
+            transaction.rollback().await;
+        }
         result
     }
 
