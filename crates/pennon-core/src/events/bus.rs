@@ -80,7 +80,7 @@ impl EventBus {
         };
         for event in events.iter().take(sent) {
             let left = within.saturating_sub(start.elapsed());
-            if left < needed {
+            if left < needed && !outcomes.is_empty() {
                 // A call would probably end at its time limit, and open the breaker although EventBridge answers.
                 break;
             }
