@@ -1,5 +1,6 @@
 //! Reads the settings from variables.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use super::address::parse_issuer;
@@ -206,12 +207,17 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let Some(text) = self.text(name) else {
             return default;
         };
-        match text.trim().parse::<u64>() {
+        let parsed = match text.trim().parse::<u64>() {
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => Ok(u64::MAX),
+            parsed => parsed,
+        };
+        match parsed {
             Ok(value) if range.contains(&value) => value,
             Ok(value) => {
                 let nearest = value.clamp(*range.start(), *range.end());
                 self.warnings.push(ConfigWarning(format!(
-                    "{name}={value} is outside {} to {}; using {nearest}",
+                    "{name}={} is outside {} to {}; using {nearest}",
+                    text.trim(),
                     range.start(),
                     range.end()
                 )));
@@ -349,7 +355,7 @@ mod tests {
     #[test]
     fn the_time_for_the_cache_is_bounded_whatever_the_settings() {
         let (config, warnings) = read(&[
-            ("CACHE_CONNECT_TIMEOUT_MS", "60000"),
+            ("CACHE_CONNECT_TIMEOUT_MS", "99999999999999999999"),
             ("CACHE_BUDGET_MS", "5000"),
         ]);
         assert_eq!(config.cache.connect_timeout, Duration::from_secs(2));
