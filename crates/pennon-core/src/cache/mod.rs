@@ -445,7 +445,7 @@ impl Cache {
     }
 
     /// After a commit that failed but may take effect: sets a write barrier that stays until it expires. Returns whether
-    /// Redis has confirmed it, as for [`Self::end_write`].
+    /// every Redis has confirmed it. It does not wait for replicas, unlike [`Self::end_write`].
     pub async fn begin_write_again(
         &self,
         environment: &Environment,

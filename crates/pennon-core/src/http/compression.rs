@@ -47,8 +47,8 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// If a client likes both equally, it gets the first: zstd takes at most half the time of gzip, and large documents
-    /// are a fifth smaller (docs/performance.md).
+    /// If a client likes both equally, it gets the first: zstd takes about half the time of gzip or less, and large
+    /// documents are a fifth smaller (docs/performance.md).
     pub(super) const ALL: [Self; 2] = [Self::Zstd, Self::Gzip];
 
     /// The name in `Accept-Encoding` and `Content-Encoding`.
