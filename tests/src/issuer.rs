@@ -124,15 +124,15 @@ struct Shared {
 /// A fault of an issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It responds with 500.
+    /// The response with its metadata is 500.
     Failing,
-    /// It does not respond.
+    /// It does not send its metadata.
     Silent,
     /// Its metadata names another issuer.
     OtherIssuer,
     /// Its keys are at an address without TLS.
     PlainHttp,
-    /// Its response is not JSON.
+    /// Its metadata is not JSON.
     Nonsense,
     /// Its set of keys is larger than the limit.
     TooLarge,

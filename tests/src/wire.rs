@@ -25,7 +25,7 @@ pub enum Mode {
     Answer(Vec<u8>),
     /// Cuts every reply, and its connection, after this many bytes.
     CutReply(usize),
-    /// Answers this many commands of the cache protocol by cutting the connection; then all bytes pass.
+    /// Cuts the connection at this many reads with commands of the cache protocol; then all bytes pass.
     FailFirst(usize),
     /// Delays replies.
     Delay(Duration),
@@ -155,7 +155,7 @@ impl Wire {
         *self.mode.borrow() == Mode::Open
     }
 
-    /// Sets the mode, which is in effect when this returns.
+    /// Sets the mode. When this returns, the port is closed or open accordingly; bytes that were read before may still pass.
     pub async fn set(&self, mode: Mode) {
         self.mode.send_replace(mode.clone());
         // In mode Refuse the port is closed: wait until it is, or until it is open again.
@@ -258,6 +258,9 @@ async fn forward(client: TcpStream, backend: Backend) {
     let mut reply = vec![0; 64 * 1024];
     loop {
         let now = mode.borrow_and_update().clone();
+        if now == Mode::Refuse {
+            return;
+        }
         let hangs = now == Mode::Hang;
         tokio::select! {
             changed = mode.changed() => {

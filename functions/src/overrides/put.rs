@@ -58,7 +58,7 @@ pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Resul
 }
 
 /// Parses `overrides`, a list of bodies of `POST`. `createdBy` and `createdAt` are accepted and ignored, so that the
-/// entries of a list can be sent back.
+/// readable entries of a list can be sent back.
 fn parse(body: &[u8]) -> Result<Vec<NewOverride>, Error> {
     let mut fields = Fields::parse(body)?;
     let list = fields.take("overrides", |value| match value.as_array() {

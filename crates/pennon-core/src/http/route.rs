@@ -81,8 +81,8 @@ const FLAG_QUERY: &[&str] = &["environment", "flagKey"];
 const FLAG_CHANGE_QUERY: &[&str] = &["environment", "flagKey", "dryRun"];
 /// [`FLAG_QUERY`] for lists.
 const FLAG_LIST_QUERY: &[&str] = &["environment", "flagKey", "page", "pageSize"];
-/// Parameters of routes that evaluate flags for a caller. The config routes trust `userId` only with
-/// `TRUST_USER_ID_PARAMETER`; OFREP ignores it.
+/// Parameters of the config and OFREP routes. Only `GET /api/config/flags` uses `userId`, and only with
+/// `TRUST_USER_ID_PARAMETER`.
 const CALLER_QUERY: &[&str] = &["environment", "userId"];
 
 /// Every route of the API. docs/openapi.yaml describes them all.

@@ -286,7 +286,7 @@ fn check_settings(settings: &Settings) -> Result<(), Error> {
 }
 
 /// Rejects settings that break a flag in use or an evaluator: a definition may lose an evaluator that it refers
-/// to, or a rule may choose a variant that does not exist. Flags that are already broken are ignored.
+/// to, or a rule may choose a variant that does not exist. Problems that exist already are ignored.
 fn reject_breaking_settings(
     flags: &FlagRecords,
     before: &Settings,

@@ -23,7 +23,7 @@ pub(super) struct Shard {
     pub(super) primary: Arc<Node>,
     /// `None` if the primary is known from a redirection only.
     pub(super) replicas: Option<Vec<Arc<Node>>>,
-    /// Since when the primary says that these replicas have left it, and no other node has answered.
+    /// When the primary first listed none of these replicas. Cleared when the map of another node is used.
     replicas_doubted_since: Option<Instant>,
 }
 
@@ -52,11 +52,11 @@ pub(super) struct Topology {
     /// The slot of most requests.
     default_slot: u16,
     map: Mutex<Arc<SlotMap>>,
-    /// Nodes from redirections that are not in the slot map. They import slots.
+    /// Nodes that became known from redirections since the last refresh.
     migration_targets: Mutex<Vec<Arc<Node>>>,
     /// Serialises refreshes. Holds the time when the last one finished.
     refreshing: tokio::sync::Mutex<Option<Moment>>,
-    /// The node to ask first next time.
+    /// Rotates the order in which refreshes ask the nodes.
     next_node: AtomicUsize,
 }
 
@@ -78,7 +78,7 @@ impl Topology {
         shard_at(&self.map(), slot).cloned()
     }
 
-    /// Every known node once, without the seed node.
+    /// Every node of the slot map and every target of a redirection, once. The seed node only if it is one of them.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let map = self.map();
         let of_shards = map.iter().flat_map(|(_, _, shard)| {
