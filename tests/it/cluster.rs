@@ -76,7 +76,8 @@ async fn a_bad_configuration_endpoint_is_logged_and_the_database_answers() {
     let environment = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
     let get = Function::start("get-flag", &environment).await;
     assert_eq!(percentage(&get.call(&Event::get("checkout")).await), 50);
-    assert!(get.log().contains("whose URL begins with"), "{}", get.log());
+    let advice = "the URL of a cluster must begin with redis-cluster://";
+    assert!(get.log().contains(advice), "{}", get.log());
 }
 
 #[tokio::test]
