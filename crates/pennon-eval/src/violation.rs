@@ -77,7 +77,7 @@ impl Violations {
         self
     }
 
-    /// The violations that `known` does not have, listed or not, compared up to [`MAX_COMPARED`].
+    /// The violations that `known` does not have, listed or not. Beyond the first 5,000 they count as equal.
     #[must_use]
     pub fn without(mut self, known: &Self) -> Self {
         let listed = known.found.iter().map(hash_of);
