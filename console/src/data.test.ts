@@ -23,11 +23,17 @@ function entry() {
   return { made, call };
 }
 
-test('a second request sends the tag of the first response, and 304 keeps the data', async () => {
+/** An entry whose first request has been answered with the data `a` and the tag `"1"`. */
+async function loadedEntry() {
   const { made, call } = entry();
   const first = made.reload();
   call(0).answer({ status: 200, data: 'a', etag: '"1"' });
   await first;
+  return { made, call };
+}
+
+test('a second request sends the tag of the first response, and 304 keeps the data', async () => {
+  const { made, call } = await loadedEntry();
   const second = made.reload();
   assert.equal(call(1).ifNoneMatch, '"1"');
   call(1).answer({ status: 304, data: '', etag: '"1"' });
@@ -58,10 +64,7 @@ test('a refresh does not abort the request that is under way', async () => {
 });
 
 test('a failed refresh keeps the data, and the next response removes the error', async () => {
-  const { made, call } = entry();
-  const first = made.reload();
-  call(0).answer({ status: 200, data: 'a', etag: '"1"' });
-  await first;
+  const { made, call } = await loadedEntry();
   const failing = made.reload();
   call(1).fail(new ApiError(503, 'down'));
   await failing;
@@ -75,10 +78,7 @@ test('a failed refresh keeps the data, and the next response removes the error',
 });
 
 test('404 removes the data and its tag', async () => {
-  const { made, call } = entry();
-  const first = made.reload();
-  call(0).answer({ status: 200, data: 'a', etag: '"1"' });
-  await first;
+  const { made, call } = await loadedEntry();
   const gone = made.reload();
   call(1).fail(new ApiError(404, 'gone'));
   await gone;
