@@ -99,7 +99,7 @@ export const listTexts = {
   create: 'Create flag',
   search: 'Search key or description',
   filter: 'Show',
-  columns: { flag: 'Flag', state: 'Users get', planned: 'Ramp or schedule', evaluated: 'Last evaluated', hour: 'Last 1–2 h', change: 'Change' },
+  columns: { flag: 'Flag', state: 'Users get', planned: 'Ramp or schedule', evaluated: 'Last evaluated', hour: 'Evaluations (1–2 h)', change: 'Change' },
   shown: (shown: number, all: number) => part(shown, all, 'flag'),
   none: 'This environment has no active flags.',
   noneHint: 'Create one with the button above, or with this command:',
@@ -112,7 +112,7 @@ export const listTexts = {
 };
 
 export const flagFilters = {
-  all: 'all', on: 'on', off: 'off', partial: 'partial', typed: 'typed', ramping: 'ramping', stale: 'stale', archived: 'archived',
+  all: 'all', on: 'on', off: 'off', partial: 'partial', typed: 'variants', ramping: 'ramping', stale: 'stale', archived: 'archived',
 };
 
 export const staleReasons = { notEvaluated: 'Not evaluated for 30 days', sameForEveryone: 'The same value for every user for 30 days' };
@@ -220,7 +220,7 @@ export const rulesTexts = {
   removeItem: (what: string) => `Remove ${what}`,
   rules: 'Rules',
   rulesHint: 'The first rule that applies decides.',
-  noRules: 'No rules: every user gets the default variant.',
+  noRules: 'No rules: the default applies to every user.',
   addRule: 'Add rule',
   addCondition: 'Add condition',
   addSegment: 'Add segment',
@@ -269,7 +269,7 @@ export const usersTexts = {
   add: 'Add override',
   paste: 'Paste a list',
   none: 'No user has an override.',
-  noneHint: 'An override gives one user a value, whatever rollout and rules say. With this command:',
+  noneHint: 'An override gives one user a value, whatever rollout and rules say. Set one with this command:',
   noMatch: 'No override matches.',
   columns: { user: 'User', value: 'Gets', reason: 'Reason', by: 'Set by', at: 'Set', change: 'Change' },
   user: 'User id',
@@ -310,7 +310,7 @@ export const rampTexts = {
   remove: (what: string) => `Remove ${what}`,
   guards: 'Guards',
   alarm: 'Alarm name or ARN',
-  alarmHint: 'A CloudWatch alarm of this account. No step begins while it is not OK.',
+  alarmHint: 'A CloudWatch alarm of this account.',
   onMissing: 'Without data',
   addGuard: 'Add guard',
   onAlarm: 'When an alarm fires',
@@ -343,7 +343,7 @@ export const rampTexts = {
   cancelled: 'The scheduled change was cancelled.',
   unschedule: 'Cancel',
   unscheduleTitle: (what: string, at: string, environment: string) => `Cancel in ${environment}: ${what}, ${at}?`,
-  omitted: (omitted: string) => `${omitted} older changes are not shown.`,
+  omitted: (omitted: string) => `${omitted} more not shown.`,
 };
 
 export const alarmStates = {
@@ -354,7 +354,7 @@ export const stepMarks = { done: 'done', now: 'now', planned: 'planned' };
 
 export const rampActions = {
   pause: ['Pause', 'The flag keeps its share, and no step begins until the ramp is resumed.'],
-  resume: ['Resume', 'The current step is watched again for its whole bake time.'],
+  resume: ['Resume', 'A step that has begun is watched again for its whole bake time.'],
   advance: ['Advance', 'The next step begins now. After the last step the ramp is completed.'],
   rollback: ['Roll back', 'The flag returns to its state before the ramp, and the ramp ends.'],
   acknowledge: ['Acknowledge', 'The flag can be changed again.'],
@@ -368,7 +368,7 @@ export const missingActions = { hold: 'wait', rollback: 'roll back', ignore: 'ig
 export const rampTemplates = { careful: '1 · 5 · 25 · 100 %', quick: '10 · 50 · 100 %' };
 
 export const rampStates = {
-  pending: 'waits for an approval', baking: 'running', holding: 'on hold', paused: 'paused', completed: 'completed',
+  pending: 'waiting for an approval', baking: 'running', holding: 'on hold', paused: 'paused', completed: 'completed',
   rolledBack: 'rolled back', superseded: 'ended by another change', cancelled: 'cancelled',
 };
 

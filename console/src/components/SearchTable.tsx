@@ -1,4 +1,4 @@
-// A table with a search field, to which `/` moves. The words are in the address.
+// A table with a search field, which the key `/` focuses. The query is in the address.
 import type { ComponentChildren } from 'preact';
 import { useMemo, useRef } from 'preact/hooks';
 import { matcherOf } from '../forms.ts';
