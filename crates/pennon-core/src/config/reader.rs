@@ -225,7 +225,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
             Err(_) => {
                 self.warnings.push(ConfigWarning(format!(
-                    "{name} must be an integer of at least 0 (got '{text}'); using {default}"
+                    "{name} must be an integer from {} to {} (got '{text}'); using {default}",
+                    range.start(),
+                    range.end()
                 )));
                 default
             }

@@ -2,9 +2,9 @@
 //! HTTP API (format 1.0).
 //!
 //! `lambda_http` cannot be used for this, because it parses the path as a URI. HTTP APIs decode the path, so a `#` or
-//! `?` in it would end the URI, and other characters would cause a panic. A panic or a rejected event counts as an
-//! error of the function, and a few errors roll back a canary. Therefore a malformed event becomes a request that is
-//! marked as [`malformed`](Incoming::malformed), and the response is 400.
+//! `?` in it would end the path. A rejected event counts as an error of the function, and a few errors roll back a
+//! canary. Therefore a malformed event becomes a request that is marked as [`malformed`](Incoming::malformed), and the
+//! response is 400.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use crate::auth::{Claims, Verifier};
 use crate::http::{Incoming, Query};
 
 /// The request of an event. [`Event::into_request`] adds an id if the event has none. The parts of the event are parsed
-/// one by one, so that the path, which determines the format of an error, is known even if another part is malformed.
+/// one by one, because the path, which determines the format of an error, is needed even if the body is malformed.
 pub(super) struct Event {
     incoming: Incoming,
     /// Whether the event has payload format 2.0.
@@ -35,6 +35,7 @@ impl<'de> Deserialize<'de> for Event {
         let event = <&RawValue>::deserialize(deserializer);
         let parts = event
             .ok()
+            .filter(|event| is_object(event))
             .and_then(|event| serde_json::from_str(event.get()).ok());
         Ok(parts.map_or_else(malformed, |parts| read(&parts)))
     }
@@ -437,6 +438,10 @@ mod tests {
                 false,
             ),
             ("[]", false),
+            (
+                r#"[null, null, "/x", null, null, null, null, {}, null, null, null, null, {"http": {}}, null, null]"#,
+                false,
+            ),
         ] {
             let event: Event = serde_json::from_str(event).expect("an event");
             assert_eq!(event.is_format_2, is_format_2);

@@ -16,7 +16,7 @@ use crate::counts::Counts;
 use crate::key_uses::LastUses;
 use crate::timestamp::unix_millis;
 
-/// Limit on a request id, in bytes. API Gateway's ids have 16.
+/// Limit on a request id, in bytes.
 const MAX_ID_LENGTH: usize = 64;
 /// The dimension of the metric of forged entries: any function of the installation may find one.
 const INSTALLATION: &str = "Installation";

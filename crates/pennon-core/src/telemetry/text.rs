@@ -1,7 +1,6 @@
-//! Limits the length of every text in a log line, and escapes control characters.
+//! Shortens texts in a log line, and escapes control characters.
 //!
-//! Callers choose paths, keys, ids and header values, and errors may quote them. None of these forges another line
-//! or, in JSON, makes a field longer than [`MAX_TEXT_LENGTH`].
+//! Callers choose paths, keys, ids and header values, and errors may quote them. None of these forges another line.
 
 use std::borrow::Cow;
 
