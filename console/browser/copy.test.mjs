@@ -9,12 +9,13 @@ describe('copying', { concurrency: 2 }, () => {
   const open = useConsole(installation);
   const update = (env, key, change) => installation.api('PATCH', `/api/admin/flags/${key}?environment=${env}`, change, { 'if-match': '*' });
   const typed = { variants: { on: true, off: false }, defaultVariant: 'on' };
-  /** Two environments: `changed` and `theme` have different states, `added` is new, `equal` is the same in both. */
+  /** Two environments: `changed` and `theme` have different states, `added` is new, `equal` differs in the order of variants only. */
   const pair = async (name) => {
     const [from, to] = await Promise.all([installation.environment(`${name}-from`), installation.environment(`${name}-to`)]);
     for (const env of [from, to]) {
       await installation.createFlag(env, { key: 'changed', enabled: true, rolloutPercentage: env === from ? 30 : 5 });
-      await installation.createFlag(env, { key: 'equal', enabled: true });
+      const variants = env === from ? typed.variants : { off: false, on: true };
+      await installation.createFlag(env, { key: 'equal', enabled: true, definition: { ...typed, variants } });
       await installation.createFlag(env, { key: 'theme', enabled: true, rolloutPercentage: env === from ? 100 : 5 });
       await update(env, 'theme', { definition: { ...typed, defaultVariant: env === from ? 'on' : 'off' } });
     }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bucketOf, murmur3, place, type Bucketing } from './bucketing.ts';
+import { bucketOf, murmur3, place, type BucketInput } from './bucketing.ts';
 
 const users = ['alice', 'bob', 'ä', '😀', 'user-123', 'x'.repeat(30), 'y'.repeat(255), 'ü'.repeat(120)];
 
 /** Recorded from the server: the percentage at which each user got the flag `vector`, less one. */
-const recorded: readonly (readonly [Bucketing['bucketing'], Bucketing['fractional'], string | null, number[]])[] = [
+const recorded: readonly (readonly [BucketInput['bucketing'], BucketInput['fractional'], string | null, number[]])[] = [
   ['sha256', 'v3', null, [1, 12, 99, 88, 35, 41, 17, 9]],
   ['sha256', 'v3', 'spring', [22, 41, 31, 24, 56, 11, 28, 21]],
   ['sha256', 'v3', 'ä'.repeat(50), [67, 33, 33, 14, 42, 24, 45, 51]],

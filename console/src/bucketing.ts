@@ -1,8 +1,8 @@
 // Which users a rollout percentage reaches: the same hashes as crates/pennon-eval, so that the console can say which
 // users of a list a change moves. docs/targeting.md describes them.
 
-export interface Bucketing {
-  /** The environment's effective setting. */
+export interface BucketInput {
+  /** The flag's own, or the environment's. */
   bucketing: 'sha256' | 'fractional';
   /** The version of `fractional`. */
   fractional: 'v2' | 'v3';
@@ -13,7 +13,7 @@ export interface Bucketing {
 const utf8 = new TextEncoder();
 
 /** The bucket of a user, from 0 to 99. The user gets the flag if it is below the percentage. */
-export async function bucketOf(userId: string, { bucketing, fractional, flagKey, salt }: Bucketing): Promise<number> {
+export async function bucketOf(userId: string, { bucketing, fractional, flagKey, salt }: BucketInput): Promise<number> {
   if (bucketing === 'sha256') {
     const hash = await crypto.subtle.digest('SHA-256', utf8.encode((salt ?? '') + userId));
     return new DataView(hash).getUint32(0) % 100;

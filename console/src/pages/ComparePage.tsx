@@ -2,6 +2,7 @@
 import { useState } from 'preact/hooks';
 import { asApiError, request, send, urlOf, type Schemas } from '../api/client.ts';
 import type { ApiError } from '../api/error.ts';
+import { sameJson } from '../api/json.ts';
 import { Button, CurlButton, SelectField } from '../components/controls.tsx';
 import { Diff } from '../components/Diff.tsx';
 import { DifferenceView } from '../components/DifferenceView.tsx';
@@ -47,7 +48,7 @@ function useFlags(env: string): Resource<Flags> {
 
 const etagOf = (flag: Flag) => `"${flag.revision}"`;
 const shown = (flag: Flag | undefined) => flag && fieldsOf(flag);
-const same = (a: Flag | undefined, b: Flag | undefined) => JSON.stringify(shown(a)) === JSON.stringify(shown(b));
+const same = (a: Flag | undefined, b: Flag | undefined) => sameJson(shown(a), shown(b));
 
 function rowsOf(from: Flags, to: Flags): Row[] {
   return [...new Set([...from.keys(), ...to.keys()])].sort()
@@ -209,7 +210,7 @@ function undoOf({ key, from, to: before }: Row, env: string, now: Flags | undefi
     const ifMatch = etagOf(flag);
     if (!before) return send('delete', FLAG, target, { ifMatch });
     // A revert also restores fields without an effect, such as the rollout of a flag with a definition.
-    const { data } = await send('get', `${FLAG}/audit`, target);
+    const { data } = await send('get', `${FLAG}/audit`, { ...target, pageSize: 1_000 });
     const auditId = data.entries.find(({ action }) => action === 'flag.copy')!.id;
     return send('post', `${FLAG}/revert`, target, { ifMatch, body: { auditId, state: 'before' } });
   }]];
