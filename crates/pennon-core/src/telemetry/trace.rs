@@ -36,7 +36,7 @@ pub struct Facts {
     pub expired: bool,
     /// Whether Redis confirmed the invalidation, if the request changed flags and there is a cache.
     pub invalidated: Option<bool>,
-    /// Neither Redis nor PostgreSQL answered; the response is from an earlier snapshot.
+    /// Neither Redis nor PostgreSQL could confirm the flags of the response.
     pub stale: bool,
     /// The requested flag.
     pub flag_key: Option<String>,
@@ -83,7 +83,7 @@ impl Trace {
         self.lock().invalidated = Some(confirmed);
     }
 
-    /// Records that the response is from an earlier snapshot.
+    /// Records that nothing confirmed the flags of the response.
     pub fn stale(&self) {
         self.lock().stale = true;
     }

@@ -361,7 +361,7 @@ fn record_of(row: &Row) -> FlagRecord {
     let other: Option<&str> = row.get("other");
     FlagRecord {
         flag: Flag {
-            // Only used by exports, which omit invalid fields.
+            // Not evaluated; invalid fields are left out.
             other: other
                 .and_then(|text| serde_json::from_str(text).ok())
                 .unwrap_or_default(),
