@@ -494,6 +494,29 @@ async fn an_override_that_an_edit_removed_leaves_nothing_to_a_later_one_of_its_u
 }
 
 #[tokio::test]
+async fn an_archived_flag_keeps_who_set_its_overrides_while_the_file_has_a_flag_with_its_key() {
+    let (local, path) = server().await;
+    let users = format!("{MINE}/users");
+    let alice = r#"{"userId": "alice", "overrideType": "include", "reason": "tries it out"}"#;
+    let set = local.admin("POST", &users, alice).await;
+    assert!(set.status < 300, "{set:?}");
+    let before = local.admin("GET", &users, "").await.json();
+    let token = format!("Bearer {}", pennon_tests::local::ADMIN_TOKEN);
+    let headers = [("authorization", token.as_str()), ("if-match", "*")];
+    let archived = local.send("DELETE", MINE, &headers, "").await;
+    assert_eq!(archived.status, 200, "{archived:?}");
+    for (file, status) in [(good().as_str(), 200), (r#"{"flags": {}}"#, 404)] {
+        std::fs::write(&path, file).expect("writes");
+        let read = local.get("/api/config/flags/mine").await;
+        assert_eq!(read.status, status, "{read:?}");
+    }
+    let restore = format!("{MINE}/restore");
+    let restored = local.send("POST", &restore, &headers, "").await;
+    assert_eq!(restored.status, 200, "{restored:?}");
+    assert_eq!(local.admin("GET", &users, "").await.json(), before);
+}
+
+#[tokio::test]
 async fn invalid_edits_are_rejected_and_stay_in_the_file() {
     let (local, path) = server().await;
     assert_eq!(percentage(&local.get("/api/config/flags/mine").await), 5);

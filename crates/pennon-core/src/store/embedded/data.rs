@@ -106,21 +106,22 @@ impl Data {
     pub(super) fn forget_removed(&self, after: &Contents) -> Vec<Record> {
         let mut records = Vec::new();
         for (environment, state) in self.state.iter() {
+            // An edit may add a flag with the key of an archived one.
             let stored = |key: &FlagKey| {
                 let archived = state.archived.get(key).map(|archived| &archived.flag);
-                after.flag(environment, key).or(archived)
+                after.flag(environment, key).into_iter().chain(archived)
             };
             let default = FlagDetails::default();
             let removed = state.flags.iter();
-            let removed = removed.filter(|(key, old)| **old != default && stored(key).is_none());
+            let removed =
+                removed.filter(|(key, old)| **old != default && stored(key).next().is_none());
             records.extend(removed.map(|(key, _)| Record::Flag {
                 environment: environment.clone(),
                 key: key.clone(),
                 details: FlagDetails::default(),
             }));
             for (key, users) in &state.overrides {
-                let flag = stored(key);
-                let is_kept = |user: &str| flag.is_some_and(|it| it.overrides.contains_key(user));
+                let is_kept = |user: &str| stored(key).any(|it| it.overrides.contains_key(user));
                 let removed = users.keys().filter(|user| !is_kept(user));
                 records.extend(removed.map(|user| Record::Override {
                     environment: environment.clone(),
