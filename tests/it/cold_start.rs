@@ -78,6 +78,11 @@ async fn an_invalid_url_is_logged_and_the_database_answers() {
             "redis://:hunter2@x/one",
             "REDIS_CLUSTER_URL or REDIS_URL_CLUSTER",
         ),
+        (
+            "REDIS_CLUSTER_URL",
+            "redis://:hunter2@x/5",
+            "REDIS_CLUSTER_URL or REDIS_URL_CLUSTER",
+        ),
     ] {
         let get = Function::start("get-flag", &[(name, url), ("DATABASE_URL", &database)]).await;
         let message = format!("Invalid URL in {named}");

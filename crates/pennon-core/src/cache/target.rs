@@ -48,11 +48,7 @@ impl RedisTarget {
         default_key: &str,
         within: Duration,
     ) -> Result<Self, InvalidRedisUrl> {
-        let parse = |text: &str| {
-            let mut url = RedisUrl::parse(text)?;
-            url.cluster |= config.cluster;
-            Ok(url)
-        };
+        let parse = |text: &str| RedisUrl::parse(text, config.cluster);
         let mut words = text.expose().split_whitespace();
         let first = parse(words.next().unwrap_or_default())?;
         let others = words.map(parse).collect::<Result<Vec<RedisUrl>, _>>()?;

@@ -18,7 +18,7 @@ pub struct RedisUrl {
     pub username: Option<String>,
     /// A password or an authentication token.
     pub password: Option<Secret>,
-    /// The database number. A cluster has only 0, and ignores this number.
+    /// The database number; 0 in a cluster.
     pub database: u8,
 }
 
@@ -30,19 +30,21 @@ pub struct InvalidRedisUrl(&'static str);
 impl RedisUrl {
     /// Parses `redis[s]://[user][:password]@host:port/db` or `redis[s]-cluster://…`.
     ///
-    /// User and password may be percent-encoded. The default port is 6379, the default database 0.
+    /// User and password may be percent-encoded. The default port is 6379, the default database 0. `is_cluster` is set
+    /// for a URL that names a cluster whatever its scheme is.
     ///
     /// # Errors
     /// [`InvalidRedisUrl`], which says what is invalid.
-    pub fn parse(text: &str) -> Result<Self, InvalidRedisUrl> {
+    pub fn parse(text: &str, is_cluster: bool) -> Result<Self, InvalidRedisUrl> {
         let url = url::Url::parse(text.trim()).map_err(|_| InvalidRedisUrl("it is not a URL"))?;
-        let (tls, cluster) = match url.scheme() {
+        let (tls, has_cluster_scheme) = match url.scheme() {
             "redis" => (false, false),
             "rediss" => (true, false),
             "redis-cluster" => (false, true),
             "rediss-cluster" => (true, true),
             _ => return Err(InvalidRedisUrl("the scheme is unknown")),
         };
+        let cluster = is_cluster || has_cluster_scheme;
         let host = match url.host_str() {
             Some(host) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
             Some(_) | None => return Err(InvalidRedisUrl("the host is missing")),
@@ -153,8 +155,13 @@ mod tests {
             ("redis://[::1]:6379", url("::1", 6379)),
         ];
         for (text, expected) in table {
-            assert_eq!(RedisUrl::parse(text), Ok(expected), "{text}");
+            assert_eq!(RedisUrl::parse(text, false), Ok(expected), "{text}");
         }
+        let cluster = RedisUrl {
+            cluster: true,
+            ..url("node", 7000)
+        };
+        assert_eq!(RedisUrl::parse("redis://node:7000", true), Ok(cluster));
     }
 
     #[test]
@@ -176,9 +183,10 @@ mod tests {
             "hunter2",
         ];
         for text in bad {
-            let error = RedisUrl::parse(text).expect_err(text);
+            let error = RedisUrl::parse(text, false).expect_err(text);
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+        RedisUrl::parse("redis://node:7000/5", true).expect_err("a cluster has no database 5");
     }
 }
 
@@ -201,7 +209,7 @@ mod fuzz {
             "#", "\\", "\t", "ä", "hunter2", "65536",
         ];
         for_all(&text(examples, words), |text| {
-            match RedisUrl::parse(&text) {
+            match RedisUrl::parse(&text, false) {
                 Ok(url) => {
                     // A URL parser removes tabs and line ends, and control characters at both ends.
                     let text = text.replace(['\t', '\n', '\r'], "");

@@ -190,7 +190,7 @@ mod fuzz {
     #[test]
     fn every_node_in_the_slot_map_of_any_reply_has_an_address() {
         let login = Arc::new(Login {
-            url: RedisUrl::parse("redis-cluster://seed.example:7000").expect("a URL"),
+            url: RedisUrl::parse("redis-cluster://seed.example:7000", false).expect("a URL"),
             config: Config::from_lookup(|_| None).0.cache,
         });
         let seed = Arc::new(Node::new(Address::new("seed.example", 7000), login.clone()));
