@@ -1,9 +1,10 @@
-//! Query parameters without a value, repeated, or without a name; and the size of errors that name unknown fields.
+//! Query parameters without a value, repeated, without a name, or not in UTF-8; and the size of errors that name unknown
+//! fields.
 
-use pennon_core::http::{ENDPOINTS, Endpoint};
+use pennon_core::http::{ENDPOINTS, Endpoint, UnknownParameters};
 use pennon_tests::api::Api;
 use pennon_tests::event::Event;
-use pennon_tests::routes::path_for;
+use pennon_tests::routes::{authorization_for, path_for};
 use pennon_tests::stack::Stack;
 use serde_json::{Value, json};
 
@@ -119,6 +120,41 @@ async fn a_change_with_an_ambiguous_environment_or_dry_run_is_rejected() {
             .await;
         assert_eq!(same.status, 200, "{on}: {same:?}");
         assert_eq!(same.json()["rolloutPercentage"], 8, "{on}: {same:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_not_utf_8_is_rejected() {
+    let checks_parameters =
+        |it: &&Endpoint| it.is_admin() || it.unknown_parameters == UnknownParameters::Rejected;
+    for api in Api::of_both_kinds().await {
+        let on = api.store;
+        for endpoint in ENDPOINTS.iter().filter(checks_parameters) {
+            let path = path_for(endpoint.path, "-");
+            // The characters of an environment's name are checked instead, before the other parameters.
+            let names = endpoint.query.iter().filter(|name| **name != "environment");
+            for name in names {
+                let place = format!("{on}: {} {path}?{name}", endpoint.method);
+                let url = format!("{path}?{name}=a%FF");
+                let headers = [
+                    ("authorization", &*authorization_for(endpoint)),
+                    ("if-match", "*"),
+                ];
+                let answer = api
+                    .local()
+                    .send(endpoint.method, &url, &headers, "{}")
+                    .await;
+                assert_eq!(answer.status, 400, "{place}: {answer:?}");
+                assert!(answer.body.contains("UTF-8"), "{place}: {answer:?}");
+            }
+        }
+        let ignored = "/api/admin/flags/checkout?other=%FF";
+        let answer = api
+            .admin("PATCH", ignored, &json!({"rolloutPercentage": 8}))
+            .await;
+        assert_eq!(answer.status, 200, "{on}: {answer:?}");
+        let listed = api.get("/api/config/flags?userId=%FF&other=%FF").await;
+        assert_eq!(listed.status, 200, "{on}: {listed:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use lambda_http::http::{HeaderMap, Method, header};
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
 use super::etag::ETag;
@@ -163,35 +164,49 @@ impl Query {
     /// Checks the parameters for a route.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown parameter, and for one that occurs with different values. Routes of the
-    /// existing service check only the values of `environment` and `dryRun`, on admin routes; pages check nothing.
+    /// [`Error::Invalid`] for a parameter that is unknown, is not UTF-8, or occurs with different values. Admin routes
+    /// of the existing service accept unknown parameters, and different values of all but `environment` and `dryRun`.
+    /// Its other routes, and pages, check nothing.
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let mut errors = FieldErrors::default();
-        if endpoint.unknown_parameters == UnknownParameters::Ignored {
+        match endpoint.unknown_parameters {
             // Clients of the existing service may send anything, but which environment a request changes, and whether it
             // changes it, must be unambiguous.
-            if endpoint.is_admin() {
+            UnknownParameters::Ignored if endpoint.is_admin() => {
                 self.require_unique("environment", &mut errors);
                 self.require_unique("dryRun", &mut errors);
             }
-            return errors.into_result();
+            UnknownParameters::Ignored | UnknownParameters::Accepted => return Ok(()),
+            UnknownParameters::Rejected => {
+                let known = match endpoint.query {
+                    [] => "this route has none".to_owned(),
+                    known => format!("this route has {}", known.join(", ")),
+                };
+                let unknown = self.unknown_parameters(endpoint);
+                errors.add_unknown(
+                    unknown.iter().map(String::as_str),
+                    &format!("Unknown parameter; {known}"),
+                );
+                for name in endpoint.query {
+                    self.require_unique(name, &mut errors);
+                }
+            }
         }
-        if endpoint.unknown_parameters == UnknownParameters::Accepted {
-            return Ok(());
-        }
-        let known = match endpoint.query {
-            [] => "this route has none".to_owned(),
-            known => format!("this route has {}", known.join(", ")),
-        };
-        let unknown = self.unknown_parameters(endpoint);
-        errors.add_unknown(
-            unknown.iter().map(String::as_str),
-            &format!("Unknown parameter; {known}"),
-        );
-        for name in endpoint.query {
-            self.require_unique(name, &mut errors);
+        for name in self.malformed_parameters() {
+            if endpoint.query.contains(&name) {
+                errors.add(name, "Must be UTF-8 after percent-decoding");
+            }
         }
         errors.into_result()
+    }
+
+    /// The names of parameters that are not UTF-8. In their decoded values, U+FFFD replaces the invalid bytes.
+    fn malformed_parameters(&self) -> impl Iterator<Item = &str> {
+        let encoded = self.text.split('&').filter(|part| !part.is_empty());
+        let malformed = encoded
+            .zip(&self.pairs)
+            .filter(|(part, _)| percent_decode_str(part).decode_utf8().is_err());
+        malformed.map(|(_, (name, _))| name.as_str())
     }
 
     fn require_unique(&self, name: &str, errors: &mut FieldErrors) {
