@@ -63,10 +63,14 @@ fn parse(arguments: &[String]) -> Result<Command, String> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         [] => Ok(Command::Lambda),
+        ["--help" | "-h"] | ["--listen", "--help" | "-h"] => Ok(Command::Help),
         ["--listen"] => Ok(Command::Listen(None)),
-        ["--listen", address] => Ok(Command::Listen(Some((*address).to_owned()))),
-        ["--help" | "-h"] => Ok(Command::Help),
-        [first, ..] => Err(format!("unknown argument '{first}'; --help lists all")),
+        ["--listen", address] if !address.starts_with('-') => {
+            Ok(Command::Listen(Some((*address).to_owned())))
+        }
+        ["--listen", unknown] | [unknown, ..] => {
+            Err(format!("unknown argument '{unknown}'; --help lists all"))
+        }
     }
 }
 
@@ -217,7 +221,13 @@ mod tests {
             parse(&["--listen", "0.0.0.0:80"]),
             Ok(Command::Listen(address))
         );
-        for wrong in [&["listen"][..], &["--listen", "a", "b"], &["--help", "x"]] {
+        assert_eq!(parse(&["--listen", "--help"]), Ok(Command::Help));
+        for wrong in [
+            &["listen"][..],
+            &["--listen", "a", "b"],
+            &["--listen", "--port"],
+            &["--help", "x"],
+        ] {
             parse(wrong).expect_err("rejected");
         }
     }
