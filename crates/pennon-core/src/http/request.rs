@@ -510,7 +510,9 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
     .add(b'<')
     .add(b'>')
     .add(b'?')
+    .add(b'[')
     .add(b'\\')
+    .add(b']')
     .add(b'^')
     .add(b'`')
     .add(b'{')
@@ -560,6 +562,7 @@ mod tests {
             ("/flags/a%2Fb", "/flags/a%2Fb"),
             ("/flags/a b", "/flags/a%20b"),
             ("/flags/100%", "/flags/100%25"),
+            ("/flags/a[1]", "/flags/a%5B1%5D"),
             ("/flags/ä?#\\\r\n", "/flags/%C3%A4%3F%23%5C%0D%0A"),
         ] {
             assert_eq!(encoded(path), expected);
