@@ -168,7 +168,10 @@ async fn record_outcome(
     let mut webhook = match find_webhook(&mut transaction, id).await {
         Ok(Ok(webhook)) => webhook,
         // Meanwhile it was deleted, and its events with it, or it became unreadable.
-        Ok(Err(UnreadableWebhook { .. })) | Err(Error::NotFound(_)) => return Ok(()),
+        Ok(Err(UnreadableWebhook { .. })) | Err(Error::NotFound(_)) => {
+            transaction.rollback().await;
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     let before = state_of(&webhook);

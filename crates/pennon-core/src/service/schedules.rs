@@ -97,6 +97,7 @@ impl FlagService {
             return Err(Error::NotFound(format!("Schedule '{id}'")));
         };
         if before.status == ScheduleStatus::Cancelled {
+            transaction.rollback().await;
             return Ok(before);
         }
         if !before.is_open() {
@@ -250,6 +251,7 @@ impl FlagService {
         let mut transaction = self.begin(&due.environment, &actor(due)).await?;
         transaction.flag(&due.key).await?;
         let Some(before) = still_due(&mut transaction, due).await? else {
+            transaction.rollback().await;
             return Ok(());
         };
         let tried = before.retry_count.saturating_add(1);
