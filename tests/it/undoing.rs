@@ -57,6 +57,24 @@ async fn reverting_a_deletion_restores_the_flag_with_its_overrides() {
 }
 
 #[tokio::test]
+async fn overrides_without_a_time_are_listed_as_the_oldest() {
+    let api = Api::on_postgres().await;
+    for user in ["alice", "bob"] {
+        let body = json!({"userId": user, "overrideType": "include"});
+        api.admin("POST", USERS, &body).await;
+    }
+    let sql = api.stack().database.sql();
+    let forget = "update feature_flag_user_overrides set created_at = null where user_id = 'bob'";
+    sql.batch_execute(forget).await.expect("an update");
+    archive(&api).await;
+    let url = format!("{CHECKOUT}?permanently=true");
+    api.admin_if("*", "DELETE", &url, &Value::Null).await;
+    let overrides = newest(&api).await["before"]["overrides"].clone();
+    let users = [&overrides[0]["userId"], &overrides[1]["userId"]];
+    assert_eq!(users, ["bob", "alice"], "{overrides}");
+}
+
+#[tokio::test]
 async fn a_revert_with_the_tag_of_a_flag_that_was_deleted_since_is_rejected() {
     for api in Api::of_both_kinds().await {
         let body = json!({"rolloutPercentage": 51});

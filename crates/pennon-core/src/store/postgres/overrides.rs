@@ -81,7 +81,7 @@ impl Transaction {
         let statement = format!(
             "select {COLUMNS} from feature_flag_user_overrides
              where flag_id = {FLAG} and {HAS_USER}
-             order by created_at, id for no key update"
+             order by created_at nulls first, id for no key update"
         );
         let parameters: [Parameter<'_>; 2] = [
             (&key.as_str(), Type::TEXT),
