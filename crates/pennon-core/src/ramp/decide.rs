@@ -178,18 +178,29 @@ fn roll_back(ramp: &Ramp, why: String) -> Decision {
 }
 
 impl Ramp {
+    /// Whether the alarm with this name and ARN is one of its guards.
+    #[must_use]
+    pub fn is_guarded_by(&self, name: &str, arn: Option<&str>) -> bool {
+        self.plan.guards.iter().any(|guard| guard.is(name, arn))
+    }
+
     /// Whether another ramp has this guard, and is watched or was stopped by the alarm: at `since` or later, and not
     /// before this ramp was last started or resumed. Stopped ramps must count: if the checks of two ramps belong to
     /// different runs, the second run would otherwise find only one ramp, and roll it back.
     #[must_use]
-    pub fn shares_alarm(&self, other: &Self, alarm: &str, since: SystemTime) -> bool {
+    pub fn shares_alarm(
+        &self,
+        other: &Self,
+        name: &str,
+        arn: Option<&str>,
+        since: SystemTime,
+    ) -> bool {
         let newest_first = self.transitions.iter().rev();
         let watched = newest_first.take_while(|transition| transition.state.is_watched());
         let since = watched.last().map_or(since, |first| first.at.max(since));
-        let mut guards = other.plan.guards.iter();
         other.id != self.id
-            && guards.any(|guard| guard.name() == alarm)
-            && (other.state.is_watched() || other.was_stopped_by(alarm, since))
+            && other.is_guarded_by(name, arn)
+            && (other.state.is_watched() || other.was_stopped_by(name, since))
     }
 
     /// Whether a decision changes the ramp.
@@ -432,10 +443,23 @@ mod tests {
         cancelled.enter(RampState::Cancelled, None, "a", at(210));
         let mut unguarded = other();
         unguarded.plan.guards.remove(0);
+        let arn_in = |region: &str| format!("arn:aws:cloudwatch:{region}:1:alarm:one");
+        let arn = arn_in("eu-west-1");
+        let guarded_in = |region: &str| {
+            let mut other = other();
+            other.plan.guards[0].alarm = arn_in(region);
+            other
+        };
         for (name, other, is_shared) in [
             ("watched", other(), true),
             ("the same ramp", ramp(), false),
             ("without the guard", unguarded, false),
+            ("guarded by the ARN", guarded_in("eu-west-1"), true),
+            (
+                "guarded by the same name in another region",
+                guarded_in("us-east-1"),
+                false,
+            ),
             (
                 "rolled back",
                 stopped(RampState::RolledBack, &one, 200),
@@ -456,7 +480,7 @@ mod tests {
             ("by an editor", stopped(RampState::Paused, "", 200), false),
         ] {
             assert_eq!(
-                resumed.shares_alarm(&other, "one", since),
+                resumed.shares_alarm(&other, "one", Some(&arn), since),
                 is_shared,
                 "{name}"
             );
@@ -465,7 +489,7 @@ mod tests {
         for (seconds, is_shared) in [(99, false), (100, true)] {
             let other = stopped(RampState::RolledBack, &one, seconds);
             assert_eq!(
-                ramp().shares_alarm(&other, "one", since),
+                ramp().shares_alarm(&other, "one", None, since),
                 is_shared,
                 "{seconds}"
             );

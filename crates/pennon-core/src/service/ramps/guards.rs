@@ -95,9 +95,9 @@ pub(super) fn guard_states(
     source: &AlarmSource<'_>,
 ) -> Vec<GuardState> {
     let state_of = |guard: &Guard| {
-        let in_alarm = |window: Duration, fired_at: Option<SystemTime>| {
+        let in_alarm = |window: Duration, fired_at: Option<SystemTime>, arn: Option<&str>| {
             let since = fired_at.unwrap_or_else(SystemTime::now) - window;
-            let share = |other: &FlagRamp| ramp.shares_alarm(&other.ramp, guard.name(), since);
+            let share = |other: &FlagRamp| ramp.shares_alarm(&other.ramp, guard.name(), arn, since);
             GuardState::Alarm {
                 window,
                 fired_at,
@@ -109,7 +109,7 @@ pub(super) fn guard_states(
                 // Unknown if an earlier version has created the ramp and `reconcile` has not run since. With a window
                 // that is too long, ramps that advanced long ago are rolled back too.
                 let window = ramp.alarm_window(guard).unwrap_or(MAX_WINDOW);
-                return in_alarm(window, Some(alarm.at));
+                return in_alarm(window, Some(alarm.at), alarm.arn);
             }
             AlarmSource::Event(_) => return GuardState::Ok,
             AlarmSource::Described(described) => *described,
@@ -122,7 +122,7 @@ pub(super) fn guard_states(
                 AlarmState::InsufficientData => GuardState::Missing("has no data"),
                 AlarmState::Alarm => {
                     let window = ramp.alarm_window(guard).unwrap_or(alarm.window);
-                    in_alarm(window, alarm.since)
+                    in_alarm(window, alarm.since, alarm.arn.as_deref())
                 }
             },
         }

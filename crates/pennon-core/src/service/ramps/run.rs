@@ -149,14 +149,12 @@ impl FlagService {
         alarm: AlarmEvent<'_>,
         budget: Duration,
     ) -> Result<usize, Error> {
-        let mut all = self.store.open_ramps_guarded_by(&[alarm.name]).await?;
-        all.retain(|guarded| {
-            let mut guards = guarded.ramp.plan.guards.iter();
-            guards.any(|guard| guard.is(alarm.name, alarm.arn))
+        let all = self.store.open_ramps_guarded_by(&[alarm.name]).await?;
+        let guarded = all.iter().filter(|FlagRamp { ramp, .. }| {
+            ramp.is_guarded_by(alarm.name, alarm.arn)
+                && ramp.state.is_watched()
+                && ramp.was_watched_at(alarm.at)
         });
-        let guarded = all
-            .iter()
-            .filter(|it| it.ramp.state.is_watched() && it.ramp.was_watched_at(alarm.at));
         let (mut rolled_back, mut failure) = (0, None);
         for watched in guarded {
             let source = AlarmSource::Event(alarm);
