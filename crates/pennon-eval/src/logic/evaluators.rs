@@ -22,7 +22,8 @@ pub struct Evaluators<'s> {
     compiled: RefCell<HashMap<&'s str, State>>,
     folded_left: Cell<usize>,
     fold_steps_left: Cell<u64>,
-    lint_left: Cell<usize>,
+    /// How many values may still be checked. `None` if a check exceeded the limit.
+    lint_left: Cell<Option<usize>>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl<'s> Evaluators<'s> {
             compiled: RefCell::default(),
             folded_left: Cell::new(FOLDED_VALUES),
             fold_steps_left: Cell::new(REQUEST_STEPS),
-            lint_left: Cell::new(LINT_VALUES),
+            lint_left: Cell::new(Some(LINT_VALUES)),
         }
     }
 
@@ -99,15 +100,31 @@ impl<'s> Evaluators<'s> {
         left.is_some()
     }
 
-    /// Counts values before they are checked. Returns false if they exceed the limit; then none of it is left.
+    /// Counts values before they are checked. Returns false if they exceed the limit, and from then on.
     pub(crate) fn may_lint(&self, values: usize) -> bool {
-        let left = self.lint_left.get().checked_sub(values);
-        self.lint_left.set(left.unwrap_or(0));
+        let left = self.lint_left.get();
+        let left = left.and_then(|left| left.checked_sub(values));
+        self.lint_left.set(left);
         left.is_some()
     }
 
-    /// Whether the limit was not reached, so that everything was checked.
+    /// Whether the limit was not exceeded, so that everything was checked.
     pub(crate) fn all_linted(&self) -> bool {
-        self.lint_left.get() > 0
+        self.lint_left.get().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_values_as_the_limit_are_all_checked() {
+        let settings = Settings::default();
+        let evaluators = Evaluators::of(&settings);
+        assert!(evaluators.may_lint(LINT_VALUES));
+        assert!(evaluators.all_linted());
+        assert!(!evaluators.may_lint(1));
+        assert!(!evaluators.all_linted());
     }
 }
