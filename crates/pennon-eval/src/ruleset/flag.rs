@@ -174,6 +174,7 @@ impl CompiledFlag {
             } => Reason::Static,
             Kind::Simple { .. } => Reason::Split,
             Kind::Typed(typed) if typed.rule.is_some() => Reason::TargetingMatch,
+            Kind::Typed(typed) if typed.default.is_none() => Reason::Default,
             Kind::Typed(_) => Reason::Static,
         }
     }

@@ -94,6 +94,9 @@ fn without_a_rule_the_default_is_static_and_without_a_default_there_is_no_value(
         evaluate(&flag, "a"),
         Ok((None, String::new(), Reason::Default))
     );
+    let mut compiled = flag.variants();
+    let usual = compiled.next().map(|flag| flag.usual_reason);
+    assert_eq!(usual, Some(Reason::Default));
 }
 
 #[test]
