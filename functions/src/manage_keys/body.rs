@@ -20,11 +20,11 @@ pub(crate) struct NewKey {
 /// Parses `{"kind": "server" | "client" | "sync", "name": "…"}`.
 pub(crate) fn parse(body: &[u8]) -> Result<NewKey, Error> {
     let mut fields = Fields::parse(body)?;
-    let kind = fields.text("kind", 0..=MAX_NAME_LENGTH);
-    let kind = kind.as_deref().and_then(parse_kind);
-    if kind.is_none() {
-        fields.errors.add("kind", "Expected server, client or sync");
-    }
+    let kind = fields.take("kind", |value| {
+        let kind = value.as_str().and_then(parse_kind);
+        kind.ok_or("Expected server, client or sync")
+    });
+    fields.require("kind", kind.as_ref());
     let name = fields.visible_name("name", MAX_NAME_LENGTH);
     fields.require("name", name.as_ref());
     fields.reject_rest();
