@@ -147,8 +147,9 @@ impl Executor {
         let known = self.owner(slot);
         let owner = known.as_ref().unwrap_or(&self.seed);
         let breaker = breaker_of(owner, command);
+        let wait = self.waits_for_replica(command, owner);
         // A shorter probe than one attempt would never succeed with a Redis that answers slowly, but in time.
-        let probe_limit = self.time_for(command, owner).max(PROBE_BUDGET);
+        let probe_limit = self.time_for(command, wait).max(PROBE_BUDGET);
         let probe_deadline = started + remaining.min(probe_limit);
         let attempts = match breaker.permit(started) {
             Permit::Normal => {
@@ -349,7 +350,7 @@ impl Executor {
             };
             let wait = self.waits_for_replica(command, &node);
             let options = CommandOptions { before, wait };
-            let within = self.time_for(command, &node);
+            let within = self.time_for(command, wait);
             let (failure, connections) = match node.send(command, options, within, deadline).await {
                 Ok(reply) => return ended(node, Ok(reply), failures),
                 Err(failed) => failed,
@@ -450,8 +451,8 @@ impl Executor {
         node.reconnect(deadline).await
     }
 
-    /// The timeout of one attempt. A command that transfers flags may use the whole budget.
-    fn time_for(&self, command: &Command<'_>, node: &Node) -> Duration {
+    /// The timeout of one attempt, which may wait for a replica. A command that transfers flags may use the whole budget.
+    fn time_for(&self, command: &Command<'_>, wait: bool) -> Duration {
         match command {
             Command::Fields {
                 names: Names::Summary | Names::Flags(_),
@@ -462,9 +463,7 @@ impl Executor {
                 script: Script::Fill,
                 ..
             } => self.login.config.request_budget,
-            Command::Run { .. } if self.waits_for_replica(command, node) => {
-                self.login.config.operation_timeout + REPLICATION_MARGIN
-            }
+            Command::Run { .. } if wait => self.login.config.operation_timeout + REPLICATION_MARGIN,
             Command::Fields {
                 names: Names::Header,
                 ..
