@@ -11,7 +11,7 @@ export function TypedRollout({ env, flag }: TabProps) {
   const definition = definitionOf(flag);
   const form = parseRules(definition?.targeting as never);
   const line = (when: string, then: Outcome | undefined) => (
-    <li key={when}>
+    <li>
       <span>{when} → <strong>{outcomeSentence(then, definition?.defaultVariant)}</strong></span>
       {then?.kind === 'split' && <SplitBar buckets={then.buckets} />}
     </li>
