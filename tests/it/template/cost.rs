@@ -121,9 +121,13 @@ fn check_budgets(stack: &Stack, problems: &mut Problems) {
                 == json!([{ "SubscriptionType": "SNS", "Address": reference("AlarmTopic") }]);
             problems.unless(has_subscriber, id, "a notification without a subscriber");
         }
-        let count = list(&properties["NotificationsWithSubscribers"]).len();
+        let mut kinds: Vec<&str> = list(&properties["NotificationsWithSubscribers"])
+            .iter()
+            .map(|it| text(&it["Notification"]["NotificationType"]))
+            .collect();
+        kinds.sort_unstable();
         problems.unless(
-            count == 2,
+            kinds == ["ACTUAL", "FORECASTED"],
             id,
             "must have two notifications: one of the forecast, one of the charges",
         );
@@ -482,6 +486,9 @@ planted! {
     a_budget_without_a_subscriber:
         [Mistake("FeatureBudget", "Subscribers: [{SubscriptionType: SNS, Address: !Ref AlarmTopic}]", "Subscribers: []")]
         => "FeatureBudget: a notification without a subscriber";
+    a_budget_without_a_forecast:
+        [Mistake("FeatureBudget", "NotificationType: FORECASTED", "NotificationType: ACTUAL")]
+        => "FeatureBudget: must have two notifications: one of the forecast, one of the charges";
     a_budget_that_may_not_publish:
         [Mistake("AlarmTopicPolicy", ", budgets.amazonaws.com", "")]
         => "AlarmTopicPolicy: budgets.amazonaws.com may not publish";
