@@ -278,12 +278,12 @@ fn check_alarms(stack: &Stack, function: &Function, problems: &mut Problems) {
     // crashes are too many.
     let events = function.properties["Events"].to_string();
     let mut needed = if events.contains("\"ScheduleV2\"") {
-        vec!["crashed"]
+        vec!["crashed 2 times"]
     } else {
-        vec!["crashed three times"]
+        vec!["crashed 3 times"]
     };
     if events.contains("\"HttpApi\"") {
-        needed.push("answered 5xx three times");
+        needed.push("answered 5xx 3 times");
     }
     if RATED.contains(&function.handler.as_str()) {
         needed.extend([
@@ -367,10 +367,9 @@ fn meaning(properties: &Value) -> Option<String> {
     if has("Errors") && has("server_errors") && above {
         Some(format!("failed more than {threshold} %"))
     } else if has("Errors") && at_least {
-        let times = if *threshold == 3 { "three" } else { "too many" };
-        Some(format!("crashed {times} times"))
-    } else if has("server_errors") && at_least && *threshold == 3 {
-        Some("answered 5xx three times".to_owned())
+        Some(format!("crashed {threshold} times"))
+    } else if has("server_errors") && at_least {
+        Some(format!("answered 5xx {threshold} times"))
     } else if has("cache_hit_rate") && below {
         Some(format!("hit less than {threshold} %"))
     } else if has("response_latency") && p95 && above {
@@ -463,7 +462,7 @@ planted! {
     a_hook_that_waits_for_itself:
         [Mistake("PreTrafficFunction", "      DeploymentPreference: {Enabled: false}\n", "")]
         => "PreTrafficFunction: a deployment without alarms, or with more than ten",
-            "PreTrafficFunction: no alarm for a version that crashed three times",
+            "PreTrafficFunction: no alarm for a version that crashed 3 times",
             "PreTrafficFunction: waits for itself";
     a_hook_that_has_too_little_time:
         [Mistake("PreTrafficFunction", "Timeout: 420", "Timeout: 360")]
@@ -495,7 +494,10 @@ planted! {
     a_canary_whose_5xx_nobody_counts:
         [Mistake("HealthFunction", ", !Ref HealthCanaryServerErrorsAlarm]", "]")]
         => "HealthCanaryServerErrorsAlarm: no notification when it returns to OK",
-            "HealthFunction: no alarm for a version that answered 5xx three times";
+            "HealthFunction: no alarm for a version that answered 5xx 3 times";
+    a_canary_of_a_schedule_that_may_crash_often:
+        [Mistake("ReconcileCanaryCrashesAlarm", "Threshold: 2", "Threshold: 3")]
+        => "ReconcileFunction: no alarm for a version that crashed 2 times";
     an_alarm_of_a_canary_that_is_not_there:
         [Mistake("HealthCanaryCrashesAlarm", "    Condition: UseCanary\n", "")]
         => "HealthCanaryCrashesAlarm: no notification when it returns to OK",

@@ -472,5 +472,5 @@ planted! {
     a_function_without_a_trigger:
         [Mistake("ReconcileFunction", "      Events:\n", "      NoEvents:\n")]
         => "ReconcileFunction: has no trigger",
-            "ReconcileFunction: no alarm for a version that crashed three times";
+            "ReconcileFunction: no alarm for a version that crashed 3 times";
 }

@@ -694,7 +694,7 @@ planted! {
     a_metric_by_version_that_is_not_written_by_version:
         [Mistake("HealthCanaryServerErrorsAlarm", "MetricName: server_errors", "MetricName: stale_answers")]
         => "HealthCanaryServerErrorsAlarm: stale_answers is not written under [\"Function\", \"Version\"]",
-           "HealthFunction: no alarm for a version that answered 5xx three times";
+           "HealthFunction: no alarm for a version that answered 5xx 3 times";
     an_expression_with_an_unknown_id:
         [Mistake("StaleAnswersAlarm", "FILL(list, 0)", "FILL(lists, 0)")]
         => "StaleAnswersAlarm: list is in no expression",
