@@ -70,9 +70,8 @@ fn problems(document: &str) -> Vec<String> {
         };
         for line in commands.lines().map(str::trim) {
             region |= line.contains("export AWS_REGION=");
-            let calls =
-                line.starts_with("aws ") || line.contains("(aws ") || line.contains("; aws ");
-            if calls && !region {
+            let mut commands = line.split(['(', ';', '|', '&']).map(str::trim);
+            if commands.any(|it| it.starts_with("aws ")) && !region {
                 found.push(format!("no region yet: {line}"));
             }
             if line.contains("date -d") || line.starts_with("open ") {
@@ -88,9 +87,10 @@ fn the_commands_of_the_documents_have_a_region_and_run_on_linux_and_macos() {
     for document in DOCUMENTS {
         assert_eq!(problems(&read(document)), [""; 0], "{document}");
     }
-    let planted = "```sh\nx=$(aws logs x)\nexport AWS_REGION=r\naws y --since $(date -d '-1 hour')\nopen z\n```";
+    let planted = "```sh\nx=$(aws logs x)\ncat x | aws logs y\nexport AWS_REGION=r\naws y --since $(date -d '-1 hour')\nopen z\n```";
     let wanted = [
         "no region yet: x=$(aws logs x)",
+        "no region yet: cat x | aws logs y",
         "not on every system: aws y --since $(date -d '-1 hour')",
         "not on every system: open z",
     ];
