@@ -35,7 +35,12 @@ fn stack(template: &Value, access: &'static str, cache: &'static str) -> Stack {
 #[test]
 fn moving_from_a_token_to_users_does_not_replace_the_cache() {
     let template = parse(&super::read("template.yaml"));
-    for mode in ["single", "both-use-single", "both-use-cluster", "cluster"] {
+    for (mode, number) in [
+        ("single", 1),
+        ("both-use-single", 2),
+        ("both-use-cluster", 2),
+        ("cluster", 1),
+    ] {
         let groups = |access| {
             let stack = stack(&template, access, mode);
             let groups = stack.of_type("AWS::ElastiCache::ReplicationGroup");
@@ -45,6 +50,7 @@ fn moving_from_a_token_to_users_does_not_replace_the_cache() {
             groups
         };
         let token = groups("token");
+        assert_eq!(token.len(), number, "{mode}");
         for access in ["prepare", "switch", "moved"] {
             assert_eq!(groups(access), token, "{mode}, {access}");
         }
@@ -52,7 +58,9 @@ fn moving_from_a_token_to_users_does_not_replace_the_cache() {
             assert!(group["AuthToken"].is_object(), "{mode}: {id}");
             assert!(group["UserGroupIds"].is_null(), "{mode}: {id}");
         }
-        for (id, group) in groups("users") {
+        let users = groups("users");
+        assert_eq!(users.len(), number, "{mode}");
+        for (id, group) in users {
             assert!(group["AuthToken"].is_null(), "{mode}: {id}");
             assert_eq!(group["UserGroupIds"], json!([reference("CacheUsers")]));
         }
