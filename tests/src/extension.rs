@@ -143,12 +143,25 @@ impl FlagSource {
     }
 }
 
+impl Drop for FlagSource {
+    fn drop(&mut self) {
+        assert!(
+            std::thread::panicking() || !self.state.requests.is_poisoned(),
+            "a request for flags had wrong headers"
+        );
+    }
+}
+
 async fn flags(State(state): State<Arc<SourceState>>, headers: HeaderMap) -> AxumResponse {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    assert_eq!(text(HeaderName::from_static("x-api-key")), Some(SYNC_KEY));
-    assert_eq!(text(header::ACCEPT), Some(Document::CONTENT_TYPE));
     let tag = text(header::IF_NONE_MATCH).map(str::to_owned);
-    lock(&state.requests).push(tag.clone());
+    {
+        // A panic while the lock is held poisons it, and so fails the test.
+        let mut requests = lock(&state.requests);
+        assert_eq!(text(HeaderName::from_static("x-api-key")), Some(SYNC_KEY));
+        assert_eq!(text(header::ACCEPT), Some(Document::CONTENT_TYPE));
+        requests.push(tag.clone());
+    }
     let behaviour = lock(&state.behaviour).clone();
     let kind = (header::CONTENT_TYPE, Document::CONTENT_TYPE.to_owned());
     match behaviour {
@@ -263,10 +276,11 @@ async fn register(
     headers: HeaderMap,
     body: Bytes,
 ) -> impl IntoResponse {
+    let mut seen = lock(&api.seen);
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(body["events"], json!(["INVOKE", "SHUTDOWN"]));
     let name = headers["lambda-extension-name"].to_str().expect("text");
-    lock(&api.seen).registrations.push(name.to_owned());
+    seen.registrations.push(name.to_owned());
     (
         [("lambda-extension-identifier", ID)],
         json!({"functionName": "shop", "functionVersion": "$LATEST", "handler": "index"})
@@ -275,9 +289,9 @@ async fn register(
 }
 
 async fn next_event(State(api): State<Arc<Api>>, headers: HeaderMap) -> String {
-    assert_eq!(headers["lambda-extension-identifier"], ID);
     {
         let mut seen = lock(&api.seen);
+        assert_eq!(headers["lambda-extension-identifier"], ID);
         seen.requests += 1;
         seen.first_request.get_or_insert_with(Instant::now);
     }
@@ -293,11 +307,12 @@ async fn take_error(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
+    let mut seen = lock(&api.seen);
     assert_eq!(headers["lambda-extension-identifier"], ID);
     let kind = headers["lambda-extension-function-error-type"].to_str();
     let kind = kind.expect("text").to_owned();
     let body = serde_json::from_slice(&body).expect("JSON");
-    lock(&api.seen).errors.push((phase, kind, body));
+    seen.errors.push((phase, kind, body));
     StatusCode::ACCEPTED
 }
 
