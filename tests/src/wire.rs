@@ -263,6 +263,8 @@ async fn forward(client: TcpStream, backend: Backend) {
         }
         let hangs = now == Mode::Hang;
         tokio::select! {
+            // The mode first: it applies to all bytes that arrive after it was set.
+            biased;
             changed = mode.changed() => {
                 if changed.is_err() || *mode.borrow() == Mode::Refuse {
                     return;
