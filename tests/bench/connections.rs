@@ -30,7 +30,7 @@ use pennon_tests::response::Response;
 use pennon_tests::statistics::{Times, milliseconds};
 use pennon_tests::topology::{Topology, WiredRedis};
 use pennon_tests::wire::{Mode, Wire};
-use pennon_tests::{eventually, join_all};
+use pennon_tests::{eventually, join_all, setting};
 use tokio_postgres::Client;
 
 const WARM: usize = 60;
@@ -58,11 +58,6 @@ struct Clock {
     killed: Cell<Duration>,
     back: Cell<Duration>,
     is_over: Cell<bool>,
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use pennon_tests::cluster::{Cluster, Deployment, Shape};
-use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{FAILED_OPERATIONS, MEAN, OUTAGE, P95, Verdict};
 use pennon_tests::load::{Load, Reader, Record, Sample};
@@ -26,6 +25,7 @@ use pennon_tests::plot::Plot;
 use pennon_tests::secrets::SecretsManager;
 use pennon_tests::stack::Stack;
 use pennon_tests::statistics::{Times, milliseconds};
+use pennon_tests::{eventually, setting};
 
 const READ_INTERVAL: Duration = Duration::from_millis(8);
 const CHANGE_INTERVAL: Duration = Duration::from_millis(250);
@@ -120,10 +120,7 @@ impl Scenario {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let only = std::env::var("FAILOVER_ONLY").unwrap_or_default();
-    let minutes: f64 = std::env::var("FAILOVER_MINUTES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1.0);
+    let minutes = setting("FAILOVER_MINUTES", 1.0);
     let is_wanted = |name: &str| only.is_empty() || name.eq_ignore_ascii_case(&only);
     let mut verdict = Verdict::default();
     println!(

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{OUTAGE, Verdict};
+use pennon_tests::setting;
 use pennon_tests::stack::Stack;
 use pennon_tests::statistics::Times;
 use pennon_tests::wire::Mode;
@@ -38,11 +39,7 @@ enum Available {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let seconds = std::env::var("OUTAGE_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(5);
-    let length = Duration::from_secs(seconds);
+    let length = Duration::from_secs(setting("OUTAGE_SECONDS", 5));
     let mut stack = Stack::start().await.with_default_timeouts();
     let routes = Routes {
         get: stack.function("get-flag").await,

@@ -24,6 +24,7 @@ use pennon_tests::event::Event;
 use pennon_tests::lambda::Function;
 use pennon_tests::redis::KEY;
 use pennon_tests::rng::Rng;
+use pennon_tests::setting;
 use pennon_tests::stack::Stack;
 use pennon_tests::wire::{Mode, Wire};
 use serde_json::json;
@@ -91,13 +92,6 @@ struct Tally {
     /// The updates under way whose invalidation is lost.
     losing: AtomicU64,
     over: AtomicBool,
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -301,7 +295,8 @@ async fn read(
     }
     let mut until_fault = 20;
     while !tally.over.load(Ordering::Relaxed) {
-        let writer = usize::try_from(rng.roll(3)).expect("small");
+        let writer = rng.roll(u32::try_from(WRITERS).expect("few"));
+        let writer = usize::try_from(writer).expect("small");
         let event = Event::get(&flag(writer));
         until_fault -= 1;
         let has_fault = until_fault == 0;

@@ -23,13 +23,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pennon_tests::cloudwatch::{CloudWatch, GUARD_FUNCTION_ARN};
 use pennon_tests::event::Event;
-use pennon_tests::eventually;
 use pennon_tests::lambda::Function;
 use pennon_tests::limits::{ROLLBACK, Verdict};
 use pennon_tests::rng::Rng;
 use pennon_tests::stack::Stack;
 use pennon_tests::statistics::Times;
 use pennon_tests::topology::Topology;
+use pennon_tests::{eventually, setting};
 use serde_json::{Value, json};
 
 const READ_INTERVAL: Duration = Duration::from_millis(10);
@@ -52,10 +52,7 @@ struct Seen {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let rollbacks = std::env::var("ROLLBACKS").ok();
-    let rollbacks = rollbacks
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(100_usize);
+    let rollbacks = setting("ROLLBACKS", 100_usize);
     let alarms = CloudWatch::start().await;
     alarms.add(ALARM, &[GUARD_FUNCTION_ARN]).await;
     println!(

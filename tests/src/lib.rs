@@ -52,11 +52,25 @@ pub mod topology;
 pub mod webhook_function;
 pub mod wire;
 
+use std::str::FromStr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// The usual time limit of a wait. It ends tests that hang, and is so long that tests pass on a slow machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// A number from an environment variable.
+///
+/// # Panics
+/// If the variable is set to anything else.
+pub fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a valid number: {text}")),
+        Err(_unset) => default,
+    }
+}
 
 /// Waits until a condition holds. Checks less often the longer it waits, because many conditions send requests.
 ///

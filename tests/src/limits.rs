@@ -122,12 +122,7 @@ impl Verdict {
     /// # Panics
     /// If the environment variable of the limit is not a number.
     pub fn limit(&mut self, limit: Limit, measured: f64, of: &str) {
-        let most = match std::env::var(limit.name) {
-            Ok(text) => text
-                .parse()
-                .unwrap_or_else(|_| panic!("{} is not a number: {text}", limit.name)),
-            Err(_) => limit.most,
-        };
+        let most = crate::setting(limit.name, limit.most);
         let failure = format!(
             "{of}: {measured:.3} exceeds {most} ({}: {})",
             limit.name, limit.description
