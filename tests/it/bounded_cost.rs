@@ -259,7 +259,10 @@ async fn existing_flags_that_cost_too_much_still_evaluate_but_cannot_grow() {
     let evaluate = stack.function("evaluate-flags").await;
     let context = json!({"targetingKey": "alice", "plan": "pro"});
     let answer = evaluate.call(&Event::evaluate_all(&context)).await;
-    for item in answer.json()["flags"].as_array().expect("flags") {
+    let evaluated = answer.json();
+    let items = evaluated["flags"].as_array().expect("flags");
+    assert_eq!(items.len(), 200 + 3);
+    for item in items {
         assert!(item.get("errorCode").is_none(), "{item}");
     }
 

@@ -350,11 +350,14 @@ async fn a_dead_primary_affects_only_its_own_shard() {
     }
     let get = deployment.function("get-flag", &[]).await;
     let staging = Event::get("checkout").query("environment=staging");
-    get.call(&staging).await;
+    eventually("the entry of staging is stored", async || {
+        get.call(&staging).await;
+        let entry = ["HEXISTS", "feature_flags:staging", "__rev"];
+        deployment.cluster.nodes[1].command(&entry) == Resp::Number(1)
+    })
+    .await;
     deployment.wait_for_cache(&get).await;
     let primary = deployment.cluster.primary();
-    let exists = deployment.cluster.nodes[1].command(&["EXISTS", "feature_flags:staging"]);
-    assert!(matches!(exists, Resp::Number(_)), "{exists:?}");
     assert_ne!(primary, 1);
     deployment.cluster.nodes[primary].kill();
     for _ in 0..20 {

@@ -67,11 +67,16 @@ async fn creation_and_import_reject_an_invisible_or_unreachable_key_and_name_the
                 "{key:?} {message} on {}",
                 api.store
             );
+            let rule = if key.is_empty() {
+                "must not be empty"
+            } else {
+                rule
+            };
             let flag = json!({"state": "ENABLED", "variants": {"a": 1}});
             for answer in import(&api, &json!({"flags": {(key.as_str()): flag}})).await {
                 let message = fields(&answer)[place(&key)].to_string();
                 assert!(
-                    key.is_empty() || message.contains(&rule.replace('\\', "\\\\")),
+                    message.contains(&rule.replace('\\', "\\\\")),
                     "{key:?} {answer:?} on {}",
                     api.store
                 );

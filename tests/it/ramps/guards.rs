@@ -546,7 +546,9 @@ async fn a_composite_alarm_guards_a_ramp() {
         assert_eq!(made.status, 201, "{made:?}");
         assert_eq!(made.json()["guards"][0]["warning"], Value::Null, "{made:?}");
     }
-    for (target, body) in alarm.requests() {
+    let requests = alarm.requests();
+    assert!(!requests.is_empty());
+    for (target, body) in requests {
         assert_eq!(target, "GraniteServiceVersion20100801.DescribeAlarms");
         assert_eq!(body["AlarmTypes"], json!(["MetricAlarm", "CompositeAlarm"]));
         let names = [json!([NAME]), json!(["errors", "latency"])];
