@@ -58,10 +58,14 @@ async fn a_snapshot_gets_older_during_a_freeze_that_stops_the_monotonic_clock() 
     let update = stack.function("update-flag").await;
     let read = Event::get("checkout");
     assert_eq!(percentage(&get.call(&read).await), 50);
+    // Only the replaced clock makes this snapshot old.
+    set_percentage(&update, "checkout", 6).await;
+    std::fs::write(path("stopped"), "-3").expect("writes");
+    assert_eq!(percentage(&get.call(&read).await), 6);
     get.process().freeze();
     set_percentage(&update, "checkout", 7).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    std::fs::write(path("stopped"), "3").expect("writes");
+    std::fs::write(path("stopped"), "0").expect("writes");
     get.process().thaw();
     assert_eq!(percentage(&get.call(&read).await), 7);
 }
