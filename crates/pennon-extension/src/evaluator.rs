@@ -66,14 +66,10 @@ struct Check {
 struct Batch {
     pending: Option<(String, Counts)>,
     sent: Moment,
+    /// The time from the last post to the next one.
+    pause: Duration,
     /// Failed posts since the last one that the service accepted or rejected.
     failures: u32,
-}
-
-impl Batch {
-    fn is_due(&self, interval: Duration) -> bool {
-        self.sent.age() >= pause_after(self.failures, interval)
-    }
 }
 
 /// The time from the last post or check to the next one, after this many failures.
@@ -117,6 +113,7 @@ impl Evaluator {
             batch: tokio::sync::Mutex::new(Batch {
                 pending: None,
                 sent: Moment::now(),
+                pause: settings.count_interval,
                 failures: 0,
             }),
         }
@@ -262,7 +259,7 @@ impl Evaluator {
     /// Sends counts if the interval has passed, or the pause after a failed post.
     pub(crate) async fn post_due(&self) {
         let mut batch = self.batch.lock().await;
-        if batch.is_due(self.count_interval) {
+        if batch.sent.age() >= batch.pause {
             self.post(&mut batch).await;
         }
     }
@@ -301,10 +298,12 @@ impl Evaluator {
                 Posted::Unknown(why) => {
                     tracing::warn!(domain = "counts", "counts will be sent again: {why}");
                     batch.failures = batch.failures.saturating_add(1);
+                    batch.pause = pause_after(batch.failures, self.count_interval);
                     return;
                 }
             }
             batch.failures = 0;
+            batch.pause = self.count_interval;
             batch.pending = None;
         }
     }
@@ -441,24 +440,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn posts_that_fail_in_a_row_are_counted() {
+    async fn the_pause_after_each_post_that_fails_is_longer() {
         let settings = Settings {
             // No server listens there.
             url: "http://127.0.0.1:1".parse().expect("a URL"),
             key: Secret::new("k"),
             max_age: Duration::ZERO,
             wait: Duration::ZERO,
-            count_interval: Duration::ZERO,
+            count_interval: Duration::from_hours(24),
             port: 8016,
             folder: std::env::temp_dir(),
         };
         let client = Arc::new(Https::trusting(None).expect("a client"));
         let evaluator = Evaluator::new(&settings, client);
-        for failures in [1, 2] {
-            let environment = Environment::production();
-            evaluator.tally.add(&environment, [("a", "on")]);
-            evaluator.post_due().await;
-            assert_eq!(evaluator.batch.lock().await.failures, failures);
+        let environment = Environment::production();
+        evaluator.tally.add(&environment, [("a", "on")]);
+        let mut batch = evaluator.batch.lock().await;
+        for seconds in [5, 10] {
+            evaluator.post(&mut batch).await;
+            assert_eq!(batch.pause, Duration::from_secs(seconds));
         }
     }
 }
