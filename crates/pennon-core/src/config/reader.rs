@@ -358,11 +358,13 @@ mod tests {
     fn the_time_for_the_cache_is_bounded_whatever_the_settings() {
         let (config, warnings) = read(&[
             ("CACHE_CONNECT_TIMEOUT_MS", "99999999999999999999"),
+            ("CACHE_OPERATION_TIMEOUT_MS", "501"),
             ("CACHE_BUDGET_MS", "5000"),
         ]);
         assert_eq!(config.cache.connect_timeout, Duration::from_secs(2));
+        assert_eq!(config.cache.operation_timeout, Duration::from_millis(500));
         assert_eq!(config.cache.request_budget, Duration::from_millis(500));
-        assert_eq!(warnings.len(), 2);
+        assert_eq!(warnings.len(), 3);
     }
 
     #[test]
