@@ -93,7 +93,7 @@ impl Violations {
     }
 
     /// Checks a field or an item.
-    pub(crate) fn inside<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn inside<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.pointer.len();
         self.pointer.push('/');
         if step.contains(['~', '/']) {

@@ -8,13 +8,13 @@ use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::counts::{Counts, MAX_VARIANT_LENGTH, PostedCounts, day};
 use pennon_core::environment::Environment;
-use pennon_core::error::{Error, FieldErrors};
+use pennon_core::error::Error;
 use pennon_core::eval::json::quote;
-use pennon_core::eval::{Flag, FlagKey, pointer_step};
+use pennon_core::eval::{Flag, FlagKey, Violations};
 use pennon_core::http::{self, Fields, Request, Response};
 use pennon_core::ofrep;
 use pennon_core::snapshot::Snapshot;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Limit on a body. Its counts become part of one log line, and CloudWatch accepts events of 1 MB.
 const MAX_BODY_SIZE: usize = 240_000;
@@ -65,7 +65,7 @@ pub(super) async fn handle(app: Arc<App>, request: Request) -> Result<Response, 
 #[derive(Debug, PartialEq, Eq)]
 struct Posted {
     /// The id under which the database remembers the batch. It contains the environment, so that a key cannot use up
-    /// the ids of another one.
+    /// ids of other environments.
     batch: String,
     counts: Counts,
     /// The number of evaluations of unknown flags and variants, and of variants that cannot be counted.
@@ -96,33 +96,37 @@ fn parse(
     let days = [now - TOLERANCE, now, now + TOLERANCE].map(day);
     let mut counts = Counts::default();
     let mut ignored = 0;
-    let errors = &mut fields.errors;
     let given = given.unwrap_or_else(|| json!({}));
-    for (place, name, of_days) in members("counts", &given, errors) {
-        if name != environment.as_str() {
-            return Err(Error::OtherEnvironment);
-        }
-        for (place, day, flags) in members(&place, of_days, errors) {
-            if days.iter().all(|valid| valid != day) {
-                let [first, _, last] = &days;
-                let error = format!("Must be a date in UTC from {first} to {last}");
-                errors.add(&place, error);
-            }
-            for (place, flag, variants) in members(&place, flags, errors) {
-                let key = FlagKey::parse(flag).ok();
-                let flag_of_key = key.and_then(|key| snapshot.flags.get(&key));
-                for (place, variant, count) in members(&place, variants, errors) {
-                    let is_counted = is_countable(variant)
-                        && flag_of_key.is_some_and(|flag| has_variant(flag, variant));
-                    match parse_count(count) {
-                        Ok(count) if is_counted => counts.add(name, day, flag, variant, count),
-                        Ok(count) => ignored += count,
-                        Err(error) => errors.add(&place, error),
-                    }
-                }
-            }
-        }
+    let mut environments = given.as_object().into_iter().flat_map(Map::keys);
+    if environments.any(|name| name != environment.as_str()) {
+        return Err(Error::OtherEnvironment);
     }
+    let mut errors = Violations::default();
+    errors.at("counts", |errors| {
+        each_member(&given, errors, |name, of_days, errors| {
+            each_member(of_days, errors, |day, flags, errors| {
+                if days.iter().all(|valid| valid != day) {
+                    let [first, _, last] = &days;
+                    let error = format!("Must be a date in UTC from {first} to {last}");
+                    errors.add_at("", error);
+                }
+                each_member(flags, errors, |flag, variants, errors| {
+                    let key = FlagKey::parse(flag).ok();
+                    let flag_of_key = key.and_then(|key| snapshot.flags.get(&key));
+                    each_member(variants, errors, |variant, count, errors| {
+                        let is_counted = is_countable(variant)
+                            && flag_of_key.is_some_and(|flag| has_variant(flag, variant));
+                        match parse_count(count) {
+                            Ok(count) if is_counted => counts.add(name, day, flag, variant, count),
+                            Ok(count) => ignored += count,
+                            Err(error) => errors.add_at("", error),
+                        }
+                    });
+                });
+            });
+        });
+    });
+    fields.errors.add_violations(errors);
     fields.finish()?;
     Ok(Posted {
         batch: format!("{environment}:{}", batch.unwrap_or_default()),
@@ -155,22 +159,19 @@ fn parse_count(count: &Value) -> Result<u64, String> {
     })
 }
 
-/// The members of an object, with the position of each. Adds an error if the value is not an object.
-fn members<'a>(
-    place: &str,
-    value: &'a Value,
-    errors: &mut FieldErrors,
-) -> Vec<(String, &'a str, &'a Value)> {
+/// Calls a function with the name and value of each member of an object. Adds an error if the value is not an object.
+fn each_member(
+    value: &Value,
+    errors: &mut Violations,
+    mut work: impl FnMut(&str, &Value, &mut Violations),
+) {
     let Some(object) = value.as_object() else {
         let got = quote(value);
-        errors.add(place, format!("Expected an object (got {got})"));
-        return Vec::new();
+        return errors.add_at("", format!("Expected an object (got {got})"));
     };
-    let members = object.iter().map(|(name, value)| {
-        let place = format!("{place}/{}", pointer_step(name));
-        (place, name.as_str(), value)
-    });
-    members.collect()
+    for (name, value) in object {
+        errors.inside(name, |errors| work(name, value, errors));
+    }
 }
 
 #[cfg(test)]
@@ -348,6 +349,13 @@ mod tests {
                 other => panic!("{body} gave {other:?}"),
             }
         }
+        let many: Map<String, Value> = (0..100).map(|n| (format!("v{n}"), json!(0))).collect();
+        let Err(Error::Invalid(errors)) = parse_json(&today(json!({"x".repeat(50_000): many})))
+        else {
+            panic!("accepted");
+        };
+        assert_eq!(errors.form, ["50 more are not listed"]);
+        assert!(errors.fields.keys().all(|place| place.len() < 5_000));
         let other = json!({"batch": "b", "counts": {"staging": {}}});
         assert_eq!(parse_json(&other), Err(Error::OtherEnvironment));
         let limit = MAX_BODY_SIZE;
