@@ -22,7 +22,7 @@ async fn send(api: &Api, method: &str, path: &str, body: &str) -> Response {
 }
 
 /// Method, route, body, and the position of the duplicate.
-const REFUSED: [(&str, &str, &str, &str); 34] = [
+const REFUSED: [(&str, &str, &str, &str); 36] = [
     (
         "POST",
         "/v1/evaluation-counts",
@@ -205,6 +205,18 @@ const REFUSED: [(&str, &str, &str, &str); 34] = [
     ),
     (
         "POST",
+        "/api/admin/flags/{flagKey}/restore",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
+        "/api/admin/environments/{environment}/purge",
+        r#"{"reason":"a","reason":"b"}"#,
+        "reason",
+    ),
+    (
+        "POST",
         "/api/admin/keys",
         r#"{"kind":"client","kind":"server","name":"n"}"#,
         "kind",
@@ -281,9 +293,6 @@ fn the_cases_cover_every_route_with_a_body() {
         .chain([
             // All its fields are those of the existing service; see the next test.
             ("POST", "/api/admin/flags/{flagKey}/schedule"),
-            // These routes take no body.
-            ("POST", "/api/admin/flags/{flagKey}/restore"),
-            ("POST", "/api/admin/environments/{environment}/purge"),
         ])
         .collect();
     for route in ENDPOINTS {

@@ -4,13 +4,14 @@ use lambda_http::http::StatusCode;
 use pennon_core::app::App;
 use pennon_core::auth::Actor;
 use pennon_core::error::Error;
-use pennon_core::http::{Request, Response};
+use pennon_core::http::{Fields, Request, Response};
 
 use super::view;
 
 pub(crate) async fn handle(app: &App, request: &Request, actor: &Actor) -> Result<Response, Error> {
     let environment = request.environment()?;
     let key = request.flag_key()?;
+    Fields::reject_all(request.body())?;
     let expected = request.expected()?;
     expected.require_if_match()?;
     let changed = app
