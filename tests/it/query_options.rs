@@ -125,8 +125,7 @@ async fn a_change_with_an_ambiguous_environment_or_dry_run_is_rejected() {
 
 #[tokio::test]
 async fn a_parameter_that_is_not_utf_8_is_rejected() {
-    let checks_parameters =
-        |it: &&Endpoint| it.is_admin() || it.unknown_parameters == UnknownParameters::Rejected;
+    let checks_parameters = |it: &&Endpoint| it.unknown_parameters == UnknownParameters::Rejected;
     for api in Api::of_both_kinds().await {
         let on = api.store;
         for endpoint in ENDPOINTS.iter().filter(checks_parameters) {

@@ -18,7 +18,7 @@ use crate::key_kind::KeyKind;
 const NO_NAME: &str = "(empty)";
 
 /// Larger bodies are rejected. Lambda's limit is 6 MB, in which a quotation mark of the body takes two bytes; this
-/// limit leaves space for them, and suffices for an import of all flags.
+/// limit leaves space for them.
 pub const MAX_BODY_SIZE: usize = 4_000_000;
 
 /// Marks a request whose API key was verified before the handler. Only the local server sets it, for its own keys,
@@ -164,33 +164,33 @@ impl Query {
     /// Checks the parameters for a route.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a parameter that is unknown, is not UTF-8, or occurs with different values. Admin routes
-    /// of the existing service accept unknown parameters, and different values of all but `environment` and `dryRun`.
-    /// Its other routes, and pages, check nothing.
+    /// [`Error::Invalid`] for a parameter that is unknown, is not UTF-8, or occurs with different values. Routes of the
+    /// existing service check only the values of `environment` and `dryRun`, on admin routes; pages check nothing.
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), Error> {
         let mut errors = FieldErrors::default();
-        match endpoint.unknown_parameters {
+        if endpoint.unknown_parameters == UnknownParameters::Ignored {
             // Clients of the existing service may send anything, but which environment a request changes, and whether it
             // changes it, must be unambiguous.
-            UnknownParameters::Ignored if endpoint.is_admin() => {
+            if endpoint.is_admin() {
                 self.require_unique("environment", &mut errors);
                 self.require_unique("dryRun", &mut errors);
             }
-            UnknownParameters::Ignored | UnknownParameters::Accepted => return Ok(()),
-            UnknownParameters::Rejected => {
-                let known = match endpoint.query {
-                    [] => "this route has none".to_owned(),
-                    known => format!("this route has {}", known.join(", ")),
-                };
-                let unknown = self.unknown_parameters(endpoint);
-                errors.add_unknown(
-                    unknown.iter().map(String::as_str),
-                    &format!("Unknown parameter; {known}"),
-                );
-                for name in endpoint.query {
-                    self.require_unique(name, &mut errors);
-                }
-            }
+            return errors.into_result();
+        }
+        if endpoint.unknown_parameters == UnknownParameters::Accepted {
+            return Ok(());
+        }
+        let known = match endpoint.query {
+            [] => "this route has none".to_owned(),
+            known => format!("this route has {}", known.join(", ")),
+        };
+        let unknown = self.unknown_parameters(endpoint);
+        errors.add_unknown(
+            unknown.iter().map(String::as_str),
+            &format!("Unknown parameter; {known}"),
+        );
+        for name in endpoint.query {
+            self.require_unique(name, &mut errors);
         }
         for name in self.malformed_parameters() {
             if endpoint.query.contains(&name) {
@@ -279,7 +279,7 @@ impl Incoming {
         }
     }
 
-    /// The part of the path before that of the route: the stage, or the base path of a custom domain; often empty.
+    /// The part of the path before that of a page: the stage, or the base path of a custom domain; often empty.
     #[must_use]
     pub fn base_path(&self) -> &str {
         let Self {
