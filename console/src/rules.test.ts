@@ -40,7 +40,7 @@ test('parts of other shapes are kept as JSON inside the form', () => {
   assert.deepEqual(form && writeRules(form), shape);
 });
 
-test('a comparison is kept as JSON if it has a default, or does not compare an attribute with a value of a field', () => {
+test('a comparison is kept as JSON unless it is of an attribute without a default and a plain value', () => {
   for (const condition of [
     { '==': [{ var: ['plan', 'free'] }, 'pro'] },
     { '==': ['pro', { var: 'plan' }] },
