@@ -83,16 +83,20 @@ fn every_function_can_read_only_the_cache_secrets_that_it_needs() {
                     continue;
                 }
                 assert_ne!(mode, "none", "{what}");
+                let of_user = if WRITERS.contains(&handler) {
+                    "CacheWriterUrlSecret"
+                } else {
+                    "CacheReaderUrlSecret"
+                };
                 let own = match access {
                     "token" | "prepare" => "CacheUrlSecret",
-                    _ if WRITERS.contains(&handler) => "CacheWriterUrlSecret",
-                    _ => "CacheReaderUrlSecret",
+                    _ => of_user,
                 };
                 assert_eq!(*secret, reference(own), "{what}");
                 let mut wanted = BTreeSet::from([own, "CacheMacSecret"]);
-                // Versions that are being replaced log in with the token.
-                if access == "switch" {
-                    wanted.insert("CacheUrlSecret");
+                // Versions that are being replaced may log in as before the step, in both directions.
+                if access == "switch" || access == "prepare" {
+                    wanted.extend(["CacheUrlSecret", of_user]);
                 }
                 let cache = may_read.iter().map(String::as_str);
                 let cache: BTreeSet<&str> = cache.filter(|id| id.starts_with("Cache")).collect();
