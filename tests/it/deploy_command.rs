@@ -244,7 +244,7 @@ fn a_canary_whose_line_was_removed_from_samconfig_is_still_checked() {
 }
 
 #[test]
-fn database_roles_change_from_one_to_separate_in_two_deployments() {
+fn database_roles_change_between_one_and_separate_in_two_deployments() {
     for (before, chosen, begins) in [
         // A stack of an earlier version, which has no such parameter, gets the default of the template.
         ("", None, false),
@@ -254,6 +254,9 @@ fn database_roles_change_from_one_to_separate_in_two_deployments() {
         ("one", Some("moving"), true),
         ("moving", Some("separate"), true),
         ("separate", Some("separate"), true),
+        ("separate", Some("one"), false),
+        ("separate", Some("moving"), true),
+        ("moving", Some("one"), true),
         // Without a line in samconfig.toml, `sam deploy` keeps the deployed value.
         ("one", None, true),
         ("moving", None, true),
@@ -265,9 +268,9 @@ fn database_roles_change_from_one_to_separate_in_two_deployments() {
         sandbox.replace_line(last, &[last.to_owned(), line]);
         let (started, errors) = sandbox.deploy(&[("ROLES", before)]);
         assert_eq!(started, begins, "{before} {chosen:?}: {errors}");
-        // The advice names `separate`, because removing the line would keep `moving`.
-        let both_steps = errors.contains("DatabaseRoles = \"moving\"")
-            && errors.contains("set it to \"separate\"");
+        // The advice names the second value, because removing the line would keep `moving`.
+        let second = format!("set it to \"{}\"", chosen.unwrap_or("separate"));
+        let both_steps = errors.contains("DatabaseRoles = \"moving\"") && errors.contains(&second);
         assert_eq!(both_steps, !begins, "{errors}");
     }
 }
