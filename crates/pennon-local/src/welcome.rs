@@ -56,9 +56,9 @@ pub(crate) fn greet(
         "  The console, in a browser:\n    {base}/console{fragment}\n\n"
     ));
     if !credentials.exports.is_empty() {
-        let why =
+        let intro =
             "  For the commands below and those of docs/managing-flags.md, in another shell:\n";
-        text.push(why.to_owned());
+        text.push(intro.to_owned());
         for line in &credentials.exports {
             text.push(format!("    {line}\n"));
         }
@@ -67,7 +67,7 @@ pub(crate) fn greet(
     let (key, heading, change) = match example {
         Example::Simple(key) => (
             key.as_str(),
-            "Raise its rollout.",
+            "Set its rollout.",
             "{\"rolloutPercentage\": 50}",
         ),
         Example::Typed(key) => (key.as_str(), "Turn it on.", "{\"enabled\": true}"),
@@ -81,7 +81,7 @@ pub(crate) fn greet(
             ));
             (
                 key.as_str(),
-                "Raise its rollout.",
+                "Set its rollout.",
                 "{\"rolloutPercentage\": 50}",
             )
         }
@@ -105,7 +105,7 @@ pub(crate) fn greet(
 
 /// Commands that read flags: by the two public config routes, or by other routes if these are off.
 fn read_commands(base: &str, routes: PublicConfigRoutes, flag: &str) -> String {
-    let key = match routes {
+    let header = match routes {
         PublicConfigRoutes::Open => "",
         PublicConfigRoutes::Key => " -H \"X-API-Key: $PENNON_API_KEY\"",
         PublicConfigRoutes::Off => {
@@ -121,10 +121,10 @@ fn read_commands(base: &str, routes: PublicConfigRoutes, flag: &str) -> String {
     };
     format!(
         "  Which flags are on?
-    curl {base}/api/config/flags{key}
-    curl '{base}/api/config/flags?userId=alice'{key}
+    curl {base}/api/config/flags{header}
+    curl '{base}/api/config/flags?userId=alice'{header}
   What is a flag's state?
-    curl {base}/api/config/flags/{flag}{key}
+    curl {base}/api/config/flags/{flag}{header}
 "
     )
 }
