@@ -282,7 +282,7 @@ fn rejected_tokens(issuer: &Issuer, key: &SigningKey) -> Vec<(&'static str, Stri
     ]
 }
 
-/// At DEBUG and TRACE too, where the HTTP client that fetches the keys logs every step.
+/// At DEBUG and TRACE too: the HTTP client that fetches the keys must not log its steps.
 #[tokio::test]
 async fn a_rejected_token_stays_within_the_budget_of_a_request() {
     let key = SigningKey::p256();

@@ -40,7 +40,7 @@ interface Props {
   /** Why the form cannot be sent. */
   why: string | undefined;
   curl: () => string;
-  /** Shows a conflict and resolves it; without it, a sentence asks to check what is shown. */
+  /** Shows and resolves a conflict. If absent, a sentence asks to check what is shown. */
   conflict?: ComponentChildren;
   class?: string;
   /** More buttons. */

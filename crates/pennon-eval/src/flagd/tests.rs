@@ -1,3 +1,5 @@
+//! Tests of reading and writing flagd files.
+
 use serde_json::{Map, Value, json};
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+//! Tests of evaluations.
+
 use serde_json::{Value, json};
 
 use super::*;
