@@ -460,5 +460,11 @@ mod tests {
             evaluator.post(&mut batch).await;
             assert_eq!(batch.pause, Duration::from_secs(seconds));
         }
+        batch.pause = Duration::ZERO;
+        drop(batch);
+        evaluator.post_due().await;
+        evaluator.post_due().await;
+        let batch = evaluator.batch.lock().await;
+        assert_eq!(batch.failures, 3, "only one of two posts was due");
     }
 }
