@@ -134,7 +134,7 @@ async fn a_parameter_that_is_not_utf_8_is_rejected() {
             let names = endpoint.query.iter().filter(|name| **name != "environment");
             for name in names {
                 let place = format!("{on}: {} {path}?{name}", endpoint.method);
-                let url = format!("{path}?{name}=a%FF");
+                let url = format!("{path}?&&{name}=a%FF");
                 let headers = [
                     ("authorization", &*authorization_for(endpoint)),
                     ("if-match", "*"),
@@ -146,6 +146,16 @@ async fn a_parameter_that_is_not_utf_8_is_rejected() {
                 assert_eq!(answer.status, 400, "{place}: {answer:?}");
                 assert!(answer.body.contains("UTF-8"), "{place}: {answer:?}");
             }
+        }
+        for (method, url) in [
+            ("PATCH", "/api/admin/flags/-?flagKey=%FF"),
+            ("DELETE", "/api/admin/flags/checkout/users/-?userId=caf%E9"),
+        ] {
+            let answer = api
+                .admin(method, url, &json!({"rolloutPercentage": 8}))
+                .await;
+            assert_eq!(answer.status, 400, "{on}: {url} {answer:?}");
+            assert!(answer.body.contains("UTF-8"), "{on}: {url} {answer:?}");
         }
         let ignored = "/api/admin/flags/checkout?other=%FF";
         let answer = api

@@ -17,6 +17,9 @@ use crate::key_kind::KeyKind;
 /// Stands for the empty name of a parameter, as in `?=1`, in messages.
 const NO_NAME: &str = "(empty)";
 
+/// The error about a parameter that is not UTF-8.
+pub(super) const NOT_UTF_8: &str = "Must be UTF-8 after percent-decoding";
+
 /// Larger bodies are rejected. Lambda's limit is 6 MB, in which a quotation mark of the body takes two bytes; this
 /// limit leaves space for them.
 pub const MAX_BODY_SIZE: usize = 4_000_000;
@@ -192,21 +195,19 @@ impl Query {
         for name in endpoint.query {
             self.require_unique(name, &mut errors);
         }
-        for name in self.malformed_parameters() {
-            if endpoint.query.contains(&name) {
-                errors.add(name, "Must be UTF-8 after percent-decoding");
+        for name in endpoint.query {
+            if self.is_malformed(name) {
+                errors.add(name, NOT_UTF_8);
             }
         }
         errors.into_result()
     }
 
-    /// The names of parameters that are not UTF-8. In their decoded values, U+FFFD replaces the invalid bytes.
-    fn malformed_parameters(&self) -> impl Iterator<Item = &str> {
+    /// Whether a parameter is not UTF-8. In its decoded value, U+FFFD replaces the invalid bytes.
+    pub(super) fn is_malformed(&self, name: &str) -> bool {
         let encoded = self.text.split('&').filter(|part| !part.is_empty());
-        let malformed = encoded
-            .zip(&self.pairs)
-            .filter(|(part, _)| percent_decode_str(part).decode_utf8().is_err());
-        malformed.map(|(_, (name, _))| name.as_str())
+        let mut with_name = encoded.zip(&self.pairs).filter(|(_, (it, _))| it == name);
+        with_name.any(|(part, _)| percent_decode_str(part).decode_utf8().is_err())
     }
 
     fn require_unique(&self, name: &str, errors: &mut FieldErrors) {

@@ -9,7 +9,7 @@ use pennon_eval::{FlagKey, UserId};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::etag::ETag;
-use super::incoming::{Incoming, Routed, TrustedKey, parse_environment};
+use super::incoming::{Incoming, NOT_UTF_8, Routed, TrustedKey, parse_environment};
 use super::path::OfrepPath;
 use super::route::{Authorization, Endpoint, Match, UnknownParameters, mask};
 use crate::app::App;
@@ -178,12 +178,15 @@ impl Request {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the query names several items, or another item than the path: it would be ambiguous
-    /// which of them to change.
+    /// which of them to change. Also if the name is not UTF-8: with U+FFFD, it could be that of another item.
     pub fn item(&self, name: &str) -> Result<&str, Error> {
         let in_path = self.parameter(name);
         let in_query: Vec<&str> = self.incoming.query.all(name).collect();
         match in_query.as_slice() {
             [] => Ok(in_path),
+            [_] if self.incoming.query.is_malformed(name) => {
+                Err(Error::invalid_field(name, NOT_UTF_8))
+            }
             [named] if in_path == BY_QUERY || in_path == *named => Ok(named),
             [named] => Err(Error::invalid_field(
                 name,
