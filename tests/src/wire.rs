@@ -263,7 +263,7 @@ async fn forward(client: TcpStream, backend: Backend) {
         }
         let hangs = now == Mode::Hang;
         tokio::select! {
-            // The mode first: it applies to all bytes that arrive after it was set.
+            // Otherwise bytes that have arrived could be handled in the old mode.
             biased;
             changed = mode.changed() => {
                 if changed.is_err() || *mode.borrow() == Mode::Refuse {

@@ -102,7 +102,8 @@ impl Data {
     }
 
     /// Records that forget the details of flags and overrides that are neither in `after` nor archived. A flag or an
-    /// override that is added later under the same name must not get them.
+    /// override that is added later under the same name must not get them. An archived flag shares the details of its
+    /// overrides with a flag that an edit adds under its key.
     pub(super) fn forget_removed(&self, after: &Contents) -> Vec<Record> {
         let mut records = Vec::new();
         for (environment, state) in self.state.iter() {
