@@ -30,7 +30,7 @@ pub struct Local {
     folder: PathBuf,
 }
 
-/// A client of one server, with its own connections.
+/// A client of one server. Clones share their connections.
 #[derive(Clone)]
 pub struct HttpClient {
     pub(crate) base: String,
@@ -108,7 +108,7 @@ impl Local {
         .await;
     }
 
-    /// Returns a client with its own connections, for another task.
+    /// Returns a client for another task.
     pub fn clone_client(&self) -> HttpClient {
         self.client.clone()
     }

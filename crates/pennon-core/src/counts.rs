@@ -24,8 +24,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Limit on the bytes of keys and variants in one line. With usual names, the line stays below 128 KiB. CloudWatch
 /// accepts events of 1 MB, which leaves room for the JSON of very short names and for escapes.
 const MAX_BYTES: usize = 50_000;
-/// Limit on the entries that an instance keeps: twenty thousand flags with five variants each. Further
-/// variants are not counted.
+/// Limit on the entries that an instance keeps, besides those that it is reporting: twenty thousand flags with five
+/// variants each. Further variants are not counted.
 const MAX_ENTRIES: usize = 100_000;
 
 /// The longest name of a new variant, in characters. The database does not count variants with longer names: its index

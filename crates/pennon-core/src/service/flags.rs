@@ -180,9 +180,8 @@ impl FlagService {
         self.finish(transaction, environment, (), context).await
     }
 
-    /// Reverts a flag, or the overrides that the entry is about, to an earlier state. A deleted flag is created again:
-    /// with its overrides from the entry of its deletion, otherwise without. The overrides of an existing flag stay
-    /// as they are.
+    /// Reverts a flag, or the overrides that the entry is about, to an earlier state. A deleted flag is created again,
+    /// with the overrides that the entry contains. The overrides of an existing flag stay as they are.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown entry; [`Error::Conflict`] if the entry holds no usable state, if a present

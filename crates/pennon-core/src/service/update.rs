@@ -103,7 +103,7 @@ impl FlagService {
             started.map_err(|error| prefer_validation_error(error, || change.check_alone()))?;
         let (before, flag) =
             check_update(&mut transaction, environment, key, change, expected).await?;
-        // Also without a difference: clients of the existing service expect a new time of the last update.
+        // Written even if nothing differs: clients of the existing service expect a new time of the last update.
         let after = transaction.write_flag(key, &flag, false).await?;
         follow_unchanged_flag(&mut transaction, key, &before, &after).await?;
         let (from, to) = (state_of(&before), state_of(&after));
@@ -156,7 +156,7 @@ impl FlagService {
     }
 }
 
-/// Checks a change of a flag. Returns the present flag and the new one.
+/// Checks a change of a flag, and ends the ramps that it supersedes. Returns the present flag and the new one.
 async fn check_update(
     transaction: &mut Transaction,
     environment: &Environment,

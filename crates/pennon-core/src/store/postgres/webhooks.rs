@@ -116,7 +116,7 @@ impl Transaction {
             let Some(row) = rows.first() else {
                 return Ok(None);
             };
-            // An unreadable webhook is logged and stays leased, so the statement finds another one.
+            // An unreadable webhook is logged and stays leased in this transaction, so the statement finds another one.
             let environment = Environment::parse(row.get("environment"));
             if let (Ok(environment), Ok(webhook), Some(destination)) =
                 (environment, webhook_of(row), destination_of(row))
