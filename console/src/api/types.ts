@@ -176,7 +176,7 @@ export interface paths {
         put?: never;
         /**
          * Revert a flag to its state before or after an earlier change
-         * @description A deleted flag is created again: archived and with its overrides from the entry of its deletion (with `state: before`), without overrides from another entry. The overrides of an existing flag do not change. An entry about an override restores that override, which counts as a change of it. 409 if the flag did not exist in the chosen state, if an override names a variant that the flag did not have, if the override in the entry names one that the flag no longer has, or if the flag's metadata had a name that is reserved for flagd files.
+         * @description A deleted flag is created again, archived and with the overrides in the chosen state; only entries of a deletion or a recreation contain any. The overrides of an existing flag do not change. An entry about an override restores that override, which counts as a change of it. 409 if the flag did not exist in the chosen state, if an override names a variant that the flag did not have, if the override in the entry names one that the flag no longer has, or if the flag's metadata had a name that is reserved for flagd files.
          */
         post: operations["revertFlag"];
         delete?: never;
