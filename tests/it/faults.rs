@@ -341,7 +341,8 @@ async fn a_short_failure_is_retried_and_hidden_from_callers(on: Topology) {
             assert_eq!(answer.header("x-cache-hit"), Some("true"));
             assert_eq!(get.last_request()["redis_retries"], failures);
             assert!(logged(&format!("Redis retry attempt {failures}/3")));
-            // A cut connection is replaced immediately. If the new one is cut too, the retry has a pause.
+            // A cut connection is replaced immediately. If the new one is cut too, the next retry waits 200 ms, and the
+            // last one for what the budget has left, at least 50 ms.
             assert_eq!(gaps.len(), failures);
             let least = [0, 200, 50].map(Duration::from_millis);
             for (gap, least) in gaps.iter().zip(least) {

@@ -1151,7 +1151,7 @@ async fn an_old_file_is_converted_once_and_changes_no_result() {
     assert_eq!(file["environments"]["empty"], json!({"flags": {}}));
     let names_of_all = names(&folder);
     for _ in 0..2 {
-        // user-8 has bucket 49 in the order that all flags without a salt share.
+        // By SHA-256, user-8 has bucket 49 in every flag without a salt.
         for (question, key, value) in [
             ("?userId=alice", "half", true),
             ("?userId=bob", "half", false),

@@ -1,5 +1,5 @@
 //! `/api/admin/flags/{flagKey}/ramp`: a rollout that advances by itself while alarms guard it. `reconcile` advances it.
-//! `guard` rolls it back when an alarm fires, and `reconcile` does so if `guard` was not invoked.
+//! `guard` rolls it back or pauses it when an alarm fires, and `reconcile` does so if `guard` was not invoked.
 
 mod create;
 mod read;

@@ -17,8 +17,8 @@ pub(super) struct Invalidation {
 }
 
 impl Cache {
-    /// Runs a script on every Redis concurrently. The result is confirmed if the script has run on each, and, after
-    /// a commit, a replica of each cluster has acknowledged it, unless the primary has none.
+    /// Runs a script on every Redis concurrently. The result is confirmed if the script has run on each. The script
+    /// after a commit must also be acknowledged by a replica of each cluster whose primary has replicas.
     pub(super) async fn invalidate_all(
         &self,
         script: Script,
