@@ -63,8 +63,8 @@ pub fn start_logging(style: LogStyle) {
     }
 }
 
-/// Libraries whose events this crate logs too, with more context. At TRACE, the Lambda runtime logs whole events, with
-/// tokens and API keys. So directives for these libraries are ignored.
+/// Libraries that are silenced: this crate reports their failures with more context, and at TRACE, the Lambda runtime
+/// logs whole requests, with tokens and API keys. Directives for these libraries are ignored.
 const SILENCED: [(&str, LevelFilter); 2] = [
     ("fred", LevelFilter::OFF),
     ("lambda_runtime", LevelFilter::ERROR),

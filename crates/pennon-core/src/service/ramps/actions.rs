@@ -37,7 +37,7 @@ pub enum RampAction {
 }
 
 impl FlagService {
-    /// Applies an action of an editor to the flag's open ramp.
+    /// Applies an action of an editor to the flag's ramp, which must be live, or rolled back and not acknowledged.
     ///
     /// # Errors
     /// [`Error::FlagNotFound`], [`Error::NotFound`] without a ramp, [`Error::PreconditionFailed`];
